@@ -1,0 +1,60 @@
+# Makefile: the front door. Each target makes build/venv if need be and hands over to the Invoke task of its name (tasks.py).
+# `make` alone prints the help, which is made from the comments that start with `#-`.
+
+ifeq ($(wildcard code/engineroom/bootstrap.py),)
+$(error run make in the folder that holds this Makefile, or name that folder: make -C FOLDER)
+endif
+
+PYTHON ?= python3
+INV     = @build/venv/bin/inv $@
+
+# RUN_ARGS reaches Python as the environment variable it is: never expanded by make, never pasted into a shell line.
+override RUN_ARGS := $(value RUN_ARGS)
+export RUN_ARGS
+# What belongs to the caller's own Python or to this make must not reach ours, nor make's job server reach ninja.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV MAKEFLAGS MFLAGS MAKEOVERRIDES
+.NOTPARALLEL:
+
+help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-17s %s\n", n, $$0}' Makefile  #- print this help
+
+#- Run benchmarks, for example: make run_harness RUN_ARGS="--benchmarks=digits --scenarios=Offline,Server"
+run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGen, score, print one table
+generate_engines: venv ; $(INV)  #- build the engines of the benchmarks; what is unchanged is reused
+run:              venv ; $(INV)  #- generate_engines, then run_harness
+calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
+info:             venv ; $(INV)  #- show this machine, the benchmarks, the engines and what each still lacks
+
+#- Fetch and prepare
+download_data:    venv ; $(INV)  #- fetch the data sets and check them
+download_model:   venv ; $(INV)  #- fetch the models and check them
+preprocess_data:  venv ; $(INV)  #- turn data sets into the arrays that the harness maps into memory
+
+#- Build and install
+build:            venv ; $(INV)  #- compile everything native: LoadGen and the harness
+build_loadgen:    venv ; $(INV)  #- fetch and compile LoadGen
+build_harness:    venv ; $(INV)  #- compile the native harness and its Python module
+install:          venv ; $(INV)  #- add an extra, for example: make install RUN_ARGS="--extra=train"
+wheelhouse:       venv ; $(INV)  #- collect in build/wheelhouse what an installation without a network needs
+shell:            venv ; $(INV)  #- open a shell with build/venv active
+
+#- Check and measure
+test:             venv ; $(INV)  #- lint, then the tests (a few minutes)
+test_all:         venv ; $(INV)  #- the long and heavy tests, which `make test` leaves out
+lint:             venv ; $(INV)  #- ruff, mypy --strict and the layers
+bench:            venv ; $(INV)  #- measure the overheads and throughputs that the README states
+
+#- Tidy up; runs, submissions, data and models stay unless RUN_ARGS says --results or --data
+clean:            venv ; $(INV)  #- remove everything that can be made again, build/venv too
+clean_shallow:    venv ; $(INV)  #- remove the compiled libraries and the rendered recipes
+
+# build/venv is remade when it moved with its folder or its python is gone: then `checkout` points elsewhere.
+.PHONY: venv FORCE
+venv: build/venv/ready
+build/venv/ready: code/engineroom/bootstrap.py requirements/base.lock $(if $(realpath build/venv/bin/python),,FORCE)
+	@command -v "$(PYTHON)" >/dev/null || { echo 'make: $(PYTHON): not found; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3' >&2; exit 2; }
+	@"$(PYTHON)" -I code/engineroom/bootstrap.py
+ifneq ($(realpath build/venv/checkout),$(realpath .))
+build/venv/ready: FORCE
+endif
+
+.DEFAULT: ; @"$(PYTHON)" -I code/engineroom/bootstrap.py --unknown-target '$(subst ','\'',$@)'

@@ -1,0 +1,155 @@
+"""What a request asks for, benchmark by benchmark, with everything that the steps share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from engineroom import registry, run_args, systems, terminal
+from engineroom.artifacts import Artifact
+from engineroom.benchmarks import Benchmark, Part
+from engineroom.config import Resolved, RunConfig, resolve
+from engineroom.config.rules import Context
+from engineroom.errors import RequestError
+from engineroom.paths import display
+from engineroom.run_args import Request
+from engineroom.steps import build, calibrate, fetch, preprocess, recipes
+from engineroom.systems import Machine
+from engineroom.terms import Precision, Scenario, TestMode
+
+
+@dataclass(frozen=True)
+class Work:
+    """One benchmark that a request asks for, with everything its steps share. Values are found when first needed."""
+
+    benchmark: Benchmark
+    request: Request
+    machine: Machine
+    _said: set[Path] = field(default_factory=set)
+
+    @property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios asked for that the benchmark has. Raises RequestError if it has none of them."""
+        wanted = self.request.scenarios or self.benchmark.scenarios
+        chosen = tuple(scenario for scenario in wanted if scenario in self.benchmark.scenarios)
+        if not chosen:
+            raise RequestError(
+                f"{self.benchmark.name} has none of the scenarios {', '.join(wanted)}",
+                where="--scenarios",
+                mend=f"it has {', '.join(self.benchmark.scenarios)}",
+            )
+        return chosen
+
+    @property
+    def makes(self) -> dict[str, bool]:
+        """Whether steps may make things, and whether they must."""
+        return {"may_make": not self.request.no_build, "force": self.request.force}
+
+    @cached_property
+    def model_sha256(self) -> str:
+        """The float model's checksum, checked."""
+        return fetch.check_model(self.benchmark)
+
+    @cached_property
+    def data(self) -> dict[Path, str]:
+        """The raw data files with their checksums, checked."""
+        return fetch.check_data(self.benchmark)
+
+    @cached_property
+    def samples(self) -> Artifact:
+        """The preprocessed evaluation samples."""
+        return self.part(Part.EVALUATION)
+
+    def part(self, part: Part) -> Artifact:
+        """The preprocessed samples of one part."""
+        made = preprocess.preprocess(self.benchmark, part, self.data, **self.makes)
+        return self._told(f"{self.benchmark.name}, {part} samples", made)
+
+    def calibration(self, calibrator: str) -> Artifact:
+        """The quantized model."""
+        samples = self.part(Part.CALIBRATION)
+        made = calibrate.calibrate(self.benchmark, calibrator, self.model_sha256, samples, **self.makes)
+        return self._told(f"{self.benchmark.name}, quantized model", made)
+
+    def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
+        """The settings of one run."""
+        context = Context(self.benchmark.name, scenario, self.machine, quick_start=not self.benchmark.mlperf)
+        return resolve(context, test_mode, self.request.overrides)
+
+    def engine(self, config: RunConfig) -> Artifact:
+        """The engine of one scenario in a precision that is not `auto`."""
+        plugin = build.engine_of(config)
+        model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
+        if config.precision is Precision.INT8 and plugin.measures_model:
+            calibration = self.calibration(config.calibrator)
+            model = calibration.file(calibrate.MODEL)
+            sha256, calibration_key = calibration.files[calibrate.MODEL]["sha256"], calibration.key
+        inputs = build.inputs_of(
+            plugin, config, self.machine, sha256, calibration_key, recipes.digest(build.RECIPE, config.system)
+        )
+        values = {
+            "engine": config.engine,
+            "model": str(model),
+            "precision": config.precision,
+            "batch_size": config.batch_size,
+            "inputs": self.benchmark.inputs,
+            "outputs": self.benchmark.outputs,
+            "settings": plugin.settings_of(config),
+        }
+        made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
+        return self._told(f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}", made)
+
+    def best_precision(self, resolved: Resolved) -> tuple[Resolved, Artifact]:
+        """Settle `auto`: the first of the benchmark's precisions that is not known to miss its accuracy target.
+
+        Returns the settings with the precision, and its engine.
+        """
+        if resolved.config.precision is not Precision.AUTO:
+            return resolved, self.engine(resolved.config)
+        plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE
+        candidates = [precision for precision in self.benchmark.precisions if precision in plugin.precisions]
+        for precision in candidates:
+            chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
+            engine = self.engine(chosen.config)
+            if build.known_accuracy(engine) is not False or precision is candidates[-1]:
+                return chosen, engine
+        raise RequestError(
+            f"{self.benchmark.name} and the engine {plugin.name} have no precision in common", where="precision"
+        )
+
+    def _told(self, what: str, artifact: Artifact) -> Artifact:
+        """Say once why something was made; with --explain also why it was reused."""
+        if artifact.folder not in self._said and (self.request.explain or not artifact.reused):
+            self._said.add(artifact.folder)
+            verb = "reused" if artifact.reused else "made"
+            terminal.say(f"{what}: {verb} {display(artifact.folder)} ({artifact.why})")
+        return artifact
+
+
+def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
+    """Return the request and its benchmarks; by default every one whose model and data are here.
+
+    `explain` is for tasks whose whole outcome is what they made or reused.
+    """
+    request = run_args.parse(argv)
+    request = replace(request, explain=request.explain or explain)
+    known = {name: plugin.load().BENCHMARK for name, plugin in registry.find("benchmarks").items()}
+    chosen = [known[name] for name in request.benchmarks] or [
+        benchmark for benchmark in known.values() if fetch.has_files(benchmark)
+    ]
+    if not chosen:
+        raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
+    machine = systems.detect()
+    return request, [Work(benchmark, request, machine) for benchmark in chosen]
+
+
+def helped(argv: Sequence[str]) -> bool:
+    """Print the flags and return True if RUN_ARGS asks for help."""
+    if "--help" not in argv:
+        return False
+    print('RUN_ARGS="--flag=value ...", for example RUN_ARGS="--benchmarks=digits --scenarios=Offline"\n')
+    for name, meaning in run_args.flags().items():
+        print(f"  --{name:<34} {meaning}")
+    return True

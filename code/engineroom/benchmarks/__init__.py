@@ -1,0 +1,84 @@
+"""What a benchmark is. Each file beside this one holds one, as `BENCHMARK = Name()`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engineroom.terms import Precision, Scenario, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Progress = Callable[[int, int], None]  # (done, total), called as the work proceeds
+
+
+class Part(StrEnum):
+    """The disjoint parts of a data set."""
+
+    TRAINING = "training"
+    CALIBRATION = "calibration"
+    EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A score over the evaluation part: `value` in `unit`, from `good` of `total` samples."""
+
+    metric: str
+    value: float
+    unit: str
+    good: int
+    total: int
+
+
+class Benchmark(ABC):
+    """One model on one data set, with its accuracy target.
+
+    Class attributes are facts of the benchmark; what may be tuned stands in configs/default/<name>.yaml.
+    """
+
+    name: str
+    dataset: str  # folder of data_maps/
+    model: Path  # the float ONNX model
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]  # what one response holds, in this order
+    scenarios: tuple[Scenario, ...]
+    precisions: tuple[Precision, ...]  # best first
+    mlperf: bool  # an MLPerf benchmark, or one of our own that is never submittable
+    accuracy_metric: str
+    reference_accuracy: float  # of the float model on the evaluation part, in the metric's unit
+    accuracy_target_ratio: float  # of the reference accuracy that a run must reach
+
+    @property
+    def accuracy_target(self) -> float:
+        """The least accuracy a run must reach, in the metric's unit."""
+        return self.reference_accuracy * self.accuracy_target_ratio
+
+    @abstractmethod
+    def model_file(self) -> tuple[Path, str]:
+        """Return the float model's path and the SHA-256 it must have."""
+
+    @abstractmethod
+    def data_files(self) -> dict[Path, str]:
+        """Return each raw data file with the SHA-256 it must have."""
+
+    @abstractmethod
+    def sample_count(self, part: Part) -> int:
+        """Return how many samples `part` has."""
+
+    @abstractmethod
+    def preprocess(self, part: Part, progress: Progress) -> dict[str, npt.NDArray[np.generic]]:
+        """Return, per input name, the samples of `part` ready for the model: [samples, *shape] in the input's dtype."""
+
+    @abstractmethod
+    def score(self, responses: Iterable[tuple[int, bytes]]) -> Accuracy:
+        """Score (sample index, response bytes) pairs over the whole evaluation part.
+
+        Raises EngineError if a sample is missing, is answered twice with different answers, or has the wrong size.
+        """

@@ -1,0 +1,34 @@
+"""Builds one engine from its rendered recipe, in a process of its own: `python -m engineroom.build_engine RECIPE FOLDER`.
+
+The last line on stdout is JSON: {"options": {...}} or {"error": {"what", "where", "mend"}}. What the library prints
+goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import msgspec
+
+from engineroom import registry
+from engineroom.engines import BuildRequest
+from engineroom.errors import EngineroomError
+
+
+def main(argv: list[str]) -> int:
+    """Build into the folder argv[1] what the recipe argv[0] says."""
+    recipe, folder = Path(argv[0]), Path(argv[1])
+    request = msgspec.json.decode(recipe.read_bytes(), type=BuildRequest)
+    try:
+        options = registry.get("engines", request.engine).load().ENGINE.build(request, folder)
+    except EngineroomError as error:
+        print(json.dumps({"error": {"what": error.what, "where": error.where, "mend": error.mend}}))
+        return int(error.code)
+    print(json.dumps({"options": options}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,251 @@
+"""Data sets: the manifest of one, data_maps/<name>/dataset.yaml, and the maps of its parts.
+
+A map has one sample a line, `file` or `file<TAB>label`; the sample's index is its place among the lines that are not
+blank. Every mistake of a file is reported in one pass, each with its line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from engineroom.errors import Mistakes, RequestError, did_you_mean
+from engineroom.paths import DATA_MAPS, display
+from engineroom.terms import TensorSpec
+from engineroom.yaml_file import Entry, entries
+
+MANIFEST = "dataset.yaml"
+MOST_SHOWN = 20  # mistakes of one file: a map of 50,000 lines can be wrong in each
+
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+_LABEL = re.compile(r"[0-9]{1,9}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Licence(msgspec.Struct, frozen=True):
+    """Under what the data may be used, and the words its authors are to be named with."""
+
+    name: Text
+    url: Text
+    attribution: Text
+
+
+class DataFile(msgspec.Struct, frozen=True):
+    """A raw file: its SHA-256 in hex, its size, and where it can be had; the first source is tried first."""
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    bytes: Count
+    sources: Annotated[tuple[Text, ...], Meta(min_length=1)]
+
+
+class PartMap(msgspec.Struct, frozen=True):
+    """The map of one part, beside the manifest; `samples` is how many it names, `labelled` whether with labels."""
+
+    map: Annotated[str, Meta(pattern=r"^\w[\w.-]*$")]
+    samples: Count
+    labelled: bool = True
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What dataset.yaml says. `sample` is one raw sample, before a benchmark prepares it; labels are 0..labels-1."""
+
+    name: Text
+    description: Text
+    homepage: Text
+    licence: Licence
+    sample: TensorSpec
+    labels: Count
+    files: dict[str, DataFile]
+    parts: dict[str, PartMap]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One line of a map: a path below the data set's folder, and the index of its class if the map has labels."""
+
+    file: str
+    label: int | None = None
+
+
+class Dataset:
+    """A data set's manifest and maps, each read when first asked for."""
+
+    def __init__(self, name: str, folder: Path | None = None) -> None:
+        self.name = name
+        self.folder = folder or DATA_MAPS / name
+        self._samples: dict[str, tuple[Sample, ...]] = {}
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest. Raises Mistakes with all that is wrong in it."""
+        return read_manifest(self.folder / MANIFEST)
+
+    def part(self, name: str) -> PartMap:
+        """Return what the manifest says of a part. Raises RequestError if it has no such part."""
+        parts = self.manifest.parts
+        if name not in parts:
+            raise RequestError(
+                f"no part {name!r} here", where=display(self.folder / MANIFEST), mend=did_you_mean(name, parts)
+            )
+        return parts[name]
+
+    def samples(self, name: str) -> tuple[Sample, ...]:
+        """Return the samples of a part in their order. Raises Mistakes, or RequestError if their number is wrong."""
+        if name not in self._samples:
+            part, path = self.part(name), self.folder / self.part(name).map
+            samples = read_map(path, labels=self.manifest.labels if part.labelled else None)
+            if len(samples) != part.samples:
+                raise RequestError(
+                    f"names {len(samples)} samples, but {MANIFEST} says {part.samples}", where=display(path)
+                )
+            self._samples[name] = samples
+        return self._samples[name]
+
+    def labels(self, name: str) -> list[int]:
+        """Return the labels of a part's samples in their order. Raises RequestError if its map has none."""
+        labels = [sample.label for sample in self.samples(name) if sample.label is not None]
+        if len(labels) != len(self.samples(name)):
+            raise RequestError("has no labels", where=display(self.folder / self.part(name).map))
+        return labels
+
+
+def read_map(path: Path, *, labels: int | None) -> tuple[Sample, ...]:
+    """Return the samples of a map. With `labels`, every line has one of 0..labels-1; without, no line has one.
+
+    Lines may end in LF or CRLF, and a byte order mark is skipped. Raises Mistakes with file:line for each.
+    """
+    return parse_map(_read_text(path), display(path), labels=labels)
+
+
+def parse_map(text: str, where: str, *, labels: int | None) -> tuple[Sample, ...]:
+    """Return the samples of a map's text; `where` names it in errors. Otherwise as `read_map`."""
+    samples: dict[str, Sample] = {}
+    lines: dict[str, int] = {}
+    mistakes: list[RequestError] = []
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also cut at U+2028 and its like
+        if not line.strip():
+            continue
+        file, *columns = line.removesuffix("\r").split("\t")
+        wrong = _wrong_path(file) or _wrong_label(columns, labels)
+        if not wrong and file in lines:
+            wrong = f"{file!r} is already named in line {lines[file]}"
+        if wrong:
+            mistakes.append(RequestError(wrong, where=f"{where}:{number}"))
+            continue
+        lines[file] = number
+        samples[file] = Sample(file, int(columns[0]) if columns else None)
+    if not samples and not mistakes:
+        mistakes.append(RequestError("names no sample", where=where))
+    _raise(mistakes, where)
+    return tuple(samples.values())
+
+
+def format_map(samples: Iterable[Sample]) -> str:
+    """Return the text of a map, the inverse of `parse_map`."""
+    return "".join(
+        f"{sample.file}\n" if sample.label is None else f"{sample.file}\t{sample.label}\n" for sample in samples
+    )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return a manifest. Raises Mistakes with file:line for every unknown, missing or ill-typed field."""
+    reader = _ManifestReader(display(path))
+    values = reader.fields(Manifest, entries(path), 1)
+    for entry in entries(path):
+        for file in entry.children() if entry.key == "files" else ():
+            if wrong := _wrong_path(file.key):
+                reader.note(wrong, file.line)
+    _raise(reader.mistakes, display(path))
+    return Manifest(**values)
+
+
+class _ManifestReader:
+    """Turns the entries of a YAML file into msgspec's types, level by level, and gathers the mistakes."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.mistakes: list[RequestError] = []
+
+    def note(self, what: str, line: int, mend: str | None = None) -> None:
+        """Gather a mistake."""
+        self.mistakes.append(RequestError(what, where=f"{self.where}:{line}", mend=mend))
+
+    def fields(self, kind: Any, found: list[Entry], line: int) -> dict[str, Any]:
+        """Return the fields of the Struct `kind` from a mapping's entries; `line` is where the mapping begins."""
+        types = get_type_hints(kind, include_extras=True)
+        values = {}
+        for entry in found:
+            if entry.key in types:
+                values[entry.key] = self.value(types[entry.key], entry)
+            else:
+                self.note(f"{entry.key}: unknown field", entry.line, did_you_mean(entry.key, types))
+        for field in msgspec.structs.fields(kind):
+            if field.required and field.name not in values:
+                self.note(f"the field {field.name} is missing", line)
+        return values
+
+    def value(self, kind: Any, entry: Entry) -> Any:
+        """Return an entry's value as `kind`; what it returns after noting a mistake is of no use."""
+        before = len(self.mistakes)
+        try:
+            if entry.is_mapping and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+                values = self.fields(kind, entry.children(), entry.line)
+                return kind(**values) if len(self.mistakes) == before else None
+            if entry.is_mapping and get_origin(kind) is dict:
+                return {child.key: self.value(get_args(kind)[1], child) for child in entry.children()}
+            return msgspec.convert(entry.value(), kind)
+        except msgspec.ValidationError as error:
+            self.note(f"{entry.key}: {str(error).replace('`', '')}", entry.line)
+        except RequestError as error:
+            self.mistakes.append(error)
+        return None
+
+
+def _wrong_path(file: str) -> str | None:
+    """A path of a map or manifest stays below its folder: relative, with slashes, and without `.` or `..`."""
+    if not file or file != file.strip():
+        return f"{file!r}: a path must not be empty or have blanks at its ends"
+    if _CONTROL.search(file) or "\\" in file:
+        return f"{file!r}: a path must have no control characters and no backslash"
+    if {"", ".", ".."} & set(file.split("/")):
+        return f"{file!r}: a path must be relative and stay inside the data set's folder"
+    return None
+
+
+def _wrong_label(columns: list[str], labels: int | None) -> str | None:
+    if len(columns) > 1:
+        return f"{1 + len(columns)} columns; expected file<TAB>label"
+    if labels is None:
+        return "has a label, but this map has none" if columns else None
+    if not columns:
+        return "no label; expected file<TAB>label"
+    if not _LABEL.fullmatch(columns[0]) or int(columns[0]) >= labels:
+        return f"{columns[0]!r}: a label is a whole number from 0 to {labels - 1}"
+    return None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise RequestError("not UTF-8", where=f"{display(path)}:{line}") from error
+
+
+def _raise(mistakes: list[RequestError], where: str) -> None:
+    if len(mistakes) > MOST_SHOWN:
+        more = RequestError(f"and {len(mistakes) - MOST_SHOWN:,} more mistakes", where=where)
+        mistakes = [*mistakes[:MOST_SHOWN], more]
+    if mistakes:
+        raise Mistakes(mistakes)

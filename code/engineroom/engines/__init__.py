@@ -1,0 +1,54 @@
+"""What an engine plug-in is. Each file beside this one holds one, as `ENGINE = Name()`."""
+
+from __future__ import annotations
+
+from abc import ABC
+from pathlib import Path
+
+import msgspec
+
+from engineroom.config import RunConfig
+from engineroom.terms import Precision, TensorSpec
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """Everything an engine build depends on, as the rendered recipe engine.json says it.
+
+    `model` is the float ONNX file, or the Q/DQ file where `precision` is int8. `settings` are the engine's own,
+    as its `settings_of` gave them.
+    """
+
+    engine: str
+    model: str
+    precision: Precision
+    batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    settings: dict[str, str]
+
+
+class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overrides nothing but facts)
+    """How engines of one kind are built, and what the harness needs to load them.
+
+    `native` engines live in the native harness under the same name; others are a Python callable that the bridge
+    reaches by the module's function `open_session(options, inputs, outputs)`.
+    """
+
+    name: str
+    native: bool
+    precisions: tuple[Precision, ...]
+    modules: tuple[str, ...] = ()  # Python packages that must be installed
+    distributions: tuple[str, ...] = ()  # packages whose versions belong to the engine's key
+    measures_model: bool = True  # False for engines that answer without running the model
+
+    def settings_of(self, config: RunConfig) -> dict[str, str]:
+        """Return the engine's own settings, as strings, derived from the run's configuration."""
+        return {}
+
+    def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
+        """Build into `folder` and return the options that the harness hands to the engine when it loads.
+
+        An option whose value begins with "./" is a file in `folder`. An engine without a build step takes the model
+        as it is. Raises EngineError with the library's own words.
+        """
+        return {"model": request.model}

@@ -1,0 +1,62 @@
+"""Errors that a user can meet: each says what, where and how to mend it, and carries the exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every task. GNU make turns each failure into 2, so the code is also the last line printed."""
+
+    GOOD = 0
+    INVALID = 1
+    REQUEST = 2
+    ENGINE = 3
+    INTERRUPTED = 130
+
+
+class EngineroomError(Exception):
+    """Base of all errors shown without a traceback.
+
+    `what` is one sentence, `where` a file:line, flag or path, `mend` what the reader can do or type.
+    """
+
+    code = ExitCode.REQUEST
+
+    def __init__(self, what: str, *, where: str | None = None, mend: str | None = None) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  {self.mend}" if self.mend else head
+
+
+class RequestError(EngineroomError):
+    """The request cannot be served: a flag, a setting, missing data, a permission (exit 2)."""
+
+
+class EngineError(EngineroomError):
+    """An engine could not be built or failed while it ran, or the harness failed (exit 3)."""
+
+    code = ExitCode.ENGINE
+
+
+class Mistakes(RequestError):
+    """Several mistakes found in one pass; all are shown."""
+
+    def __init__(self, mistakes: Iterable[RequestError]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Say which known name is nearest to `name`; if none is near, list them all."""
+    names = sorted(known)
+    lowered = {known_name.lower(): known_name for known_name in names}
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {lowered[near[0]]}?"
+    return f"known: {', '.join(names)}" if names else "none is known here"

@@ -1,0 +1,64 @@
+"""Finds plug-ins: one Python file each, known by its name, imported only when used."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from engineroom.errors import RequestError, did_you_mean
+from engineroom.paths import CODE, display
+
+KINDS = {"benchmarks": "benchmark", "engines": "engine", "calibrators": "calibrator"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in that was found: `name` is its file's name, `kind` its folder."""
+
+    kind: str
+    name: str
+    path: Path
+
+    def load(self) -> ModuleType:
+        """Import the plug-in's module. Raises RequestError if the file does not import."""
+        try:
+            return importlib.import_module(f"engineroom.{self.kind}.{self.name}")
+        except ImportError as error:
+            raise RequestError(
+                f"the {KINDS[self.kind]} {self.name} cannot be imported: {error}", where=display(self.path)
+            ) from error
+
+
+@cache
+def find(kind: str) -> dict[str, Plugin]:
+    """Return every plug-in of `kind` by name. Raises RequestError if two files bear one name."""
+    found: dict[str, Plugin] = {}
+    folder = CODE / "engineroom" / kind
+    for path in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
+        name = path.parent.name if path.name == "__init__.py" else path.stem
+        if path == folder / "__init__.py" or name.startswith("_"):
+            continue
+        if name in found:
+            raise RequestError(
+                f"two {kind} are named {name}: {display(found[name].path)} and {display(path)}",
+                mend="rename one of the two files",
+            )
+        found[name] = Plugin(kind, name, path)
+    return found
+
+
+def get(kind: str, name: str, *, where: str | None = None) -> Plugin:
+    """Return the plug-in `name` of `kind`. Raises RequestError with the nearest known name."""
+    known = find(kind)
+    if name not in known:
+        raise RequestError(f"unknown {KINDS[kind]} {name!r}", where=where, mend=did_you_mean(name, known))
+    return known[name]
+
+
+def missing(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of `modules` that are not installed, without importing any."""
+    return tuple(module for module in modules if find_spec(module) is None)

@@ -1,0 +1,173 @@
+"""Parses RUN_ARGS, strictly: an unknown flag or name is refused, with the nearest known one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from engineroom import registry
+from engineroom.config import fields
+from engineroom.errors import Mistakes, RequestError, did_you_mean
+from engineroom.terms import Scenario, TestMode
+
+WHERE = "RUN_ARGS"
+
+# Flags that are no settings of a run. A flag with a False default is a switch: it takes no value.
+LISTS = {
+    "benchmarks": "comma list of benchmarks; default: all whose model and data are here",
+    "scenarios": "comma list of scenarios; default: all that the benchmark has",
+    "test_mode": "comma list of LoadGen test modes; default: PerformanceOnly,AccuracyOnly",
+}
+SWITCHES = {
+    "no_build": "use engines, calibration and harness as they are; fail if one is missing",
+    "force": "make engines, calibration and data again even if nothing changed",
+    "explain": "say for each thing why it was reused or made",
+    "verbose": "show every command that is run",
+    "json": "print JSON instead of a table",
+    "help": "list the flags",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What RUN_ARGS asks for. `overrides` holds the text of every config field that was given."""
+
+    benchmarks: tuple[str, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
+    test_modes: tuple[TestMode, ...] = (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY)
+    no_build: bool = False
+    force: bool = False
+    explain: bool = False
+    verbose: bool = False
+    json: bool = False
+    help: bool = False
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+def split(text: str) -> list[str]:
+    """Split RUN_ARGS as a shell would, running nothing. Raises RequestError for an open quote."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise RequestError(f"cannot be split into flags: {str(error).lower()}", where=WHERE) from None
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Return the request of a task that acts on benchmarks. Raises Mistakes with every mistake at once."""
+    mistakes: list[RequestError] = []
+    given = _pairs(argv, mistakes)
+    request = {name: _switch(name, given.pop(name), mistakes) for name in SWITCHES if name in given}
+    lists = {name: _items(given.pop(name)) for name in LISTS if name in given}
+    benchmarks = _known(lists.get("benchmarks", []), "benchmark", list(registry.find("benchmarks")), mistakes)
+    scenarios = _known(lists.get("scenarios", []), "scenario", [item.value for item in Scenario], mistakes)
+    modes = _known(lists.get("test_mode", []), "test mode", [item.value for item in TestMode], mistakes)
+    for name, what in LISTS.items():
+        if name in lists and not lists[name]:
+            mistakes.append(RequestError("is empty", where=f"{WHERE}: --{name}", mend=f"give a {what.split(';')[0]}"))
+    if engine := given.get("engine"):
+        _known([engine], "engine", ["auto", *registry.find("engines")], mistakes)
+    if mistakes:
+        raise Mistakes(mistakes)
+    return Request(
+        benchmarks=tuple(benchmarks),
+        scenarios=tuple(Scenario(name) for name in scenarios),
+        test_modes=tuple(TestMode(name) for name in modes) or Request.test_modes,
+        overrides={name: text for name, text in given.items() if text is not None},
+        **request,
+    )
+
+
+def options(argv: Sequence[str], known: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Parse the flags of a task that does not act on benchmarks.
+
+    `known` maps each flag to the name of its value, or to None for a switch. Returns those given; a switch has None.
+    """
+    given: dict[str, str | None] = {}
+    mistakes: list[RequestError] = []
+    for name, value in _split_flags(argv, mistakes, {name for name, kind in known.items() if kind is None}):
+        if name not in known:
+            mistakes.append(_unknown(name, known))
+        elif name in given:
+            mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}"))
+        elif (known[name] is None) != (value is None):
+            wanted = f"needs a value: --{name}={known[name]}" if known[name] else "takes no value"
+            mistakes.append(RequestError(wanted, where=f"{WHERE}: --{name}"))
+        given[name] = value
+    if mistakes:
+        raise Mistakes(mistakes)
+    return given
+
+
+def flags() -> dict[str, str]:
+    """Return every flag of a task that acts on benchmarks with its meaning, for --help."""
+    settings = {}
+    for name in fields.names():
+        if name not in ("benchmark", "system", "scenario", "test_mode"):
+            meaning, unit = fields.describe(name)
+            settings[name] = f"{meaning} [{unit}]" if unit else meaning
+    return {**LISTS, **SWITCHES, **settings}
+
+
+def _pairs(argv: Sequence[str], mistakes: list[RequestError]) -> dict[str, str | None]:
+    known = flags()
+    given: dict[str, str | None] = {}
+    for name, value in _split_flags(argv, mistakes, set(SWITCHES)):
+        if name not in known:
+            mistakes.append(_unknown(name, known))
+        elif name in given:
+            mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}"))
+        elif value is None and name not in SWITCHES:
+            mistakes.append(RequestError("needs a value", where=f"{WHERE}: --{name}", mend=f"--{name}=VALUE"))
+        else:
+            given[name] = value
+    return given
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> RequestError:
+    return RequestError(f"unknown flag --{name}", where=WHERE, mend=did_you_mean(name, known))
+
+
+def _split_flags(
+    argv: Sequence[str], mistakes: list[RequestError], switches: set[str]
+) -> list[tuple[str, str | None]]:
+    """Accept --name=value, --name value, and --name alone for a switch."""
+    found: list[tuple[str, str | None]] = []
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word == "--":
+            mistakes.append(RequestError(f"{word!r} is no flag", where=WHERE, mend="flags look like --name=value"))
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if equals:
+            found.append((name, value))
+        elif name not in switches and words and not words[0].startswith("--"):
+            found.append((name, words.pop(0)))
+        else:
+            found.append((name, None))
+    return found
+
+
+def _switch(name: str, value: str | None, mistakes: list[RequestError]) -> bool:
+    if value is None or value.lower() in ("true", "1", "yes"):
+        return True
+    if value.lower() not in ("false", "0", "no"):
+        mistakes.append(RequestError(f"is {value!r}, must be true or false", where=f"{WHERE}: --{name}"))
+    return False
+
+
+def _items(text: str | None) -> list[str]:
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
+
+
+def _known(items: Sequence[str], kind: str, known: Sequence[str], mistakes: list[RequestError]) -> list[str]:
+    """Return `items` spelt as known, without doubles; "all" means every one."""
+    if [item.lower() for item in items] == ["all"]:
+        return list(known)
+    lowered = {name.lower(): name for name in known}
+    for item in items:
+        if item.lower() not in lowered:
+            mistakes.append(RequestError(f"unknown {kind} {item!r}", where=WHERE, mend=did_you_mean(item, known)))
+    return list(dict.fromkeys(lowered[item.lower()] for item in items if item.lower() in lowered))

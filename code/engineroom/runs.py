@@ -1,0 +1,128 @@
+"""The folder of one LoadGen test: its name, its files, and the result that is written last.
+
+    build/runs/<UTC stamp>-<system>-<benchmark>-<Scenario>-<mode>/
+      run_config.yaml   every value with its origin        recipe/      the rendered files
+      env.json          machine, libraries, git revision   mlperf_log_* LoadGen's own
+      telemetry.csv     clocks, memory, load               result.json  verdict, metric, reasons, checksums
+
+While it is being written its name ends in `.partial`, so a killed run can never look finished.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engineroom.config import Origin, Resolved, RunConfig
+from engineroom.errors import RequestError
+from engineroom.paths import RUNS, display, ensure_folder, not_writable, write_text
+from engineroom.yaml_file import entries
+
+PARTIAL = ".partial"
+RECIPE = "recipe"
+RUN_CONFIG = "run_config.yaml"
+RESULT = "result.json"
+
+
+class AccuracyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The score of an accuracy run; `value`, `target` and `reference` are in `unit`."""
+
+    metric: str
+    unit: str
+    value: float
+    target: float
+    reference: float
+    good: int
+    total: int
+    met: bool
+
+
+class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The figure of a performance run. `valid` is LoadGen's word; `reasons` are its own."""
+
+    metric: str
+    unit: str
+    value: float
+    valid: bool
+    reasons: tuple[str, ...] = ()
+    duration_s: float
+    min_duration_s: float
+    samples: int
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """result.json. `notes` say what a reader must know, such as why it is not submittable."""
+
+    benchmark: str
+    scenario: str
+    test_mode: str
+    system: str
+    engine: str
+    precision: str
+    exit_code: int
+    started: str
+    seconds: float
+    performance: PerformanceResult | None = None
+    accuracy: AccuracyResult | None = None
+    submittable: bool = False
+    notes: tuple[str, ...] = ()
+    loadgen: dict[str, Any] = {}
+    counters: dict[str, Any] = {}
+    checksums: dict[str, str] = {}
+    run: str = ""
+
+
+def open_folder(config: RunConfig, *, runs: Path = RUNS) -> Path:
+    """Create and return a new `*.partial` run folder. Raises RequestError if build/ cannot be written."""
+    ensure_folder(runs)
+    name = f"{config.system}-{config.benchmark}-{config.scenario}-{config.test_mode}"
+    while True:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+        folder = runs / f"{stamp}-{name}{PARTIAL}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another run began in the same millisecond
+            continue
+        except OSError as error:
+            raise not_writable(folder, error) from error
+        (folder / RECIPE).mkdir()
+        return folder
+
+
+def finish(partial: Path, result: Result) -> Path:
+    """Write result.json, the last file of a run, and give the folder its final name."""
+    final = partial.with_name(partial.name.removesuffix(PARTIAL))
+    finished = msgspec.structs.replace(result, run=display(final))
+    write_text(partial / RESULT, msgspec.json.format(msgspec.json.encode(finished), indent=1).decode() + "\n")
+    os.rename(partial, final)
+    return final
+
+
+def write_config(folder: Path, resolved: Resolved) -> None:
+    """Write run_config.yaml: one line per value, `name: value  # origin`. Values are JSON, which YAML includes."""
+    values = msgspec.to_builtins(resolved.config)
+    lines = [
+        f"{name}: {msgspec.json.encode(value).decode()}  # {_one_line(resolved.origins[name].text)}"
+        for name, value in values.items()
+    ]
+    write_text(folder / RUN_CONFIG, "\n".join(lines) + "\n")
+
+
+def read_config(folder: Path) -> Resolved:
+    """Read a run_config.yaml back. Raises RequestError if it is missing or does not fit this version."""
+    path = folder / RUN_CONFIG
+    values = {entry.key: entry.value() for entry in entries(path)}
+    origin = Origin(f"{display(folder)}/{RUN_CONFIG}")
+    try:
+        config = msgspec.convert(values, RunConfig)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"does not fit this version of Engineroom: {error}", where=display(path)) from None
+    return Resolved(config, dict.fromkeys(values, origin))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

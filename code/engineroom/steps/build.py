@@ -1,0 +1,119 @@
+"""Builds engines from rendered recipes, keyed by everything they depend on, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from engineroom import registry, terminal, versions
+from engineroom.artifacts import Artifact, obtain
+from engineroom.config import RunConfig
+from engineroom.engines import Engine
+from engineroom.errors import EngineError, RequestError
+from engineroom.paths import ENGINES, display, sha256_file, write_text
+from engineroom.systems import Machine
+
+RECIPE = "engine.json"
+LOG = "build.log"
+ACCURACY = "accuracy.json"
+
+
+def engine_of(config: RunConfig) -> Engine:
+    """Return the engine plug-in that the configuration names. Raises RequestError if its library is not here."""
+    engine: Engine = registry.get("engines", config.engine, where="engine").load().ENGINE
+    if absent := registry.missing(engine.modules):
+        raise RequestError(
+            f"the engine {engine.name} needs {', '.join(absent)}, not installed here",
+            mend=f'install it with: make install RUN_ARGS="--engine={engine.name}"',
+        )
+    if config.precision not in engine.precisions:
+        raise RequestError(
+            f"the engine {engine.name} has no precision {config.precision}",
+            where="precision",
+            mend=f"it has {', '.join(engine.precisions)}",
+        )
+    return engine
+
+
+def inputs_of(
+    engine: Engine, config: RunConfig, machine: Machine, model_sha256: str, calibration_key: str, recipe_sha256: str
+) -> dict[str, str]:
+    """Return everything the engine depends on; what differs is what "rebuilt because" says."""
+    return {
+        "model": model_sha256,
+        "calibration": calibration_key,
+        "precision": config.precision.value,
+        "batch_size": str(config.batch_size),
+        **engine.settings_of(config),
+        **versions.of_distributions(engine.distributions),
+        "CPU": f"{machine.cpu_model} {' '.join(machine.isa)}".strip(),
+        "recipe": recipe_sha256,
+        "code": sha256_file(registry.get("engines", engine.name).path),
+    }
+
+
+def build(
+    config: RunConfig,
+    inputs: Mapping[str, str],
+    recipe: Callable[[], str],
+    *,
+    may_make: bool = True,
+    force: bool = False,
+) -> Artifact:
+    """Return the engine made from `inputs`. `recipe` renders engine.json; it is called only if there is work."""
+    shelf = (
+        ENGINES / config.system / config.benchmark / config.scenario / f"{config.engine}-{config.precision}"
+    )
+    title = f"the {config.engine} engine of {config.benchmark} {config.scenario} in {config.precision}"
+    return obtain(
+        shelf,
+        inputs,
+        lambda folder: _make(title, recipe(), folder),
+        what=title,
+        may_make=may_make,
+        force=force,
+    )
+
+
+def options_of(engine: Artifact) -> dict[str, str]:
+    """Return the options the harness hands to the engine, with file names made absolute."""
+    options: dict[str, str] = dict(engine.facts["options"])
+    return {
+        name: str(engine.file(value.removeprefix("./"))) if value.startswith("./") else value
+        for name, value in options.items()
+    }
+
+
+def known_accuracy(engine: Artifact) -> bool | None:
+    """Tell whether this very engine has met its accuracy target before; None if it was never scored."""
+    try:
+        return bool(json.loads(engine.file(ACCURACY).read_text(encoding="utf-8"))["met"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def remember_accuracy(engine: Artifact, record: Mapping[str, Any]) -> None:
+    """Keep the score beside the engine, so that the precision can be chosen without measuring it again."""
+    write_text(engine.file(ACCURACY), json.dumps(dict(record), indent=1) + "\n")
+
+
+def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
+    write_text(folder / RECIPE, recipe)
+    command = [sys.executable, "-m", "engineroom.build_engine", str(folder / RECIPE), str(folder)]
+    log = folder / LOG
+    with terminal.progress(f"build {title}", 1), log.open("w", encoding="utf-8") as errors:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        said = tail[0] if tail else "it said nothing"
+        raise EngineError(f"building {title} ended with status {done.returncode}: {said}") from None
+    if "error" in answer:
+        error = answer["error"]
+        raise EngineError(error["what"], where=error["where"] or display(folder), mend=error["mend"])
+    return {"options": answer["options"]}

@@ -1,0 +1,61 @@
+"""Writes ONE explicitly quantized (Q/DQ) ONNX model of a benchmark, with the ranges it saw beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from engineroom import registry, terminal, versions
+from engineroom.artifacts import Artifact, obtain
+from engineroom.benchmarks import Benchmark
+from engineroom.calibrators import Calibrator
+from engineroom.errors import RequestError
+from engineroom.paths import CALIBRATION, sha256_file
+
+MODEL = "model.qdq.onnx"
+RANGES = "ranges.json"
+
+
+def calibrate(
+    benchmark: Benchmark,
+    calibrator_name: str,
+    model_sha256: str,
+    samples: Artifact,
+    *,
+    may_make: bool = True,
+    force: bool = False,
+) -> Artifact:
+    """Return the quantized model. `samples` is the preprocessed calibration part, the only data it may see."""
+    plugin = registry.get("calibrators", calibrator_name, where="calibrator")
+    calibrator: Calibrator = plugin.load().CALIBRATOR
+    if absent := registry.missing(calibrator.modules):
+        raise RequestError(f"the calibrator {calibrator.name} needs {', '.join(absent)}, not installed here")
+    inputs = {
+        "model": model_sha256,
+        "samples": samples.key,
+        "calibrator": calibrator.name,
+        "code": sha256_file(plugin.path),
+        **versions.of_distributions(calibrator.distributions),
+    }
+    return obtain(
+        CALIBRATION / benchmark.name,
+        inputs,
+        lambda folder: _make(benchmark, calibrator, samples, folder),
+        what=f"the calibration of {benchmark.name}",
+        may_make=may_make,
+        force=force,
+    )
+
+
+def _make(benchmark: Benchmark, calibrator: Calibrator, samples: Artifact, folder: Path) -> dict[str, Any]:
+    import numpy as np
+
+    arrays = {spec.name: np.load(samples.file(f"{spec.name}.npy"), mmap_mode="r") for spec in benchmark.inputs}
+    with terminal.progress(f"calibrate {benchmark.name}", 1) as update:
+        ranges = calibrator.calibrate(
+            benchmark.model_file()[0], arrays, folder / MODEL, terminal.counting(update)
+        )
+    text = json.dumps({name: [low, high] for name, (low, high) in sorted(ranges.items())}, indent=1)
+    (folder / RANGES).write_text(text + "\n", encoding="utf-8")
+    return {"tensors": len(ranges), "samples": len(next(iter(arrays.values())))}

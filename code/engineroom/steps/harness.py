@@ -1,0 +1,263 @@
+"""Runs one LoadGen test in one child process and watches it; reads LoadGen's word from its log."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from engineroom import terminal
+from engineroom.child import PARENT_VARIABLE
+from engineroom.config import RunConfig
+from engineroom.errors import EngineError
+from engineroom.paths import display
+from engineroom.runs import RECIPE, PerformanceResult
+from engineroom.telemetry import Telemetry
+from engineroom.terms import METRICS, Scenario, TestMode
+
+POLL_S = 0.1
+LOAD_LIMIT_S = 600.0  # an engine of many gigabytes may take minutes to load
+AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SIGKILL is for when it cannot act
+DETAIL_LOG = "mlperf_log_detail.txt"
+CHILD_LOG = "harness.log"
+MLLOG = ":::MLLOG "
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a short measurement before the test found; latencies are of one query of the scenario."""
+
+    samples_per_second: float
+    latency_p50_ns: float
+    seconds: float
+
+
+def probe(config: RunConfig, folder: Path) -> Probe:
+    """Measure, without LoadGen, how fast the engine is here. Raises EngineError if it fails."""
+    with terminal.progress(f"probe {_title(config)}", 1):
+        _run_child(config, folder, ["--probe", str(config.probe_s)], lambda counters: None)
+    found = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
+    return Probe(found["samples_per_second"], found["latency_p50_ns"], found["seconds"])
+
+
+def run_test(config: RunConfig, folder: Path) -> dict[str, Any]:
+    """Run the test that `folder`/recipe describes and return the harness's counters.
+
+    Raises EngineError with the child's own error record, its signal, or the stall that the parent saw.
+    """
+    with terminal.progress(_title(config), 1) as update:
+        return _run_child(config, folder, [], lambda counters: update(*_progress_of(config, counters)))
+
+
+def read_log(folder: Path) -> dict[str, Any]:
+    """Return the last value of each key in LoadGen's detail log. Raises EngineError if it is not complete."""
+    path = folder / DETAIL_LOG
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith(MLLOG):
+                    entry = json.loads(line[len(MLLOG) :])
+                    values[entry["key"]] = entry["value"]
+                    if entry["metadata"].get("is_error"):
+                        errors.append(f"{entry['key']}: {entry['value']}")
+    except OSError as error:
+        raise EngineError(f"cannot be read: {error.strerror}", where=display(path)) from None
+    except (ValueError, KeyError) as error:
+        raise EngineError(f"is no complete LoadGen log: {error}", where=display(path)) from None
+    values["errors"] = errors
+    return values
+
+
+def performance(config: RunConfig, log: dict[str, Any], counters: dict[str, Any]) -> PerformanceResult:
+    """Return the figure of a performance run from LoadGen's log. VALID is LoadGen's word, never ours."""
+    metric = METRICS[config.scenario]
+    if "result_validity" not in log or metric.key not in log:
+        raise EngineError(f"LoadGen's log has no {metric.key}: the test did not end properly", where=DETAIL_LOG)
+    reasons = [str(log["result_invalid_reason"]).strip()] if log.get("result_invalid_reason") else []
+    return PerformanceResult(
+        metric=metric.name,
+        unit=metric.unit,
+        value=float(log[metric.key]) * metric.scale,
+        valid=log["result_validity"] == "VALID" and not log["errors"],
+        reasons=tuple(reasons + log["errors"]),
+        duration_s=float(counters.get("test_s", 0.0)),
+        min_duration_s=float(log.get("effective_min_duration_ms", 0)) / 1000,
+        samples=int(counters.get("completed_samples", 0)),
+    )
+
+
+def _title(config: RunConfig) -> str:
+    words = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
+    mode = words.get(config.test_mode, config.test_mode.value)
+    return f"{config.benchmark} {config.scenario} {mode}, {config.engine} {config.precision}"
+
+
+def _progress_of(config: RunConfig, counters: Counters) -> tuple[float, str]:
+    """Return the part of the test that is done and the words beside the bar."""
+    done, issued = counters.value("completed_samples"), counters.value("issued_samples")
+    begin = counters.value("test_start_ns")
+    if not begin:
+        return 0.0, "loading" if not counters.value("phase") else "warming up"
+    elapsed = max(1e-3, time.monotonic() - begin / 1e9)
+    wanted = (config.min_duration or 0) / 1000
+    rate = f"{done:,} samples, {done / elapsed:,.0f}/s"
+    if config.test_mode is TestMode.ACCURACY_ONLY or config.scenario is Scenario.OFFLINE or not wanted:
+        return done / max(issued, 1), f"{elapsed:.0f} s, {rate}"
+    return elapsed / wanted, f"{elapsed:.0f} of {wanted:g} s, {rate}"
+
+
+class Counters:
+    """The harness's counters, read from the file that it keeps memory-mapped; they outlive a crash."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._map: mmap.mmap | None = None
+        self._fields: dict[str, list[int]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._map is not None:
+            self._map.close()
+
+    def value(self, name: str) -> int:
+        """Return one counter, or 0 while the child has not made the file yet."""
+        values = self.values(name)
+        return values[0] if values else 0
+
+    def values(self, name: str) -> list[int]:
+        """Return a counter with several places, such as one per worker."""
+        if not self._opened() or name not in self._fields or self._map is None:
+            return []
+        offset, count = self._fields[name]
+        return [int.from_bytes(self._map[at : at + 8], "little") for at in range(offset, offset + 8 * count, 8)]
+
+    def all(self) -> dict[str, Any]:
+        """Return every counter; trailing zeros of a list are left out."""
+        if not self._opened():
+            return {}
+        found: dict[str, Any] = {}
+        for name, (_, count) in self._fields.items():
+            values = self.values(name)
+            while count > 1 and len(values) > 1 and not values[-1]:
+                values.pop()
+            found[name] = values[0] if count == 1 else values
+        return found
+
+    def _opened(self) -> bool:
+        if self._map is None:
+            try:
+                with self._path.open("rb") as file:
+                    self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                self._fields = json.loads(self._map[: self._map.find(b"\n")])["fields"]
+            except (OSError, ValueError):  # not there yet, or not complete yet
+                self._map = None
+        return self._map is not None
+
+
+def _run_child(config: RunConfig, folder: Path, arguments: list[str], show: Any) -> dict[str, Any]:
+    command = ["/bin/sh", str(folder / RECIPE / "run.sh"), str(folder), *arguments]
+    (folder / "counters.bin").unlink(missing_ok=True)
+    with (
+        (folder / CHILD_LOG).open("ab") as log,
+        Counters(folder / "counters.bin") as counters,
+        _child(command, log) as child,
+        Telemetry(folder / "telemetry.csv", child.pid) as telemetry,
+    ):
+        stall = _Stall(config)
+        while child.poll() is None:
+            show(counters)
+            telemetry.sample()
+            if waited := stall.seconds(counters):
+                child.kill()
+                child.wait()
+                raise EngineError(
+                    f"the harness made no progress for {waited:.0f} s and was ended", where=display(folder)
+                )
+            _wait(child)
+        found = counters.all()
+    if child.returncode:
+        raise _failure(folder, child.returncode)
+    return found
+
+
+@contextmanager
+def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the child in a session of its own, so that Ctrl-C reaches only us; however we leave, it ends too."""
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Pass on the environment without what would change which Python code the child runs; tell it whom to follow."""
+    dropped = ("PYTHONPATH", "PYTHONHOME", "RUN_ARGS")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, PARENT_VARIABLE: str(os.getpid())}
+
+
+def _wait(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(POLL_S)
+    except subprocess.TimeoutExpired:
+        return
+
+
+class _Stall:
+    """Notices a child that stands still although its own watchdog should have ended it."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._limit_s = config.watchdog_s + AFTER_WATCHDOG_S
+        self._seen: tuple[int, int] | None = None
+        self._since = time.monotonic()
+
+    def seconds(self, counters: Counters) -> float:
+        """Return how long nothing has moved if that is too long, else 0."""
+        state = (counters.value("phase"), counters.value("completed_samples"))
+        now = time.monotonic()
+        if state != self._seen:
+            self._seen, self._since = state, now
+        pending = counters.value("issued_samples") > counters.value("completed_samples")
+        limit = self._limit_s if pending else LOAD_LIMIT_S + self._limit_s
+        return now - self._since if now - self._since > limit else 0.0
+
+
+def _failure(folder: Path, status: int) -> EngineError:
+    """Say why the child failed: its own record, else its signal, else its last words."""
+    log = display(folder / CHILD_LOG)
+    try:
+        record = json.loads((folder / "error.json").read_text(encoding="utf-8"))
+        return EngineError(
+            str(record["what"]), where=f"{display(folder)}: {record['where']}", mend=record.get("mend") or f"log: {log}"
+        )
+    except (OSError, ValueError, KeyError):
+        pass
+    if status < 0 or status > 128:  # a shell reports a child's signal as 128 + number
+        number = -status if status < 0 else status - 128
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        hint = "; out of memory?" if name == "SIGKILL" else ""
+        return EngineError(f"the harness was ended by {name}{hint}", where=display(folder), mend=f"log: {log}")
+    words = (folder / CHILD_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = words[-1] if words else "it said nothing"
+    return EngineError(f"the harness ended with status {status}: {last}", where=display(folder), mend=f"log: {log}")

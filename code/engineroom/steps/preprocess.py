@@ -1,0 +1,56 @@
+"""Writes the samples of a benchmark as memory-mappable .npy files, one per input, keyed by what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engineroom import terminal
+from engineroom.artifacts import Artifact, obtain
+from engineroom.benchmarks import Benchmark, Part
+from engineroom.errors import EngineError
+from engineroom.paths import CODE, DATA_MAPS, PREPROCESSED_DATA, sha256_file
+
+
+def preprocess(
+    benchmark: Benchmark, part: Part, data: Mapping[Path, str], *, may_make: bool = True, force: bool = False
+) -> Artifact:
+    """Return the samples of `part`: `<input>.npy` of [samples, *shape]. `data` are the checked raw files."""
+    inputs = {
+        "data": _digest(data.values()),
+        "maps": _digest(sha256_file(path) for path in sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
+        "code": sha256_file(CODE / "engineroom" / "benchmarks" / f"{benchmark.name}.py"),
+        "part": part.value,
+    }
+    return obtain(
+        PREPROCESSED_DATA / benchmark.dataset / benchmark.name / part.value,
+        inputs,
+        lambda folder: _make(benchmark, part, folder),
+        what=f"the preprocessed {part} data of {benchmark.name}",
+        may_make=may_make,
+        force=force,
+    )
+
+
+def _make(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:
+    import numpy as np
+
+    with terminal.progress(f"preprocess {benchmark.dataset}, {part}", 1) as update:
+        arrays = benchmark.preprocess(part, terminal.counting(update))
+    count = benchmark.sample_count(part)
+    for spec in benchmark.inputs:
+        array = np.ascontiguousarray(arrays[spec.name])
+        if array.shape != (count, *spec.shape) or array.dtype.name != spec.dtype:
+            raise EngineError(
+                f"input {spec.name} came out as {array.dtype.name} {array.shape}, "
+                f"must be {spec.dtype} {(count, *spec.shape)}",
+                where=f"benchmark {benchmark.name}",
+            )
+        np.save(folder / f"{spec.name}.npy", array, allow_pickle=False)
+    return {"samples": count}
+
+
+def _digest(digests: Any) -> str:
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -1,0 +1,94 @@
+"""Tables for people and JSON for programs, from results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from engineroom import terminal
+from engineroom.runs import Result
+
+
+@dataclass
+class Row:
+    """One benchmark in one scenario: what its performance and its accuracy run came to, or why it failed."""
+
+    benchmark: str
+    scenario: str
+    engine: str
+    precision: str
+    performance: Result | None = None
+    accuracy: Result | None = None
+    failure: str | None = None
+
+
+COLUMNS = ("Benchmark", "Scenario", "Engine", "Precision", "Metric", "Result", "Unit", "LoadGen", "Accuracy", "Target", "")
+RIGHT = ("Result", "Accuracy", "Target")
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print the final table, and below it what a reader must know about the results."""
+    terminal.table("Results", COLUMNS, [_cells(row) for row in rows], right=RIGHT)
+    for note in notes(rows):
+        print(note)
+
+
+def print_json(rows: Sequence[Row]) -> None:
+    """Print the rows as JSON."""
+    print(msgspec.json.format(msgspec.json.encode([_plain(row) for row in rows]), indent=1).decode())
+
+
+def notes(rows: Iterable[Row]) -> list[str]:
+    """Return each remark once: failures, LoadGen's reasons for INVALID, and why results are not submittable."""
+    found: dict[str, None] = {}
+    for row in rows:
+        name = f"{row.benchmark} {row.scenario}"
+        if row.failure:
+            found[f"{name} FAILED: {row.failure}"] = None
+        performance = row.performance.performance if row.performance else None
+        for reason in performance.reasons if performance and not performance.valid else ():
+            found[f"{name} is INVALID: {reason}"] = None
+        for result in (row.performance, row.accuracy):
+            for note in result.notes if result else ():
+                found[note] = None
+    return list(found)
+
+
+def significant(value: float) -> str:
+    """Write a figure with four significant digits and thousands separators: 0.02134, 1,234, 48,310."""
+    if value == 0:
+        return "0"
+    digits = max(0, 4 - len(str(int(abs(value))))) if abs(value) >= 1 else None
+    return f"{value:,.{digits}f}" if digits is not None else f"{value:.4g}"
+
+
+def _cells(row: Row) -> list[str]:
+    performance = row.performance.performance if row.performance else None
+    accuracy = row.accuracy.accuracy if row.accuracy else None
+    return [
+        row.benchmark,
+        row.scenario,
+        row.engine,
+        row.precision,
+        performance.metric if performance else "-",
+        significant(performance.value) if performance else "-",
+        performance.unit if performance else "-",
+        "FAILED" if row.failure else ("VALID" if performance.valid else "INVALID") if performance else "-",
+        f"{accuracy.value:.2f}{accuracy.unit}" if accuracy else "-",
+        f"{accuracy.target:.2f}{accuracy.unit}" if accuracy else "-",
+        ("met" if accuracy.met else "missed") if accuracy else "",
+    ]
+
+
+def _plain(row: Row) -> dict[str, object]:
+    return {
+        "benchmark": row.benchmark,
+        "scenario": row.scenario,
+        "engine": row.engine,
+        "precision": row.precision,
+        "performance": row.performance,
+        "accuracy": row.accuracy,
+        "failure": row.failure,
+    }

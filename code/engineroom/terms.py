@@ -1,0 +1,73 @@
+"""The field's words, as types: scenarios, test modes, precisions, tensors and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Scenario(StrEnum):
+    """The four ways LoadGen issues queries (MLPerf Inference rules, "Scenarios")."""
+
+    SINGLE_STREAM = "SingleStream"
+    MULTI_STREAM = "MultiStream"
+    SERVER = "Server"
+    OFFLINE = "Offline"
+
+
+class TestMode(StrEnum):
+    """LoadGen's test modes, by LoadGen's own names (`test_settings.h`, enum TestMode)."""
+
+    __test__ = False  # pytest would otherwise take the name for a test class
+
+    SUBMISSION_RUN = "SubmissionRun"
+    ACCURACY_ONLY = "AccuracyOnly"
+    PERFORMANCE_ONLY = "PerformanceOnly"
+    FIND_PEAK_PERFORMANCE = "FindPeakPerformance"
+
+
+class Precision(StrEnum):
+    """The number format of an engine's weights and activations. AUTO: the best one that holds the accuracy target."""
+
+    AUTO = "auto"
+    INT8 = "int8"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model, for one sample: `shape` has no batch axis.
+
+    `dtype` is NumPy's name ("float32", "int64").
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The figure that counts in a scenario: LoadGen's key for it in the detail log, and the words that people read.
+
+    `scale` turns LoadGen's number into `unit`.
+    """
+
+    key: str
+    name: str
+    unit: str
+    scale: float
+    higher_is_better: bool
+
+
+# The keys are those of LoadGen 6.0 `results.cc`; latencies are nanoseconds there. For the two streams it is the
+# early-stopping estimate of the percentile that MLPerf publishes, not the percentile of this run's own samples.
+METRICS: dict[Scenario, Metric] = {
+    Scenario.SINGLE_STREAM: Metric("early_stopping_latency_ss", "p90 latency", "ms", 1e-6, False),
+    Scenario.MULTI_STREAM: Metric("early_stopping_latency_ms", "p99 latency of 8 samples", "ms", 1e-6, False),
+    Scenario.SERVER: Metric("result_completed_samples_per_sec", "completed rate", "samples/s", 1.0, True),
+    Scenario.OFFLINE: Metric("result_samples_per_second", "throughput", "samples/s", 1.0, True),
+}
+
+SAMPLES_PER_QUERY_MULTI_STREAM = 8  # fixed by the rules; LoadGen's mlperf.conf `*.MultiStream.samples_per_query`

@@ -1,0 +1,36 @@
+"""Versions of what is installed and of the sources, found without importing any of it."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+
+from engineroom.paths import ROOT
+
+
+def of_distribution(name: str) -> str:
+    """Return the installed version of a Python distribution, or "not installed"."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def of_distributions(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the version of each."""
+    return {name: of_distribution(name) for name in names}
+
+
+def all_distributions() -> dict[str, str]:
+    """Return every installed distribution with its version, by name."""
+    found = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def git_revision() -> str:
+    """Return the checkout's revision, with "-dirty" if files differ from it, or "unknown" without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

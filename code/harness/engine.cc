@@ -1,0 +1,68 @@
+// What every engine shares: checks of batches and options, and the list of native engines.
+#include "engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engines/engines.h"
+#include "failure.h"
+
+namespace engineroom {
+
+Engine::Engine(EngineSpec spec) : spec_(std::move(spec)) {
+  if (spec_.instances == 0 || spec_.batch_size == 0) {
+    throw Error("engine load", "an engine needs at least one instance and a batch_size of at least 1");
+  }
+}
+
+void Engine::refuse(std::size_t instance, const Batch& batch) const {
+  throw Error("engine infer", "batch of " + std::to_string(batch.count) + " samples on instance " +
+                                  std::to_string(instance) + ": this engine has " + std::to_string(spec_.instances) +
+                                  " instances and batches of 1 to " + std::to_string(spec_.batch_size));
+}
+
+double Engine::number_option(const std::string& name, double fallback) const {
+  const auto found = spec_.options.find(name);
+  if (found == spec_.options.end()) return fallback;
+  std::size_t used = 0;
+  double value = -1;
+  try {
+    value = std::stod(found->second, &used);
+  } catch (const std::logic_error&) {
+  }
+  if (used != found->second.size() || !std::isfinite(value) || value < 0) {
+    throw Error("engine load", "engine option " + name + " is '" + found->second + "', not a number of at least 0");
+  }
+  return value;
+}
+
+void Engine::refuse_options_except(std::span<const std::string_view> known) const {
+  for (const auto& [name, value] : spec_.options) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    std::string names;
+    for (std::string_view each : known) names += (names.empty() ? "" : ", ") + std::string(each);
+    throw Error("engine load", "unknown engine option " + name, "known: " + (names.empty() ? "none" : names));
+  }
+}
+
+std::map<std::string, std::string> native_engines() {
+  std::map<std::string, std::string> reasons;
+  for (const NativeEngine& engine : kNativeEngines) reasons[engine.name] = engine.make ? "" : engine.left_out;
+  return reasons;
+}
+
+std::unique_ptr<Engine> make_native_engine(EngineSpec spec) {
+  for (const NativeEngine& engine : kNativeEngines) {
+    if (engine.name != spec.name) continue;
+    if (!engine.make) {
+      throw Error("engine load", "engine " + spec.name + " was left out of this build: " + engine.left_out,
+                  "install what is missing and run `make build_harness`");
+    }
+    return engine.make(std::move(spec));
+  }
+  std::string names;
+  for (const NativeEngine& engine : kNativeEngines) names += (names.empty() ? "" : ", ") + std::string(engine.name);
+  throw Error("engine load", "no native engine " + spec.name, "known: " + names);
+}
+
+}  // namespace engineroom

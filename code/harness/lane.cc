@@ -1,0 +1,105 @@
+// Gathers samples, runs the engine, reports answers.
+#include "lane.h"
+
+#include <loadgen.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace engineroom {
+namespace {
+
+constexpr std::size_t kAlignment = 4096;
+constexpr int kWarmUpBatches = 5;
+
+bool lie_together(std::span<const mlperf::QuerySample> samples) {
+  for (std::size_t i = 1; i < samples.size(); ++i) {
+    if (samples[i].index != samples[0].index + i) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Lane::Buffer Lane::allocate(std::size_t bytes) {
+  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+  std::memset(memory, 0, rounded);  // also makes the pages real, on this thread's NUMA node
+  return Buffer(memory);
+}
+
+Lane::Lane(Engine& engine, std::size_t instance, const SampleLibrary& library, WorkerCounters& counters)
+    : engine_(engine), instance_(instance), library_(library), counters_(counters) {
+  const EngineSpec& spec = engine.spec();
+  for (const TensorSpec& input : spec.inputs) {
+    input_bytes_.push_back(input.sample_bytes());
+    input_buffers_.push_back(allocate(spec.batch_size * input_bytes_.back()));
+    inputs_.push_back(input_buffers_.back().get());
+  }
+  std::size_t response_bytes = 0;
+  for (const TensorSpec& output : spec.outputs) {
+    output_bytes_.push_back(output.sample_bytes());
+    output_buffers_.push_back(allocate(spec.batch_size * output_bytes_.back()));
+    outputs_.push_back(output_buffers_.back().get());
+    response_bytes += output_bytes_.back();
+  }
+  if (outputs_.size() > 1) packed_ = allocate(spec.batch_size * response_bytes);
+  const std::byte* answers = packed_ ? packed_.get() : outputs_.empty() ? nullptr : outputs_.front();
+  for (std::size_t i = 0; i < spec.batch_size; ++i) {
+    responses_.emplace_back(0, reinterpret_cast<std::uintptr_t>(answers + i * response_bytes), response_bytes);
+  }
+}
+
+void Lane::gather(std::span<const mlperf::QuerySample> samples) {
+  // Engines may read a whole batch, so samples are handed over in place only if the library goes on for as long.
+  const bool in_place =
+      samples[0].index + responses_.size() <= library_.total_sample_count() && lie_together(samples);
+  for (std::size_t input = 0; input < inputs_.size(); ++input) {
+    if (in_place) {
+      inputs_[input] = library_.sample(input, samples[0].index);
+      continue;
+    }
+    std::byte* to = input_buffers_[input].get();
+    inputs_[input] = to;
+    for (const mlperf::QuerySample& sample : samples) {
+      std::memcpy(to, library_.sample(input, sample.index), input_bytes_[input]);
+      to += input_bytes_[input];
+    }
+  }
+}
+
+void Lane::pack(std::size_t count) {
+  std::byte* to = packed_.get();
+  for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t output = 0; output < outputs_.size(); ++output) {
+      std::memcpy(to, outputs_[output] + i * output_bytes_[output], output_bytes_[output]);
+      to += output_bytes_[output];
+    }
+  }
+}
+
+void Lane::infer(std::span<const mlperf::QuerySample> samples) {
+  gather(samples);
+  counters_.steps.add(1);
+  engine_.infer(instance_, {samples.size(), inputs_, outputs_});
+  counters_.steps.add(1);
+  if (packed_) pack(samples.size());
+}
+
+void Lane::complete(std::span<const mlperf::QuerySample> samples) {
+  const std::size_t count = samples.size();
+  for (std::size_t i = 0; i < count; ++i) responses_[i].id = samples[i].id;
+  // Counted first: once LoadGen knows, it may end the test and the totals are compared.
+  counters_.batches_by_size[count].add(1);
+  mlperf::QuerySamplesComplete(responses_.data(), count);
+}
+
+void Lane::warm_up() {
+  std::vector<mlperf::QuerySample> samples(responses_.size());
+  for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = {0, i % library_.total_sample_count()};
+  for (int batch = 0; batch < kWarmUpBatches; ++batch) infer(samples);
+}
+
+}  // namespace engineroom

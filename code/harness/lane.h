@@ -1,0 +1,56 @@
+// Lane: one engine instance with the memory it works in. Answers samples: gather, infer, report to LoadGen.
+#pragma once
+
+#include <query_sample.h>
+
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "counters.h"
+#include "engine.h"
+#include "sample_library.h"
+
+namespace engineroom {
+
+// Used by one thread, which should also be the one that makes it: memory then lies near that thread's cores.
+// All memory is taken when it is made, none while a test runs.
+class Lane {
+ public:
+  Lane(Engine& engine, std::size_t instance, const SampleLibrary& library, WorkerCounters& counters);
+
+  // Runs 1 to batch_size samples through the engine and keeps the answers. Samples that lie together in the library
+  // are handed over where they lie, others are gathered into the lane's own memory first.
+  void infer(std::span<const mlperf::QuerySample> samples);
+
+  // Hands the answers of the last infer(), which must have been for the same samples, to LoadGen in one call.
+  // From then on LoadGen may take back the memory that `samples` lie in.
+  void complete(std::span<const mlperf::QuerySample> samples);
+
+  // Runs a few full batches of the library's first samples, untimed.
+  void warm_up();
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  using Buffer = std::unique_ptr<std::byte[], Free>;
+
+  static Buffer allocate(std::size_t bytes);
+  void gather(std::span<const mlperf::QuerySample> samples);
+  void pack(std::size_t count);
+
+  Engine& engine_;
+  const std::size_t instance_;
+  const SampleLibrary& library_;
+  WorkerCounters& counters_;
+  std::vector<Buffer> input_buffers_, output_buffers_;
+  Buffer packed_;  // responses of models with several outputs: a sample's outputs one behind the other
+  std::vector<const std::byte*> inputs_;
+  std::vector<std::byte*> outputs_;
+  std::vector<std::size_t> input_bytes_, output_bytes_;
+  std::vector<mlperf::QuerySampleResponse> responses_;
+};
+
+}  // namespace engineroom

@@ -1,0 +1,44 @@
+// Offline: claims of one big query.
+#include <algorithm>
+
+#include "batch_source.h"
+#include "clock.h"
+
+namespace engineroom {
+
+void OfflineSource::push(std::span<const mlperf::QuerySample> samples) {
+  std::unique_lock lock(mutex_);
+  all_parked_.wait(lock, [this] { return parked_ == workers_; });
+  query_ = samples;
+  next_ = 0;
+  parked_ = 0;
+  ++queries_;
+  lock.unlock();
+  posted_.notify_all();
+}
+
+std::span<const mlperf::QuerySample> OfflineSource::claim(std::size_t most) {
+  const std::size_t first = next_.fetch_add(most, std::memory_order_relaxed);
+  if (first >= query_.size()) return {};
+  return query_.subspan(first, std::min(most, query_.size() - first));
+}
+
+Taken OfflineSource::take(std::span<mlperf::QuerySample> room) {
+  for (;;) {
+    if (const auto samples = claim(room.size()); !samples.empty()) return {samples, now_ns(), 0};
+    std::unique_lock lock(mutex_);
+    if (++parked_ == workers_) all_parked_.notify_one();
+    posted_.wait(lock, [this, seen = queries_] { return queries_ != seen || closed_; });
+    if (closed_) return {};
+  }
+}
+
+void OfflineSource::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  posted_.notify_all();
+}
+
+}  // namespace engineroom

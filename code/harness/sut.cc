@@ -1,0 +1,95 @@
+// Issuing threads, workers and what they do with a query.
+#include "sut.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "clock.h"
+
+namespace engineroom {
+
+void Sut::note_start() {
+  parts_.counters.issue.start_ns.set(static_cast<std::uint64_t>(now_ns()));
+}
+
+void PooledSut::pin(std::size_t worker) const {
+  if (worker >= parts_.cpu_affinity.size() || parts_.cpu_affinity[worker].empty()) return;
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  for (int cpu : parts_.cpu_affinity[worker]) {
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(static_cast<std::size_t>(cpu), &cpus);
+  }
+  if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus); error != 0) {
+    throw Error("engine load", "cannot pin worker " + std::to_string(worker) + " to its CPUs: " + std::strerror(error),
+                "cpu_affinity names CPUs that this process may not use");
+  }
+}
+
+InlineSut::InlineSut(SutParts parts)
+    : Sut(std::move(parts)), lane_(parts_.engine, 0, parts_.library, parts_.counters.workers[0]) {
+  lane_.warm_up();
+}
+
+void InlineSut::IssueQuery(const std::vector<mlperf::QuerySample>& samples) try {
+  count(samples);
+  const std::size_t batch_size = parts_.engine.spec().batch_size;
+  const std::span<const mlperf::QuerySample> query(samples);
+  for (std::size_t first = 0; first < query.size(); first += batch_size) {
+    const auto batch = query.subspan(first, std::min(batch_size, query.size() - first));
+    lane_.infer(batch);
+    lane_.complete(batch);
+  }
+} catch (...) {
+  parts_.failure.end_process_on_exception("engine infer", 0);
+}
+
+PooledSut::PooledSut(SutParts parts, std::unique_ptr<BatchSource> source)
+    : Sut(std::move(parts)), source_(std::move(source)) {
+  const std::size_t workers = parts_.engine.spec().instances;
+  for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this, i] { work(i); });
+  for (std::size_t warm = warm_; warm != workers; warm = warm_) warm_.wait(warm);
+}
+
+PooledSut::~PooledSut() {
+  source_->close();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void PooledSut::IssueQuery(const std::vector<mlperf::QuerySample>& samples) {
+  count(samples);
+  source_->push(samples);
+}
+
+void PooledSut::FlushQueries() {
+  Sut::FlushQueries();
+  source_->flush();
+}
+
+void PooledSut::work(std::size_t worker) try {
+  ::prctl(PR_SET_TIMERSLACK, 1);  // queue delays end when they should, not 50 microseconds later
+  pin(worker);
+  WorkerCounters& counters = parts_.counters.workers[worker];
+  Lane lane(parts_.engine, worker, parts_.library, counters);
+  lane.warm_up();
+  ++warm_;
+  warm_.notify_one();
+  answer(lane, counters);
+} catch (...) {
+  parts_.failure.end_process_on_exception("engine infer", worker);
+}
+
+void PooledSut::answer(Lane& lane, WorkerCounters& counters) {
+  std::vector<mlperf::QuerySample> room(parts_.engine.spec().batch_size);
+  for (Taken taken = source_->take(room); !taken.samples.empty(); taken = source_->take(room)) {
+    lane.infer(taken.samples);
+    counters.queue_time_ns.add(static_cast<std::uint64_t>(taken.queued_ns));
+    counters.compute_time_ns.add(static_cast<std::uint64_t>(now_ns() - taken.at_ns));
+    lane.complete(taken.samples);
+  }
+}
+
+}  // namespace engineroom

@@ -1,0 +1,83 @@
+// The systems under test that LoadGen drives: answered on the issuing thread, or by a pool of workers.
+#pragma once
+
+#include <system_under_test.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "batch_source.h"
+#include "counters.h"
+#include "engine.h"
+#include "failure.h"
+#include "lane.h"
+#include "sample_library.h"
+
+namespace engineroom {
+
+// What every system under test works with; all of it outlives the system.
+struct SutParts {
+  std::string name;
+  Engine& engine;
+  const SampleLibrary& library;
+  Counters& counters;
+  Failure& failure;
+  std::vector<std::vector<int>> cpu_affinity;  // per pooled worker: its CPUs; missing or empty: anywhere
+};
+
+// When made, it is warm. An error in the engine ends the process: LoadGen knows no failed query.
+class Sut : public mlperf::SystemUnderTest {
+ public:
+  explicit Sut(SutParts parts) : parts_(std::move(parts)) {}
+
+  const std::string& Name() override { return parts_.name; }
+  void FlushQueries() override { parts_.counters.issue.queries_at_flush.set(parts_.counters.issue.queries.get()); }
+
+ protected:
+  void count(const std::vector<mlperf::QuerySample>& samples) {
+    IssueCounters& issue = parts_.counters.issue;
+    if (issue.queries.get() == 0) [[unlikely]] note_start();
+    issue.queries.add(1);
+    issue.samples.add(samples.size());
+  }
+
+  const SutParts parts_;
+
+ private:
+  void note_start();
+};
+
+// SingleStream and MultiStream: instance 0 answers on LoadGen's issuing thread before IssueQuery returns. LoadGen
+// waits for each answer anyway, and handing a query to another thread costs several times LoadGen's own work.
+class InlineSut : public Sut {
+ public:
+  explicit InlineSut(SutParts parts);
+  void IssueQuery(const std::vector<mlperf::QuerySample>& samples) override;
+
+ private:
+  Lane lane_;
+};
+
+// Server and Offline: one thread per engine instance takes batches from the source and reports its own answers.
+class PooledSut : public Sut {
+ public:
+  PooledSut(SutParts parts, std::unique_ptr<BatchSource> source);
+  ~PooledSut() override;
+
+  void IssueQuery(const std::vector<mlperf::QuerySample>& samples) override;
+  void FlushQueries() override;
+
+ private:
+  void pin(std::size_t worker) const;
+  void work(std::size_t worker);
+  void answer(Lane& lane, WorkerCounters& counters);
+
+  const std::unique_ptr<BatchSource> source_;
+  std::atomic<std::size_t> warm_{0};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace engineroom

@@ -1,0 +1,137 @@
+"""Invoke's tasks: one short function per target of the Makefile, which calls one action with RUN_ARGS."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from invoke import task
+
+
+def _act(module: str, name: str) -> None:
+    """Call the action `name` of `module` with RUN_ARGS and leave with its exit code."""
+    # Imported here, so that `inv --list` and `--help` stay as quick as Invoke itself.
+    from engineroom import actions, run_args
+
+    sys.exit(actions.act(module, name, lambda: run_args.split(os.environ.get("RUN_ARGS", ""))))
+
+
+@task
+def run_harness(context: Any) -> None:
+    """Set up and build what is missing, run LoadGen, score, and print one table."""
+    _act("run", "run_harness")
+
+
+@task
+def generate_engines(context: Any) -> None:
+    """Build the engine of each benchmark and scenario; what is unchanged is reused."""
+    _act("engines", "generate_engines")
+
+
+@task
+def run(context: Any) -> None:
+    """generate_engines, then run_harness."""
+    _act("run", "run")
+
+
+@task
+def calibrate(context: Any) -> None:
+    """Write the quantized model of each benchmark and its ranges."""
+    _act("engines", "calibrate")
+
+
+@task
+def download_model(context: Any) -> None:
+    """Fetch the models and check them."""
+    _act("engines", "download_model")
+
+
+@task
+def download_data(context: Any) -> None:
+    """Fetch the data sets and check them."""
+    _act("engines", "download_data")
+
+
+@task
+def preprocess_data(context: Any) -> None:
+    """Turn data sets into the arrays that the harness maps into memory."""
+    _act("engines", "preprocess_data")
+
+
+@task
+def info(context: Any) -> None:
+    """Show this machine, the benchmarks, the engines and what each still lacks."""
+    _act("house", "info")
+
+
+@task
+def build(context: Any) -> None:
+    """Compile everything native: LoadGen and the harness."""
+    _act("house", "build")
+
+
+@task
+def build_loadgen(context: Any) -> None:
+    """Fetch and compile LoadGen."""
+    _act("house", "build_loadgen")
+
+
+@task
+def build_harness(context: Any) -> None:
+    """Compile the native harness and its Python module."""
+    _act("house", "build_harness")
+
+
+@task
+def install(context: Any) -> None:
+    """Add an extra to build/venv by name."""
+    _act("house", "install")
+
+
+@task
+def wheelhouse(context: Any) -> None:
+    """Collect in build/wheelhouse what an installation without a network needs."""
+    _act("house", "wheelhouse")
+
+
+@task
+def shell(context: Any) -> None:
+    """Open a shell with build/venv active."""
+    _act("house", "shell")
+
+
+@task
+def clean(context: Any) -> None:
+    """Remove everything that can be made again, build/venv too."""
+    _act("house", "clean")
+
+
+@task
+def clean_shallow(context: Any) -> None:
+    """Remove the compiled libraries and the rendered recipes."""
+    _act("house", "clean_shallow")
+
+
+@task
+def lint(context: Any) -> None:
+    """Run ruff, mypy --strict and the layer check."""
+    _act("house", "lint")
+
+
+@task
+def test(context: Any) -> None:
+    """Lint, then run the tests."""
+    _act("house", "test")
+
+
+@task
+def test_all(context: Any) -> None:
+    """Run the long and heavy tests, which `test` leaves out."""
+    _act("house", "test_all")
+
+
+@task
+def bench(context: Any) -> None:
+    """Measure the overheads and throughputs that the README states."""
+    _act("house", "bench")
