@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import msgspec
 
 from engineroom.errors import RequestError
 from engineroom.paths import display, ensure_folder, not_writable, sha256_file
@@ -26,13 +28,28 @@ MANIFEST = "manifest.json"
 _made_here: set[Path] = set()  # `force` makes a thing again once in a process, however often it is asked for
 
 
+class FileFact(TypedDict):
+    """Size and SHA-256 (hex) of one file of an artifact."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What manifest.json says."""
+
+    inputs: dict[str, str]
+    files: dict[str, FileFact]
+    facts: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A keyed folder. `why` says in a few words why it was reused or made; `facts` is what its maker returned."""
 
     folder: Path
     inputs: Mapping[str, str]
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, FileFact]
     facts: Mapping[str, Any]
     reused: bool
     why: str
@@ -56,9 +73,9 @@ def look_up(shelf: Path, inputs: Mapping[str, str]) -> Artifact | None:
     """Return the finished artifact made from exactly `inputs`, or None. Files must be there in their full size."""
     folder = shelf / key_of(inputs)
     manifest = _manifest(folder)
-    if manifest is None or manifest["inputs"] != dict(inputs) or _broken_file(folder, manifest):
+    if manifest is None or manifest.inputs != dict(inputs) or _broken_file(folder, manifest):
         return None
-    return Artifact(folder, inputs, manifest["files"], manifest["facts"], True, f"unchanged: {', '.join(inputs)}")
+    return Artifact(folder, inputs, manifest.files, manifest.facts, True, f"unchanged: {', '.join(inputs)}")
 
 
 def obtain(
@@ -77,13 +94,14 @@ def obtain(
     force = force and (shelf / key_of(inputs)) not in _made_here
     if not force and (found := look_up(shelf, inputs)):
         return found
-    why = "asked for by --force" if force else _why_made(shelf, inputs)
     if not may_make:
+        why = "asked for by --force" if force else _why_made(shelf, inputs)
         raise RequestError(f"{what} has to be made ({why})", where=display(shelf), mend="leave out --no_build")
     ensure_folder(shelf)
     with _locked(shelf):
         if not force and (found := look_up(shelf, inputs)):  # another process made it while this one waited
             return found
+        why = "asked for by --force" if force else _why_made(shelf, inputs)
         return _make(shelf, inputs, make, why)
 
 
@@ -95,12 +113,14 @@ def _make(shelf: Path, inputs: Mapping[str, str], make: Callable[[Path], Mapping
         partial.mkdir()
         facts = dict(make(partial))
         files = {
-            str(path.relative_to(partial)): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            str(path.relative_to(partial)): FileFact(bytes=path.stat().st_size, sha256=sha256_file(path))
             for path in sorted(partial.rglob("*"))
             if path.is_file()
         }
         manifest = {"inputs": dict(inputs), "files": files, "facts": facts}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        for name in (*files, MANIFEST):
+            _sync(partial / name)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except OSError as error:
@@ -114,8 +134,11 @@ def _make(shelf: Path, inputs: Mapping[str, str], make: Callable[[Path], Mapping
 def check_content(artifact: Artifact) -> str | None:
     """Return what is wrong with the artifact's files by their SHA-256, or None. Reads every byte."""
     for name, fact in artifact.files.items():
-        if sha256_file(artifact.file(name)) != fact["sha256"]:
-            return f"{display(artifact.file(name))} has changed since it was made"
+        path = artifact.file(name)
+        if not path.is_file():
+            return f"{display(path)} is missing"
+        if sha256_file(path) != fact["sha256"]:
+            return f"{display(path)} has changed since it was made"
     return None
 
 
@@ -124,17 +147,20 @@ def discard(artifact: Artifact) -> None:
     shutil.rmtree(artifact.folder, ignore_errors=True)
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _manifest(folder: Path) -> Manifest | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors
         return None
-    complete = isinstance(manifest, dict) and {"inputs", "files", "facts"} <= manifest.keys()
-    return manifest if complete else None
 
 
-def _broken_file(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    for name, fact in manifest["files"].items():
+def _broken_file(folder: Path, manifest: Manifest) -> str | None:
+    for name, fact in manifest.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != fact["bytes"]:
             return name
@@ -146,7 +172,7 @@ def _why_made(shelf: Path, inputs: Mapping[str, str]) -> str:
     folder = shelf / key_of(inputs)
     if folder.exists():
         manifest = _manifest(folder)
-        broken = manifest and _broken_file(folder, manifest)
+        broken = _broken_file(folder, manifest) if manifest else None
         return f"{broken} is missing or cut off" if broken else "its manifest cannot be read or does not fit"
     others = [path for path in shelf.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
     if not others:
@@ -154,7 +180,7 @@ def _why_made(shelf: Path, inputs: Mapping[str, str]) -> str:
     newest = _manifest(max(others, key=lambda path: path.stat().st_mtime).parent)
     if newest is None:
         return "the earlier one's manifest cannot be read"
-    old: dict[str, str] = newest["inputs"]
+    old = newest.inputs
     changed = [name for name in {**old, **inputs} if old.get(name) != inputs.get(name)]
     return "; ".join(f"{name}: {_short(old.get(name))} -> {_short(inputs.get(name))}" for name in changed)
 
@@ -169,7 +195,11 @@ def _short(value: str | None) -> str:
 @contextmanager
 def _locked(shelf: Path) -> Iterator[None]:
     """Hold the shelf's lock: two makes in one checkout take turns instead of doing the same work twice."""
-    handle = os.open(shelf / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    lock = shelf / ".lock"
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise not_writable(lock, error) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

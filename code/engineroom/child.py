@@ -1,4 +1,4 @@
-"""The child process that runs one LoadGen test: reads a recipe's harness.json and hands its values to the native harness.
+"""The child process that runs one LoadGen test: reads a recipe's harness.json and hands it to the native harness.
 
     python -m engineroom.child RECIPE/harness.json RUN_DIR [--probe SECONDS]
 
@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -109,10 +108,12 @@ def _follow_parent() -> None:
 
 def _run(recipe_path: Path, run_dir: Path, probe_seconds: float) -> None:
     recipe = _read_recipe(recipe_path)
-    native = _import_native()
-    config = _harness_config(native, recipe, recipe_path.parent, run_dir)
-    spec = _engine_spec(native, recipe)
-    session = _python_session(native, recipe)
+    _check_native()
+    import engineroom_native as native
+
+    config = _harness_config(recipe, recipe_path.parent, run_dir)
+    spec = _engine_spec(recipe)
+    session = _python_session(recipe)
     if probe_seconds:
         _write_probe(run_dir, native.probe(config, spec, probe_seconds, session))
     else:
@@ -127,23 +128,25 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return recipe
 
 
-def _import_native() -> Any:
+def _check_native() -> None:
     try:
-        return import_module("engineroom_native")
+        import_module("engineroom_native")
     except ImportError as error:
         raise ChildError(
             f"the native harness cannot be imported: {error}", where="engine load", mend="run `make build_harness`"
         ) from error
 
 
-def _harness_config(native: Any, recipe: dict[str, Any], recipe_dir: Path, run_dir: Path) -> native.HarnessConfig:
+def _harness_config(recipe: dict[str, Any], recipe_dir: Path, run_dir: Path) -> native.HarnessConfig:
+    import engineroom_native as native
+
     config = native.HarnessConfig()
     for name in ("benchmark", "scenario", "test_mode", "total_sample_count", "performance_sample_count"):
         setattr(config, name, recipe[name])
     config.user_conf = str(recipe_dir / recipe["user_conf"])
     config.run_dir = str(run_dir)
     config.sut_name = f"engineroom {recipe['engine']['name']}"
-    config.samples = [_sample_file(native, tensor, recipe["total_sample_count"]) for tensor in recipe["inputs"]]
+    config.samples = [_sample_file(tensor, recipe["total_sample_count"]) for tensor in recipe["inputs"]]
     config.queue_delay_us = recipe.get("queue_delay_us", 0)
     config.cpu_affinity = recipe.get("cpu_affinity", [])
     config.watchdog_s = recipe.get("watchdog_s", 30.0)
@@ -154,7 +157,9 @@ def _harness_config(native: Any, recipe: dict[str, Any], recipe_dir: Path, run_d
     return config
 
 
-def _sample_file(native: Any, tensor: dict[str, Any], total_sample_count: int) -> native.SampleFile:
+def _sample_file(tensor: dict[str, Any], total_sample_count: int) -> native.SampleFile:
+    import engineroom_native as native
+
     path = Path(tensor["path"])
     header = read_npy_header(path)
     wanted = (tensor["dtype"], tuple(tensor["shape"]))
@@ -175,7 +180,9 @@ def _sample_file(native: Any, tensor: dict[str, Any], total_sample_count: int) -
     return native.SampleFile(str(path), header.offset_bytes, sample_bytes)
 
 
-def _engine_spec(native: Any, recipe: dict[str, Any]) -> native.EngineSpec:
+def _engine_spec(recipe: dict[str, Any]) -> native.EngineSpec:
+    import engineroom_native as native
+
     spec = native.EngineSpec()
     spec.name = recipe["engine"]["name"]
     spec.options = {name: str(value) for name, value in recipe["engine"].get("options", {}).items()}
@@ -185,14 +192,17 @@ def _engine_spec(native: Any, recipe: dict[str, Any]) -> native.EngineSpec:
     return spec
 
 
-def _python_session(native: Any, recipe: dict[str, Any]) -> Callable[..., Any] | None:
+def _python_session(recipe: dict[str, Any]) -> Callable[..., Any] | None:
     """Open the session of a Python engine: engineroom.engines.<name>.open_session. None for a native engine."""
+    import engineroom_native as native
+
     engine = recipe["engine"]
     if engine["name"] in native.native_engines():
         return None
+    options = engine.get("options", {})
     try:
         module = import_module(f"engineroom.engines.{engine['name']}")
-        session: Callable[..., Any] = module.open_session(engine.get("options", {}), recipe["inputs"], recipe["outputs"])
+        session: Callable[..., Any] = module.open_session(options, recipe["inputs"], recipe["outputs"])
     except Exception as error:
         raise ChildError(f"engine {engine['name']}: {type(error).__name__}: {error}", where="engine load") from error
     return session

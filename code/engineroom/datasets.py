@@ -240,7 +240,7 @@ def _read_text(path: Path) -> str:
         raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise RequestError("not UTF-8", where=f"{display(path)}:{line}") from error
+        raise RequestError("is not UTF-8 text", where=f"{display(path)}:{line}") from error
 
 
 def _raise(mistakes: list[RequestError], where: str) -> None:

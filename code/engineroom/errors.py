@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -44,12 +45,29 @@ class EngineError(EngineroomError):
     code = ExitCode.ENGINE
 
 
-class Mistakes(RequestError):
+class Mistakes(RequestError):  # noqa: N818  (the plural is its name)
     """Several mistakes found in one pass; all are shown."""
 
     def __init__(self, mistakes: Iterable[RequestError]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: on one line, escaped, and shortened if it is long."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()  # as YAML and the flags spell them
+    return _SHORT.repr(value)
+
+
+def plain(name: str) -> str:
+    """Return a name as it is if it is short and can be printed, else as `shown` does."""
+    return name if name.isprintable() and len(name) <= _SHORT.maxstring else shown(name)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shlex
@@ -51,7 +52,7 @@ def sha256_file(path: Path) -> str:
 
 
 def ensure_folder(path: Path) -> Path:
-    """Create `path` and its parents. Raises RequestError that names user, path, owner and the mending command."""
+    """Create `path` and its parents. Raises RequestError, see `not_writable`."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,21 +63,44 @@ def ensure_folder(path: Path) -> Path:
 
 
 def not_writable(path: Path, error: OSError | None = None) -> RequestError:
-    """Explain why this user cannot write at `path`, whose it is, and the command that mends it."""
+    """Explain why nothing can be written at `path`. Where it is a permission: for whom, whose it is, and the command.
+
+    `error` is what the attempt raised; default: permission denied.
+    """
+    nearest = path
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
+        nearest = nearest.parent
+    where, quoted = display(path), shlex.quote(str(nearest))
+    number = error.errno if error else errno.EACCES
+    if number in (errno.EACCES, errno.EPERM):
+        return _not_permitted(path, nearest)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return RequestError(
+            "there is no space left to write this", where=where, mend=f"see what is free: df -h {quoted}"
+        )
+    if number in (errno.EEXIST, errno.ENOTDIR) and not nearest.is_dir():
+        return RequestError(f"{nearest} is in the way: it is no folder", where=where, mend="move it away or remove it")
+    about = f" ({error.filename})" if error and error.filename not in (None, str(path)) else ""
+    return RequestError(f"cannot be written: {error.strerror if error else ''}{about}", where=where)
+
+
+def _not_permitted(path: Path, nearest: Path) -> RequestError:
+    """Explain a missing permission at `nearest`, the existing folder closest to `path`."""
     import pwd
 
-    nearest = path
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    user = _user_name(os.geteuid(), pwd)
-    owner = _user_name(nearest.stat().st_uid, pwd)
-    why = f" ({error.strerror})" if error and error.strerror else ""
+    user, owner = _user_name(os.geteuid(), pwd), _user_name(nearest.lstat().st_uid, pwd)
+    quoted = shlex.quote(str(nearest))
     if owner == user:
-        command = f"chmod u+rwx {shlex.quote(str(nearest))}"
-    else:
-        command = f"sudo chown -R {shlex.quote(user)} {shlex.quote(str(nearest))}"
+        command = f"chmod u+rwx {quoted}"
+    elif nearest.is_relative_to(BUILD):
+        command = f"sudo chown -R {shlex.quote(user)} {quoted}"
+    elif nearest == path:
+        command = f"sudo chown {shlex.quote(user)} {quoted}"
+    else:  # never hand over a folder that may be the whole system's: only a new one in it
+        missing = nearest / path.relative_to(nearest).parts[0]
+        command = f"sudo install -d -o {shlex.quote(user)} {shlex.quote(str(missing))}"
     return RequestError(
-        f"user {user} cannot write here{why}; {nearest} belongs to {owner}",
+        f"user {user} cannot write here; {nearest} belongs to {owner}",
         where=display(path),
         mend=f"mend it with: {command}",
     )

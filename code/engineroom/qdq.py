@@ -125,6 +125,11 @@ class Graph:
         }
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators that the model uses, 0 if it uses none."""
+    return next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 0)
+
+
 def output_axis(node: onnx.NodeProto, rank: int) -> int:
     """Return the axis of the output channels in the weights of a weighted layer, weights of `rank` axes."""
     if node.op_type == "Conv":
@@ -147,7 +152,7 @@ def _is_quantized(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def _opset(graph: Graph) -> Iterator[tuple[str, str]]:
     """[manual] Weights per channel need an axis."""
-    version = next((opset.version for opset in graph.model.opset_import if opset.domain in ("", "ai.onnx")), 0)
+    version = opset_of(graph.model)
     if version < OPSET_MIN:
         yield "model", f"opset {version}; per-channel quantization needs {OPSET_MIN} or later"
 
@@ -234,7 +239,7 @@ def _residual_adds(graph: Graph) -> Iterator[tuple[str, str]]:
     for node in graph.residual_adds():
         bare = [name for name in node.input if graph.made_by(name, DEQUANTIZE) is None]
         if bare:
-            yield _name(node), f"a residual add whose input {' and '.join(bare)} is not quantized; quantize both"
+            yield _name(node), f"a residual add with {' and '.join(bare)} not quantized; quantize both inputs"
 
 
 RULES: tuple[Rule, ...] = (

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from engineroom.errors import RequestError, did_you_mean
+from engineroom.errors import RequestError, did_you_mean, shown
 from engineroom.paths import CODE, display
 
 KINDS = {"benchmarks": "benchmark", "engines": "engine", "calibrators": "calibrator"}
@@ -24,13 +24,22 @@ class Plugin:
     path: Path
 
     def load(self) -> ModuleType:
-        """Import the plug-in's module. Raises RequestError if the file does not import."""
+        """Import the plug-in's module. Raises RequestError if the file does not import or holds no plug-in."""
+        word = KINDS[self.kind]
         try:
-            return importlib.import_module(f"engineroom.{self.kind}.{self.name}")
-        except ImportError as error:
+            module = importlib.import_module(f"engineroom.{self.kind}.{self.name}")
+        except Exception as error:  # whatever a plug-in's file may raise, the others shall stay usable
             raise RequestError(
-                f"the {KINDS[self.kind]} {self.name} cannot be imported: {error}", where=display(self.path)
+                f"the {word} {self.name} cannot be imported: {type(error).__name__}: {error}",
+                where=display(self.path),
             ) from error
+        if not hasattr(module, word.upper()):
+            raise RequestError(
+                f"the {word} {self.name} holds no {word.upper()}",
+                where=display(self.path),
+                mend=f"end the file with {word.upper()} = ..., or begin its name with _ if it is none",
+            )
+        return module
 
 
 @cache
@@ -40,8 +49,8 @@ def find(kind: str) -> dict[str, Plugin]:
     folder = CODE / "engineroom" / kind
     for path in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
         name = path.parent.name if path.name == "__init__.py" else path.stem
-        if path == folder / "__init__.py" or name.startswith("_"):
-            continue
+        if path == folder / "__init__.py" or name.startswith("_") or not name.isidentifier():
+            continue  # an editor's lock file, for one
         if name in found:
             raise RequestError(
                 f"two {kind} are named {name}: {display(found[name].path)} and {display(path)}",
@@ -55,10 +64,17 @@ def get(kind: str, name: str, *, where: str | None = None) -> Plugin:
     """Return the plug-in `name` of `kind`. Raises RequestError with the nearest known name."""
     known = find(kind)
     if name not in known:
-        raise RequestError(f"unknown {KINDS[kind]} {name!r}", where=where, mend=did_you_mean(name, known))
+        raise RequestError(f"unknown {KINDS[kind]} {shown(name)}", where=where, mend=did_you_mean(name, known))
     return known[name]
 
 
 def missing(modules: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of `modules` that are not installed, without importing any."""
-    return tuple(module for module in modules if find_spec(module) is None)
+    """Return those of `modules` that are not installed, without importing any but the parents of submodules."""
+    return tuple(module for module in modules if not _is_installed(module))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # the parent of a submodule is missing; a module was imported without a spec
+        return False

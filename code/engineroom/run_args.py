@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from engineroom import registry
 from engineroom.config import fields
-from engineroom.errors import Mistakes, RequestError, did_you_mean
+from engineroom.errors import Mistakes, RequestError, did_you_mean, plain, shown
 from engineroom.terms import Scenario, TestMode
 
 WHERE = "RUN_ARGS"
@@ -65,15 +65,19 @@ def parse(argv: Sequence[str]) -> Request:
     for name, what in LISTS.items():
         if name in lists and not lists[name]:
             mistakes.append(RequestError("is empty", where=f"{WHERE}: --{name}", mend=f"give a {what.split(';')[0]}"))
-    if engine := given.get("engine"):
-        _known([engine], "engine", ["auto", *registry.find("engines")], mistakes)
+    overrides = {name: text for name, text in given.items() if text is not None}
+    for name, text in overrides.items():
+        try:
+            fields.convert(name, text, from_text=True)
+        except ValueError as error:
+            mistakes.append(RequestError(str(error), where=f"{WHERE}: --{name}"))
     if mistakes:
         raise Mistakes(mistakes)
     return Request(
         benchmarks=tuple(benchmarks),
         scenarios=tuple(Scenario(name) for name in scenarios),
         test_modes=tuple(TestMode(name) for name in modes) or Request.test_modes,
-        overrides={name: text for name, text in given.items() if text is not None},
+        overrides=overrides,
         **request,
     )
 
@@ -125,19 +129,17 @@ def _pairs(argv: Sequence[str], mistakes: list[RequestError]) -> dict[str, str |
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> RequestError:
-    return RequestError(f"unknown flag --{name}", where=WHERE, mend=did_you_mean(name, known))
+    return RequestError(f"unknown flag {plain(f'--{name}')}", where=WHERE, mend=did_you_mean(name, known))
 
 
-def _split_flags(
-    argv: Sequence[str], mistakes: list[RequestError], switches: set[str]
-) -> list[tuple[str, str | None]]:
+def _split_flags(argv: Sequence[str], mistakes: list[RequestError], switches: set[str]) -> list[tuple[str, str | None]]:
     """Accept --name=value, --name value, and --name alone for a switch."""
     found: list[tuple[str, str | None]] = []
     words = list(argv)
     while words:
         word = words.pop(0)
         if not word.startswith("--") or word == "--":
-            mistakes.append(RequestError(f"{word!r} is no flag", where=WHERE, mend="flags look like --name=value"))
+            mistakes.append(RequestError(f"{shown(word)} is no flag", where=WHERE, mend="flags look like --name=value"))
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
@@ -154,7 +156,7 @@ def _switch(name: str, value: str | None, mistakes: list[RequestError]) -> bool:
     if value is None or value.lower() in ("true", "1", "yes"):
         return True
     if value.lower() not in ("false", "0", "no"):
-        mistakes.append(RequestError(f"is {value!r}, must be true or false", where=f"{WHERE}: --{name}"))
+        mistakes.append(RequestError(f"is {shown(value)}, must be true or false", where=f"{WHERE}: --{name}"))
     return False
 
 
@@ -169,5 +171,5 @@ def _known(items: Sequence[str], kind: str, known: Sequence[str], mistakes: list
     lowered = {name.lower(): name for name in known}
     for item in items:
         if item.lower() not in lowered:
-            mistakes.append(RequestError(f"unknown {kind} {item!r}", where=WHERE, mend=did_you_mean(item, known)))
+            mistakes.append(RequestError(f"unknown {kind} {shown(item)}", where=WHERE, mend=did_you_mean(item, known)))
     return list(dict.fromkeys(lowered[item.lower()] for item in items if item.lower() in lowered))

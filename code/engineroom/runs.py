@@ -10,7 +10,6 @@ While it is being written its name ends in `.partial`, so a killed run can never
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,16 @@ PARTIAL = ".partial"
 RECIPE = "recipe"
 RUN_CONFIG = "run_config.yaml"
 RESULT = "result.json"
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """probe.json: what a short measurement without LoadGen found. Latencies are of one query of the scenario."""
+
+    samples_per_second: float
+    latency_p50_ns: float
+    latency_p90_ns: float
+    batch_size: int
+    seconds: float
 
 
 class AccuracyResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +58,6 @@ class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     valid: bool
     reasons: tuple[str, ...] = ()
-    duration_s: float
     min_duration_s: float
     samples: int
 
@@ -70,6 +78,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: AccuracyResult | None = None
     submittable: bool = False
     notes: tuple[str, ...] = ()
+    made_from: dict[str, str] = {}  # what the engine was built from
     loadgen: dict[str, Any] = {}
     counters: dict[str, Any] = {}
     checksums: dict[str, str] = {}
@@ -98,7 +107,7 @@ def finish(partial: Path, result: Result) -> Path:
     final = partial.with_name(partial.name.removesuffix(PARTIAL))
     finished = msgspec.structs.replace(result, run=display(final))
     write_text(partial / RESULT, msgspec.json.format(msgspec.json.encode(finished), indent=1).decode() + "\n")
-    os.rename(partial, final)
+    partial.rename(final)
     return final
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engineroom.errors import Mistakes, RequestError, did_you_mean
+from engineroom.errors import Mistakes, RequestError, did_you_mean, plain, shown
 from engineroom.paths import SYSTEMS, display
-from engineroom.yaml_file import load
+from engineroom.yaml_file import entries
 
 # Instruction sets that decide which precision pays on a CPU.
 ISA_FEATURES = (
@@ -53,10 +53,9 @@ class Machine:
 def detect(root: Path = Path("/"), systems: Path = SYSTEMS) -> Machine:
     """Return this machine. `root` is where /proc and /sys are read from. Raises RequestError if two systems match."""
     cpu = _cpuinfo(_read(root / "proc/cpuinfo"))
-    logical = len(os.sched_getaffinity(0)) if root == Path("/") else cpu["logical"]
-    smt = max(1, cpu["logical"] // cpu["cores"])
-    quota = _cgroup_cpus(root)
-    usable = max(1, int(min(logical // smt, quota)))
+    allowed = len(os.sched_getaffinity(0)) if root == Path("/") else cpu["logical"]
+    # In proportion: of a hybrid CPU only some cores have two threads.
+    usable = max(1, int(min(allowed * cpu["cores"] // cpu["logical"], _cgroup_cpus(root))))
     machine = Machine(
         system="",
         cpu_model=cpu["model"],
@@ -104,22 +103,27 @@ def _cpuinfo(text: str) -> dict[str, Any]:
 
 
 def _cgroup_cpus(root: Path) -> float:
-    """Return the CPU quota of a container in CPUs (cgroup v2, then v1), or infinity."""
+    """Return the CPU quota of a container in CPUs (cgroup v2, else v1), or infinity."""
     quota, _, period = _read(root / "sys/fs/cgroup/cpu.max").partition(" ")
-    if quota.strip().isdigit() and period.strip().isdigit():
-        return int(quota) / int(period)
-    old = _read(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip()
-    old_period = _read(root / "sys/fs/cgroup/cpu/cpu.cfs_period_us").strip()
-    if old.isdigit() and old_period.isdigit():
-        return int(old) / int(old_period)
-    return float("inf")
+    if not quota:
+        quota = _read(root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = _read(root / "sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    microseconds, of = _whole_number(quota), _whole_number(period)
+    return microseconds / of if microseconds and of else float("inf")
 
 
 def _memory_bytes(root: Path) -> int:
-    match = re.search(r"^MemTotal:\s+(\d+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
+    match = re.search(r"^MemTotal:\s+([0-9]+) kB", _read(root / "proc/meminfo"), re.MULTILINE)
     total = int(match[1]) * 1024 if match else 0
-    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
-    return min(total, int(limit)) if limit.isdigit() and total else total
+    limit = _whole_number(_read(root / "sys/fs/cgroup/memory.max")) or _whole_number(
+        _read(root / "sys/fs/cgroup/memory/memory.limit_in_bytes")
+    )
+    return min(total, limit) if limit and total else total
+
+
+def _whole_number(text: str) -> int | None:
+    """Return the number that a file of /sys holds, or None: "max" and "-1" mean that there is no limit."""
+    return int(text) if re.fullmatch(r"\s*[0-9]{1,19}\s*", text) else None
 
 
 def _gpus(root: Path) -> tuple[str, ...]:
@@ -153,11 +157,25 @@ def _derived_id(machine: Machine) -> str:
 
 def _match(machine: Machine, systems: Path) -> str | None:
     """Return the id of the system whose `match:` holds with the most conditions. A tie is an error naming both."""
+    facts: dict[str, Any] = {
+        "cpu_model": machine.cpu_model,
+        "sockets": machine.sockets,
+        "cores": machine.cores,
+        "gpu": machine.gpus[0] if machine.gpus else "",
+        "gpu_count": len(machine.gpus),
+    }
     matches: dict[str, int] = {}
+    mistakes: list[RequestError] = []
     for path in sorted(systems.glob("*.yaml")):
-        conditions = load(path).get("match") or {}
-        if conditions and _holds(conditions, machine, path):
+        try:
+            conditions = _conditions(path, facts, mistakes)
+        except RequestError as error:
+            mistakes.append(error)
+            continue
+        if conditions and all(_holds(wanted, facts[name]) for name, wanted in conditions.items()):
             matches[path.stem] = len(conditions)
+    if mistakes:
+        raise Mistakes(mistakes)
     best = [name for name, count in matches.items() if count == max(matches.values())]
     if len(best) > 1:
         raise RequestError(
@@ -168,21 +186,26 @@ def _match(machine: Machine, systems: Path) -> str | None:
     return best[0] if best else None
 
 
-def _holds(conditions: Mapping[str, Any], machine: Machine, path: Path) -> bool:
-    facts: dict[str, Any] = {
-        "cpu_model": machine.cpu_model,
-        "sockets": machine.sockets,
-        "cores": machine.cores,
-        "gpu": machine.gpus[0] if machine.gpus else "",
-        "gpu_count": len(machine.gpus),
-    }
-    unknown = [name for name in conditions if name not in facts]
-    if unknown:
-        raise Mistakes(
-            RequestError(f"match.{name}: unknown condition", where=display(path), mend=did_you_mean(name, facts))
-            for name in unknown
-        )
-    return all(
-        fnmatch.fnmatchcase(str(facts[name]), wanted) if isinstance(wanted, str) else facts[name] == wanted
-        for name, wanted in conditions.items()
-    )
+def _conditions(path: Path, facts: Mapping[str, Any], mistakes: list[RequestError]) -> dict[str, Any]:
+    """Return what stands under `match:` in a system's file, and note what cannot stand there."""
+    conditions: dict[str, Any] = {}
+    for entry in (entry for entry in entries(path, mistakes) if entry.key == "match"):
+        if not entry.is_mapping:
+            where = f"{display(path)}:{entry.line}"
+            mistakes.append(RequestError("match must hold `condition: value` lines", where=where))
+        for condition in entry.children():
+            name, value = condition.key, condition.value()
+            where = f"{display(path)}:{condition.line}"
+            if name not in facts:
+                mend = did_you_mean(name, facts)
+                mistakes.append(RequestError(f"match.{plain(name)}: unknown condition", where=where, mend=mend))
+            elif type(value) is not type(facts[name]):
+                wanted = "a whole number" if isinstance(facts[name], int) else 'a text; "*" in it stands for anything'
+                mistakes.append(RequestError(f"match.{name} is {shown(value)}, must be {wanted}", where=where))
+            else:
+                conditions[name] = value
+    return conditions
+
+
+def _holds(wanted: object, fact: object) -> bool:
+    return fnmatch.fnmatchcase(str(fact), wanted) if isinstance(wanted, str) else fact == wanted

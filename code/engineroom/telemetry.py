@@ -42,7 +42,9 @@ class Telemetry:
         psutil.cpu_percent()  # the first call only sets the point that the next one measures from
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def sample(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 Update = Callable[[float, str], None]  # (amount done so far, a few words beside the bar)
 
@@ -73,7 +74,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     _console(stderr=False).print(grid)
 
 
-def _styled(cell: str, text: Callable[..., object]) -> object:
+def _styled(cell: str, text: type[Text]) -> Text:
     styles = {"VALID": "green", "INVALID": "red", "met": "green", "missed": "red", "FAILED": "red"}
     return text(cell, style=styles.get(cell, ""))
 

@@ -22,10 +22,14 @@ from engineroom.config import Resolved, RunConfig
 from engineroom.errors import EngineError, ExitCode
 from engineroom.paths import LIB, VENV, display, sha256_file, write_text
 from engineroom.runs import Result
-from engineroom.steps import accuracy, build, harness, native, recipes, report
+from engineroom.steps import accuracy, build, harness, native, recipes, report, sizing
 from engineroom.steps.report import Row
 from engineroom.systems import Machine
 from engineroom.terms import Precision, Scenario, TestMode
+
+
+SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
+LOADGEN_KEYS = ("result_", "effective_", "early_stopping_", "loadgen_version")  # of the detail log, kept in the result
 
 
 def run(argv: Sequence[str]) -> int:
@@ -42,7 +46,7 @@ def run_harness(argv: Sequence[str]) -> int:
         for scenario in work.scenarios:
             for mode in request.test_modes:
                 work.resolve(scenario, mode)
-    # native.build_harness(may_build=not request.no_build)
+    native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []
     try:
         for work in asked:
@@ -80,6 +84,8 @@ def _run_scenario(work: Work, scenario: Scenario, row: Row) -> None:
 def _falls_back(work: Work, scenario: Scenario, row: Row) -> bool:
     """With precision `auto`, tell whether a miss of the accuracy target leaves another precision to try."""
     missed = row.accuracy and row.accuracy.accuracy and not row.accuracy.accuracy.met
+    if not registry.get("engines", row.engine).load().ENGINE.measures_model:
+        return False
     if not missed or work.resolve(scenario, TestMode.ACCURACY_ONLY).config.precision is not Precision.AUTO:
         return False
     following = work.best_precision(work.resolve(scenario, TestMode.ACCURACY_ONLY))[0].config.precision
@@ -103,39 +109,13 @@ def _run(work: Work, resolved: Resolved, engine: Artifact) -> Result:
     if wrong := artifacts.check_content(work.samples):
         raise EngineError(wrong, mend="make it again: make preprocess_data RUN_ARGS=--force")
     folder = runs.open_folder(resolved.config)
-    resolved = _sized(work, resolved, engine, folder)
-    runs.write_config(folder, resolved)
     _write_recipe(work, resolved.config, engine, folder)
-    result = execute(folder, work.machine)
-    return result
-
-
-def _sized(work: Work, resolved: Resolved, engine: Artifact, folder: Path) -> Resolved:
-    """Measure what LoadGen must expect, where no layer says it: it generates all queries ahead.
-
-    An expectation that is too low leaves the test short, one that is too high costs memory and, Offline, time.
-    """
-    config = resolved.config
-    field = {
-        Scenario.SINGLE_STREAM: "single_stream_expected_latency_ns",
-        Scenario.MULTI_STREAM: "multi_stream_expected_latency_ns",
-        Scenario.SERVER: "server_target_qps",
-        Scenario.OFFLINE: "offline_expected_qps",
-    }[config.scenario]
-    if getattr(config, field) is not None or config.test_mode is TestMode.ACCURACY_ONLY:
-        return resolved
-    _write_recipe(work, config, engine, folder)
-    found = harness.probe(config, folder)
-    value: float = {
-        # The streams may turn out faster than the probe: half the latency generates twice the queries.
-        Scenario.SINGLE_STREAM: max(1, round(found.latency_p50_ns / 2)),
-        Scenario.MULTI_STREAM: max(1, round(found.latency_p50_ns / 2)),
-        Scenario.SERVER: found.samples_per_second / 2,
-        # LoadGen adds a tenth; together a machine may be 1.4 times as fast as while it was probed.
-        Scenario.OFFLINE: found.samples_per_second * 1.3,
-    }[config.scenario]
-    origin = f"rule probe: measured for {found.seconds:.1f} s, {found.samples_per_second:,.0f} samples/s"
-    return resolved.replace(origin, **{field: value})
+    if sizing.needs_probe(resolved.config):
+        found = harness.probe(resolved.config, folder)
+        resolved = sizing.sized(resolved, found, work.machine.memory_bytes)
+        _write_recipe(work, resolved.config, engine, folder)
+    runs.write_config(folder, resolved)
+    return execute(folder, work.machine)
 
 
 def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path) -> None:
@@ -156,6 +136,7 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path)
             for first in range(config.instances)
         ],
         "engine": {"name": config.engine, "options": build.options_of(engine)},
+        "made_from": engine.inputs,
         "loadgen_settings": recipes.loadgen_settings(config),
         "lib": LIB,
         "python": VENV / "bin" / "python",
@@ -173,10 +154,11 @@ def execute(folder: Path, machine: Machine) -> Result:
     benchmark: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
     started, begin = datetime.now(UTC), time.perf_counter()
     write_text(folder / "env.json", json.dumps(_environment(machine), indent=1) + "\n")
+    recipe = json.loads((folder / runs.RECIPE / "harness.json").read_text(encoding="utf-8"))
     counters = harness.run_test(config, folder)
     log = harness.read_log(folder)
     performance = None if config.test_mode is TestMode.ACCURACY_ONLY else harness.performance(config, log, counters)
-    scored = accuracy.score(benchmark, folder) if config.test_mode in _SCORED else None
+    scored = accuracy.score(benchmark, folder) if config.test_mode in SCORED else None
     if scored is None and performance is None:
         raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
     good = (performance is None or performance.valid) and (scored is None or scored.met)
@@ -192,16 +174,15 @@ def execute(folder: Path, machine: Machine) -> Result:
         seconds=round(time.perf_counter() - begin, 3),
         performance=performance,
         accuracy=scored,
-        notes=_notes(benchmark),
-        loadgen={key: value for key, value in log.items() if key.startswith(("result_", "effective_", "early_", "loadgen_"))},
+        notes=_notes(benchmark, config),
+        made_from=recipe["made_from"],
+        loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
-        checksums=_checksums(folder),
+        checksums=_checksums(folder, recipe),
     )
     final = runs.finish(folder, result)
     return msgspec.structs.replace(result, run=display(final))
 
-
-_SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
 
 
 def rerun(argv: Sequence[str]) -> int:
@@ -219,10 +200,13 @@ def rerun(argv: Sequence[str]) -> int:
     return result.exit_code
 
 
-def _notes(benchmark: Benchmark) -> tuple[str, ...]:
-    if benchmark.mlperf:
-        return ()
-    return (f"{benchmark.name} is a quick start, not an MLPerf benchmark: its results are not submittable.",)
+def _notes(benchmark: Benchmark, config: RunConfig) -> tuple[str, ...]:
+    notes = []
+    if not benchmark.mlperf:
+        notes.append(f"{benchmark.name} is a quick start, not an MLPerf benchmark: its results are not submittable.")
+    if not registry.get("engines", config.engine).load().ENGINE.measures_model:
+        notes.append(f"The engine {config.engine} answers without running the model: it measures the harness.")
+    return tuple(notes)
 
 
 def _environment(machine: Machine) -> dict[str, Any]:
@@ -234,9 +218,8 @@ def _environment(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every log and recipe, and of the engine, model and samples that the recipe names."""
-    recipe = json.loads((folder / runs.RECIPE / "harness.json").read_text(encoding="utf-8"))
+def _checksums(folder: Path, recipe: dict[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of every file of the run, and of the engine and the samples that the recipe names."""
     named = [Path(item["path"]) for item in recipe["inputs"]]
     named += [Path(value) for value in recipe["engine"]["options"].values() if value.startswith("/")]
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]

@@ -113,7 +113,8 @@ class Work:
         for precision in candidates:
             chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
             engine = self.engine(chosen.config)
-            if build.known_accuracy(engine) is not False or precision is candidates[-1]:
+            missed = plugin.measures_model and build.known_accuracy(engine) is False
+            if not missed or precision is candidates[-1]:
                 return chosen, engine
         raise RequestError(
             f"{self.benchmark.name} and the engine {plugin.name} have no precision in common", where="precision"
@@ -147,7 +148,7 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
 
 def helped(argv: Sequence[str]) -> bool:
     """Print the flags and return True if RUN_ARGS asks for help."""
-    if "--help" not in argv:
+    if not any(word.partition("=")[0] == "--help" for word in argv):
         return False
     print('RUN_ARGS="--flag=value ...", for example RUN_ARGS="--benchmarks=digits --scenarios=Offline"\n')
     for name, meaning in run_args.flags().items():

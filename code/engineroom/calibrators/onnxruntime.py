@@ -17,13 +17,15 @@ from engineroom.benchmarks import Progress
 from engineroom.calibrators import Calibrator
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display, write_beside
-from engineroom.qdq import WEIGHTED, Graph, read_model, violations
+from engineroom.qdq import OPSET_MIN, WEIGHTED, Graph, opset_of, read_model, violations
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx
 
+# Of ONNX Runtime's methods the one with the least squared error of the logits on the digits' training part (0.00048;
+# percentile 0.00051, entropy 0.00053), and the only one that need not keep histograms.
 METHOD = "MinMax"
 BATCH_SIZE = 32  # samples whose activations are held at a time
 
@@ -81,6 +83,8 @@ def _prepare(path: Path, scratch: Path) -> Path:
     prepared = scratch / "prepared.onnx"
     quant_pre_process(path, prepared, skip_symbolic_shape=True)
     model = onnx.load(prepared)
+    if opset_of(model) < OPSET_MIN:
+        model = onnx.version_converter.convert_version(model, OPSET_MIN)
     names: set[str] = set()
     for number, node in enumerate(model.graph.node):
         if not node.name or node.name in names:
@@ -95,15 +99,15 @@ def _fold_beta(model: onnx.ModelProto) -> None:
     """Scale each Gemm's bias by its beta: the quantizer sets beta to 1 and would leave a float bias unscaled."""
     from onnx import numpy_helper
 
-    biases = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Gemm" and attribute.name == "beta" and attribute.f != 1 and set(node.input[2:]) & biases.keys():
-                bias = numpy_helper.to_array(biases[node.input[2]])
-                node.input[2] = f"{node.name}_scaled_bias"
-                scaled = numpy_helper.from_array(bias * bias.dtype.type(attribute.f), node.input[2])
-                model.graph.initializer.append(scaled)
-                attribute.f = 1.0
+        beta = next((attribute for attribute in node.attribute if attribute.name == "beta"), None)
+        bias = constants.get(node.input[2]) if len(node.input) > 2 else None
+        if node.op_type == "Gemm" and beta is not None and beta.f != 1 and bias is not None:
+            values = numpy_helper.to_array(bias)
+            node.input[2] = f"{node.name}_scaled_bias"
+            model.graph.initializer.append(numpy_helper.from_array(values * values.dtype.type(beta.f), node.input[2]))
+            beta.f = 1.0
 
 
 def _observe(model: Path, samples: Mapping[str, npt.NDArray[np.generic]], scratch: Path, progress: Progress) -> Any:
@@ -159,6 +163,8 @@ def _quantize(path: Path, ranges: Any, scratch: Path) -> onnx.ModelProto:
         nodes_to_quantize=sorted(quantized),
         per_channel=True,
         activation_type=QuantType.QInt8,
+        # All eight bits. On x86 without VNNI, OpenVINO's sums of products may then saturate: on an AVX2 machine the
+        # squared error of the digits' logits was 0.022, with seven bits 0.0007; the predictions were the same.
         weight_type=QuantType.QInt8,
         extra_options={
             "ActivationSymmetric": True,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from engineroom import registry
+from engineroom.errors import did_you_mean, shown
 from engineroom.terms import Precision, Scenario, TestMode
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
+PLUGINS = {"engine": "engines", "calibrator": "calibrators"}  # fields that name a plug-in, with its kind
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000, extra={"unit": "ms"})]
@@ -59,7 +63,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     min_query_count: Annotated[Count | None, Meta(description="least number of queries")] = None
     max_query_count: Annotated[Count | None, Meta(description="most number of queries")] = None
     performance_sample_count: Annotated[
-        Count | None, Meta(description="samples in memory during a performance test; none: all", extra={"unit": "samples"})
+        Count | None,
+        Meta(description="samples in memory during a performance test; none: all", extra={"unit": "samples"}),
     ] = None
     offline_expected_qps: Annotated[Rate | None, Meta(description="expected Offline rate; none: measured")] = None
     server_target_qps: Annotated[
@@ -95,9 +100,8 @@ def names() -> tuple[str, ...]:
 
 def defaults() -> dict[str, Any]:
     """Return the fields that have a default, with it."""
-    return {
-        field.name: field.default for field in msgspec.structs.fields(RunConfig) if field.default is not msgspec.NODEFAULT
-    }
+    fields = msgspec.structs.fields(RunConfig)
+    return {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
 
 
 def describe(name: str) -> tuple[str, str]:
@@ -116,21 +120,33 @@ def describe(name: str) -> tuple[str, str]:
 def convert(name: str, value: Any, *, from_text: bool) -> Any:
     """Convert `value` to the field's type. Raises ValueError in words for a reader.
 
-    `from_text`: the value is a flag's text, so "64", "true" and "none" count as what they spell.
+    `from_text`: the value is a flag's text, so "64" and "true" count as what they spell, and "none" as None where the
+    field may be None. Names of plug-ins and of choices may be spelt in any case.
     """
-    if from_text and isinstance(value, str) and value.lower() in ("none", "null"):
-        value = None
     hint = types()[name]
-    if isinstance(value, str) and (enum := next((kind for kind in (Scenario, TestMode, Precision) if kind in _parts(hint)), None)):
-        value = next((member.value for member in enum if member.value.lower() == value.lower()), value)
-        if value not in list(enum):
-            raise ValueError(f"is {value!r}, must be one of {', '.join(enum)}")
+    if from_text and isinstance(value, str) and value.lower() == "none" and type(None) in _parts(hint):
+        value = None
+    if isinstance(value, str) and (choices := _choices(name, hint)):
+        value = {choice.lower(): choice for choice in choices}.get(value.lower(), value)
+        if value not in choices:
+            raise ValueError(f"is {shown(value)}; {did_you_mean(value, choices)}")
     if isinstance(value, float) and value != value:
         raise ValueError("is not a number")
     try:
         return msgspec.convert(value, hint, strict=not from_text)
     except msgspec.ValidationError as error:
         raise ValueError(_plain(name, value, str(error))) from None
+    except UnicodeEncodeError:
+        raise ValueError(f"is {shown(value)}, which is not UTF-8 text") from None
+
+
+def _choices(name: str, hint: Any) -> list[str]:
+    """Return the words that a field can hold if they are a closed set, else none."""
+    if name in PLUGINS:
+        auto = ["auto"] if defaults().get(name) == "auto" else []
+        return [*auto, *registry.find(PLUGINS[name])]
+    parts = _parts(hint)
+    return [member.value for kind in (Scenario, TestMode, Precision) if kind in parts for member in kind]
 
 
 def _parts(hint: Any) -> list[Any]:
@@ -138,7 +154,15 @@ def _parts(hint: Any) -> list[Any]:
 
 
 def _plain(name: str, value: Any, message: str) -> str:
-    """Turn msgspec's words into the field's: "is 0, must be `int` >= 1 (samples)"."""
+    """Turn msgspec's words into a reader's: "is 0, must be a whole number >= 1 (samples)"."""
     unit = describe(name)[1]
-    wanted = message.removeprefix("Expected ").split(", got")[0].replace("`", "")
-    return f"is {value!r}, must be {wanted}{f' ({unit})' if unit else ''}"
+    wanted = message.split(", got")[0]
+    if not wanted.startswith("Expected "):  # "Number out of range": beyond what 64 bits hold
+        return f"is {shown(value)}: {wanted[0].lower()}{wanted[1:]}"
+    wanted = wanted.removeprefix("Expected ").replace("`", "")
+    for word, words in _WORDS.items():
+        wanted = re.sub(rf"\b{word}\b", words, wanted)
+    return f"is {shown(value)}, must be {wanted.replace(' | ', ' or ')}{f' ({unit})' if unit else ''}"
+
+
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "null": "none"}

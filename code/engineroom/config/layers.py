@@ -15,7 +15,7 @@ from typing import Any
 from engineroom.config import fields
 from engineroom.config.fields import RunConfig
 from engineroom.config.rules import RULES, Context
-from engineroom.errors import EngineroomError, Mistakes, RequestError, did_you_mean
+from engineroom.errors import Mistakes, RequestError, did_you_mean, plain
 from engineroom.paths import CONFIGS, display
 from engineroom.terms import Scenario, TestMode
 from engineroom.yaml_file import Entry, entries
@@ -60,9 +60,12 @@ def resolve(
     origins = dict.fromkeys(values, Origin("default"))
     mistakes: list[RequestError] = []
     for name, value, where in _from_files(context, configs, mistakes):
-        _set(name, value, where, values, origins, mistakes, from_text=False)
+        values[name], origins[name] = value, Origin(where)
     for name, text in overrides.items():
-        _set(name, text, f"--{name}", values, origins, mistakes, from_text=True)
+        try:
+            values[name], origins[name] = fields.convert(name, text, from_text=True), Origin(f"--{name}")
+        except ValueError as error:
+            mistakes.append(RequestError(f"{name} {error}", where=f"--{name}"))
     if mistakes:
         raise Mistakes(mistakes)
     identity = {"benchmark": context.benchmark, "system": context.machine.system, "scenario": context.scenario}
@@ -75,61 +78,59 @@ def resolve(
     return Resolved(RunConfig(**values), origins)
 
 
-def _set(
-    name: str,
-    value: Any,
-    where: str,
-    values: dict[str, Any],
-    origins: dict[str, Origin],
-    mistakes: list[RequestError],
-    *,
-    from_text: bool,
-) -> None:
-    try:
-        values[name] = fields.convert(name, value, from_text=from_text)
-        origins[name] = Origin(where)
-    except ValueError as error:
-        mistakes.append(RequestError(f"{name} {error}", where=where))
-
-
 def _from_files(context: Context, configs: Path, mistakes: list[RequestError]) -> Iterator[tuple[str, Any, str]]:
+    """Yield (field, value, file:line) of the sections that this run uses, a weaker layer first."""
     for folder in ("default", context.machine.system):
         path = configs / folder / f"{context.benchmark}.yaml"
-        if not path.exists():
+        if not _is_here(path):
             continue
         try:
-            sections = {entry.key: entry for entry in entries(path)}
-        except EngineroomError as error:
-            mistakes.append(error if isinstance(error, RequestError) else RequestError(str(error)))
+            sections = _read(path, mistakes)
+        except RequestError as error:
+            mistakes.append(error)
             continue
-        mistakes.extend(_section_mistakes(path, sections))
         for section in (COMMON, context.scenario.value):
-            if section in sections:
-                for entry in sections[section].children():
-                    yield entry.key, entry.value(), f"{display(path)}:{entry.line}"
+            yield from sections.get(section, [])
 
 
-def _section_mistakes(path: Path, sections: dict[str, Entry]) -> Iterator[RequestError]:
-    """Find what is misspelt anywhere in the file, also in sections that this run does not use."""
-    known_sections = [COMMON, *(scenario.value for scenario in Scenario)]
-    known_fields = [name for name in fields.names() if name not in IDENTITY]
-    for section in list(sections.values()):
+def _is_here(path: Path) -> bool:
+    """Tell whether there is anything at `path`: a broken link or a closed folder is not as good as no file."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # reading it will say why
+    return True
+
+
+def _read(path: Path, mistakes: list[RequestError]) -> dict[str, list[tuple[str, Any, str]]]:
+    """Return each section's (field, value, file:line), and note what is wrong anywhere, used by this run or not."""
+    known = [COMMON, *(scenario.value for scenario in Scenario)]
+    sections: dict[str, list[tuple[str, Any, str]]] = {}
+    for section in entries(path, mistakes):
         where = f"{display(path)}:{section.line}"
-        if section.key not in known_sections:
-            del sections[section.key]
-            yield RequestError(
-                f"unknown section {section.key!r}", where=where, mend=did_you_mean(section.key, known_sections)
-            )
+        if section.key not in known:
+            what = f"unknown section {plain(section.key)}"
+            mistakes.append(RequestError(what, where=where, mend=did_you_mean(section.key, known)))
+        elif not section.is_mapping:
+            mistakes.append(RequestError(f"section {section.key} must hold `field: value` lines", where=where))
+        else:
+            sections[section.key] = list(_values(section, path, mistakes))
+    return sections
+
+
+def _values(section: Entry, path: Path, mistakes: list[RequestError]) -> Iterator[tuple[str, Any, str]]:
+    known = [name for name in fields.names() if name not in IDENTITY]
+    for entry in section.children():
+        where, name = f"{display(path)}:{entry.line}", f"{section.key}.{plain(entry.key)}"
+        if entry.key not in known:
+            mend = did_you_mean(entry.key, known)
+            mistakes.append(RequestError(f"{name}: unknown field", where=where, mend=mend))
             continue
-        if not section.is_mapping:
-            del sections[section.key]
-            yield RequestError(f"section {section.key} must hold `field: value` lines", where=where)
-            continue
-        for entry in section.children():
-            if entry.key not in known_fields:
-                section.drop(entry.key)
-                yield RequestError(
-                    f"{section.key}.{entry.key}: unknown field",
-                    where=f"{display(path)}:{entry.line}",
-                    mend=did_you_mean(entry.key, known_fields),
-                )
+        try:
+            yield entry.key, fields.convert(entry.key, entry.value(), from_text=False), where
+        except ValueError as error:
+            mistakes.append(RequestError(f"{name} {error}", where=where))
+        except RequestError as error:
+            mistakes.append(error)

@@ -14,7 +14,7 @@ from engineroom.artifacts import Artifact, obtain
 from engineroom.config import RunConfig
 from engineroom.engines import Engine
 from engineroom.errors import EngineError, RequestError
-from engineroom.paths import ENGINES, display, sha256_file, write_text
+from engineroom.paths import ENGINES, sha256_file, write_text
 from engineroom.systems import Machine
 
 RECIPE = "engine.json"
@@ -65,9 +65,7 @@ def build(
     force: bool = False,
 ) -> Artifact:
     """Return the engine made from `inputs`. `recipe` renders engine.json; it is called only if there is work."""
-    shelf = (
-        ENGINES / config.system / config.benchmark / config.scenario / f"{config.engine}-{config.precision}"
-    )
+    shelf = ENGINES / config.system / config.benchmark / config.scenario / f"{config.engine}-{config.precision}"
     title = f"the {config.engine} engine of {config.benchmark} {config.scenario} in {config.precision}"
     return obtain(
         shelf,
@@ -92,7 +90,7 @@ def known_accuracy(engine: Artifact) -> bool | None:
     """Tell whether this very engine has met its accuracy target before; None if it was never scored."""
     try:
         return bool(json.loads(engine.file(ACCURACY).read_text(encoding="utf-8"))["met"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -107,13 +105,21 @@ def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
     log = folder / LOG
     with terminal.progress(f"build {title}", 1), log.open("w", encoding="utf-8") as errors:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-        said = tail[0] if tail else "it said nothing"
-        raise EngineError(f"building {title} ended with status {done.returncode}: {said}") from None
+    answer = _answer(done.stdout)
+    if "options" in answer:
+        return {"options": answer["options"]}
     if "error" in answer:
         error = answer["error"]
-        raise EngineError(error["what"], where=error["where"] or display(folder), mend=error["mend"])
-    return {"options": answer["options"]}
+        raise EngineError(error["what"], where=error["where"] or title, mend=error["mend"])
+    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    said = tail[0] if tail else "it said nothing"
+    raise EngineError(f"building {title} ended with status {done.returncode}: {said}")
+
+
+def _answer(stdout: str) -> dict[str, Any]:
+    """Return the JSON object in the last line of what the building process wrote, or {} if it wrote none."""
+    try:
+        answer = json.loads(stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}

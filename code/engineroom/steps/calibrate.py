@@ -53,9 +53,7 @@ def _make(benchmark: Benchmark, calibrator: Calibrator, samples: Artifact, folde
 
     arrays = {spec.name: np.load(samples.file(f"{spec.name}.npy"), mmap_mode="r") for spec in benchmark.inputs}
     with terminal.progress(f"calibrate {benchmark.name}", 1) as update:
-        ranges = calibrator.calibrate(
-            benchmark.model_file()[0], arrays, folder / MODEL, terminal.counting(update)
-        )
+        ranges = calibrator.calibrate(benchmark.model_file()[0], arrays, folder / MODEL, terminal.counting(update))
     text = json.dumps({name: [low, high] for name, (low, high) in sorted(ranges.items())}, indent=1)
     (folder / RANGES).write_text(text + "\n", encoding="utf-8")
     return {"tensors": len(ranges), "samples": len(next(iter(arrays.values())))}

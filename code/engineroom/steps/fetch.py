@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from engineroom.benchmarks import Benchmark
@@ -29,21 +30,23 @@ def check_data(benchmark: Benchmark) -> dict[Path, str]:
 
 
 def _check(files: dict[Path, str], what: str) -> None:
-    mistakes = []
+    mistakes: list[RequestError] = []
     for path, expected in files.items():
+        where = display(path)
         if not path.is_file():
-            mistakes.append(RequestError(f"{what} is missing", where=display(path), mend=_restore(path)))
-        elif (found := sha256_file(path)) != expected:
-            mistakes.append(
-                RequestError(
-                    f"{what} is not the right file: its SHA-256 is {found}, must be {expected}",
-                    where=display(path),
-                    mend=_restore(path),
-                )
-            )
+            mistakes.append(RequestError(f"{what} is missing", where=where, mend=_restore(path)))
+            continue
+        try:
+            found = sha256_file(path)
+        except RequestError as error:
+            mistakes.append(error)
+            continue
+        if found != expected:
+            wrong = f"{what} is not the right file: its SHA-256 is {found}, must be {expected}"
+            mistakes.append(RequestError(wrong, where=where, mend=_restore(path)))
     if mistakes:
         raise Mistakes(mistakes)
 
 
 def _restore(path: Path) -> str:
-    return f"it is shipped with Engineroom; bring it back with: git checkout -- {display(path)}"
+    return f"it is shipped with Engineroom; bring it back with: git checkout -- {shlex.quote(display(path))}"

@@ -8,19 +8,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import msgspec
 
 from engineroom import terminal
 from engineroom.child import PARENT_VARIABLE
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError
 from engineroom.paths import display
-from engineroom.runs import RECIPE, PerformanceResult
+from engineroom.runs import RECIPE, PerformanceResult, Probe
 from engineroom.telemetry import Telemetry
 from engineroom.terms import METRICS, Scenario, TestMode
 
@@ -32,21 +33,11 @@ CHILD_LOG = "harness.log"
 MLLOG = ":::MLLOG "
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What a short measurement before the test found; latencies are of one query of the scenario."""
-
-    samples_per_second: float
-    latency_p50_ns: float
-    seconds: float
-
-
 def probe(config: RunConfig, folder: Path) -> Probe:
     """Measure, without LoadGen, how fast the engine is here. Raises EngineError if it fails."""
     with terminal.progress(f"probe {_title(config)}", 1):
-        _run_child(config, folder, ["--probe", str(config.probe_s)], lambda counters: None)
-    found = json.loads((folder / "probe.json").read_text(encoding="utf-8"))
-    return Probe(found["samples_per_second"], found["latency_p50_ns"], found["seconds"])
+        _run_child(config, folder, ["--probe", str(config.probe_s)], lambda counters: None, telemetry=None)
+    return msgspec.json.decode((folder / "probe.json").read_bytes(), type=Probe)
 
 
 def run_test(config: RunConfig, folder: Path) -> dict[str, Any]:
@@ -55,7 +46,13 @@ def run_test(config: RunConfig, folder: Path) -> dict[str, Any]:
     Raises EngineError with the child's own error record, its signal, or the stall that the parent saw.
     """
     with terminal.progress(_title(config), 1) as update:
-        return _run_child(config, folder, [], lambda counters: update(*_progress_of(config, counters)))
+        return _run_child(
+            config,
+            folder,
+            [],
+            lambda counters: update(*_progress_of(config, counters)),
+            telemetry=folder / "telemetry.csv",
+        )
 
 
 def read_log(folder: Path) -> dict[str, Any]:
@@ -91,7 +88,6 @@ def performance(config: RunConfig, log: dict[str, Any], counters: dict[str, Any]
         value=float(log[metric.key]) * metric.scale,
         valid=log["result_validity"] == "VALID" and not log["errors"],
         reasons=tuple(reasons + log["errors"]),
-        duration_s=float(counters.get("test_s", 0.0)),
         min_duration_s=float(log.get("effective_min_duration_ms", 0)) / 1000,
         samples=int(counters.get("completed_samples", 0)),
     )
@@ -167,19 +163,27 @@ class Counters:
         return self._map is not None
 
 
-def _run_child(config: RunConfig, folder: Path, arguments: list[str], show: Any) -> dict[str, Any]:
+def _run_child(
+    config: RunConfig,
+    folder: Path,
+    arguments: list[str],
+    show: Callable[[Counters], None],
+    *,
+    telemetry: Path | None,
+) -> dict[str, Any]:
     command = ["/bin/sh", str(folder / RECIPE / "run.sh"), str(folder), *arguments]
     (folder / "counters.bin").unlink(missing_ok=True)
     with (
         (folder / CHILD_LOG).open("ab") as log,
         Counters(folder / "counters.bin") as counters,
         _child(command, log) as child,
-        Telemetry(folder / "telemetry.csv", child.pid) as telemetry,
+        Telemetry(telemetry, child.pid) if telemetry else nullcontext() as samples,
     ):
         stall = _Stall(config)
         while child.poll() is None:
             show(counters)
-            telemetry.sample()
+            if samples:
+                samples.sample()
             if waited := stall.seconds(counters):
                 child.kill()
                 child.wait()
@@ -199,11 +203,14 @@ def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
     )
+    with suppress(OSError):  # if memory runs out, the harness is what the kernel should end, not the user's desktop
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
     try:
         yield child
     finally:
         if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
 

@@ -71,14 +71,14 @@ def build_harness(*, force: bool = False, may_build: bool = True) -> Built:
         return _build(MODULE, STAMP, force=force, may_build=may_build)
 
 
-def loadgen_source(folder: Path = LOADGEN) -> Path:
+def loadgen_source() -> Path:
     """Return the folder of LoadGen's sources, fetched, checked and unpacked if it is not there yet."""
     version, sha256 = loadgen_pin()
-    source = folder / f"mlcommons_loadgen-{version}"
+    source = LOADGEN / f"mlcommons_loadgen-{version}"
     if not source.is_dir():
-        archive = folder / f"{source.name}.tar.gz"
+        archive = LOADGEN / f"{source.name}.tar.gz"
         if not archive.exists():
-            packages.download(LOADGEN_LOCK, folder, source=True)
+            packages.download(LOADGEN_LOCK, LOADGEN, source=True)
         _check(archive, sha256)
         _unpack(archive, source)
     return source

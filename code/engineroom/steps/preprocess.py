@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engineroom import terminal
+from engineroom import registry, terminal
 from engineroom.artifacts import Artifact, obtain
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.errors import EngineError
-from engineroom.paths import CODE, DATA_MAPS, PREPROCESSED_DATA, sha256_file
+from engineroom.paths import DATA_MAPS, PREPROCESSED_DATA, sha256_file
 
 
 def preprocess(
@@ -21,7 +21,7 @@ def preprocess(
     inputs = {
         "data": _digest(data.values()),
         "maps": _digest(sha256_file(path) for path in sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
-        "code": sha256_file(CODE / "engineroom" / "benchmarks" / f"{benchmark.name}.py"),
+        "code": sha256_file(registry.get("benchmarks", benchmark.name).path),
         "part": part.value,
     }
     return obtain(
@@ -41,6 +41,8 @@ def _make(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:
         arrays = benchmark.preprocess(part, terminal.counting(update))
     count = benchmark.sample_count(part)
     for spec in benchmark.inputs:
+        if spec.name not in arrays:
+            raise EngineError(f"input {spec.name} was not made", where=f"benchmark {benchmark.name}")
         array = np.ascontiguousarray(arrays[spec.name])
         if array.shape != (count, *spec.shape) or array.dtype.name != spec.dtype:
             raise EngineError(

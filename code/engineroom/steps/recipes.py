@@ -6,10 +6,11 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from engineroom.config import RunConfig
-from engineroom.errors import RequestError
+from engineroom.errors import RequestError, shown
 from engineroom.paths import CONFIGS, TEMPLATES, display, sha256_file
 from engineroom.terms import Scenario
 
@@ -28,19 +29,34 @@ def digest(name: str, system: str) -> str:
 
 
 def render(name: str, system: str, values: Mapping[str, Any]) -> str:
-    """Return the rendered recipe. Raises RequestError for a value that the template wants and does not get."""
+    """Return the rendered recipe.
+
+    Raises RequestError with the template's file:line for a value that it wants and does not get, or cannot render.
+    """
     import jinja2
 
     path = template(name, system)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters["sh"] = lambda value: shlex.quote(str(value))
+    environment.filters["sh"] = _sh
     environment.filters["word"] = _word
     environment.filters["tojson"] = _json
     try:
         return environment.from_string(path.read_text(encoding="utf-8")).render(values)
-    except jinja2.TemplateError as error:
-        line = getattr(error, "lineno", None)
-        raise RequestError(f"cannot be rendered: {error}", where=f"{display(path)}{f':{line}' if line else ''}") from None
+    except Exception as error:  # a template can raise whatever an expression can
+        line = getattr(error, "lineno", None) or _line(error.__traceback__)
+        where = f"{display(path)}:{line}" if line else display(path)
+        what, mend = (error.what, error.mend) if isinstance(error, RequestError) else (str(error), None)
+        raise RequestError(f"cannot be rendered: {what}", where=where, mend=mend) from None
+
+
+def _line(trace: TracebackType | None) -> int | None:
+    """Return the line of the template where an error came up: Jinja2 puts it into the traceback."""
+    line = None
+    while trace:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
 
 
 def loadgen_settings(config: RunConfig) -> dict[str, int | float]:
@@ -75,11 +91,19 @@ def _milliseconds(nanoseconds: int | None) -> float | int | None:
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 
 
+def _sh(value: object) -> str:
+    """Quote for a POSIX shell."""
+    text = str(value)
+    if "\0" in text:
+        raise RequestError(f"{shown(text)} cannot stand in a shell script: it holds a zero byte")
+    return shlex.quote(text)
+
+
 def _word(value: object) -> str:
     """Pass plain words only: for places where neither JSON nor shell quoting exists."""
     text = str(value)
     if not re.fullmatch(r"[A-Za-z0-9._+-]+", text):
-        raise RequestError(f"{text!r} cannot stand in a recipe", mend="use letters, digits, '.', '_', '-' and '+'")
+        raise RequestError(f"{shown(text)} cannot stand in a recipe", mend="use letters, digits, '.', '_', '-' and '+'")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ class Row:
     failure: str | None = None
 
 
-COLUMNS = ("Benchmark", "Scenario", "Engine", "Precision", "Metric", "Result", "Unit", "LoadGen", "Accuracy", "Target", "")
+RUN_COLUMNS = ("Benchmark", "Scenario", "Engine", "Precision")
+COLUMNS = (*RUN_COLUMNS, "Metric", "Result", "Unit", "LoadGen", "Accuracy", "Target", "")
 RIGHT = ("Result", "Accuracy", "Target")
 
 
@@ -57,11 +59,11 @@ def notes(rows: Iterable[Row]) -> list[str]:
 
 
 def significant(value: float) -> str:
-    """Write a figure with four significant digits and thousands separators: 0.02134, 1,234, 48,310."""
-    if value == 0:
-        return "0"
-    digits = max(0, 4 - len(str(int(abs(value))))) if abs(value) >= 1 else None
-    return f"{value:,.{digits}f}" if digits is not None else f"{value:.4g}"
+    """Write a figure with at least four significant digits and thousands separators: 0.02134, 12.50, 48,310."""
+    rounded = abs(float(f"{value:.4g}"))  # 9.9996 is shown as 10.00: the digits count after rounding
+    if not math.isfinite(rounded) or rounded < 1:
+        return f"{value:.4g}"
+    return f"{value:,.{max(0, 4 - len(str(int(rounded))))}f}"
 
 
 def _cells(row: Row) -> list[str]:
@@ -76,8 +78,8 @@ def _cells(row: Row) -> list[str]:
         significant(performance.value) if performance else "-",
         performance.unit if performance else "-",
         "FAILED" if row.failure else ("VALID" if performance.valid else "INVALID") if performance else "-",
-        f"{accuracy.value:.2f}{accuracy.unit}" if accuracy else "-",
-        f"{accuracy.target:.2f}{accuracy.unit}" if accuracy else "-",
+        f"{accuracy.value:.3f}{accuracy.unit}" if accuracy else "-",  # MLCommons' scorers write three digits too
+        f"{accuracy.target:.3f}{accuracy.unit}" if accuracy else "-",
         ("met" if accuracy.met else "missed") if accuracy else "",
     ]
 

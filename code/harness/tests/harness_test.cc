@@ -1,1 +1,339 @@
-int main(){}
+// Native tests of the harness: real LoadGen, no Python, so that sanitizers see all of it.
+//
+//   harness_test            runs every case, each in a process of its own (LoadGen runs one test per process)
+//   harness_test NAME DIR   runs one case in DIR
+//
+// A case that must fail is expected to leave with status 3 and an error.json that says the right words.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../batch_source.h"
+#include "../clock.h"
+#include "../engine.h"
+#include "../failure.h"
+#include "../harness.h"
+#include "../sample_library.h"
+
+namespace engineroom {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kSamples = 100;
+constexpr std::size_t kPerformanceSamples = 40;  // fewer than all: accuracy mode then loads several sets
+
+#define CHECK(condition)                                                                                     \
+  do {                                                                                                       \
+    if (!(condition)) throw std::runtime_error(__FILE__ ":" + std::to_string(__LINE__) + ": " + #condition); \
+  } while (false)
+
+std::string read(const fs::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+// Each sample holds three times its index; the answer gives it back as a number and, negated, as a byte.
+class EchoEngine : public Engine {
+ public:
+  using Engine::Engine;
+
+ protected:
+  void do_infer(std::size_t, const Batch& batch) override {
+    const auto* samples = reinterpret_cast<const std::uint32_t*>(batch.inputs[0]);
+    auto* number = reinterpret_cast<std::uint32_t*>(batch.outputs[0]);
+    auto* negated = reinterpret_cast<std::uint8_t*>(batch.outputs[1]);
+    for (std::size_t i = 0; i < batch.count; ++i) {
+      number[i] = samples[3 * i + 2];
+      negated[i] = static_cast<std::uint8_t>(~samples[3 * i]);
+    }
+  }
+};
+
+// Throws on load, throws at its n-th batch, or does not return from it. Warm-up takes 5 batches per instance.
+class BrokenEngine : public Engine {
+ public:
+  using Engine::Engine;
+
+ protected:
+  void do_load() override {
+    if (spec().options.contains("load")) throw std::runtime_error("broken on load");
+  }
+  void do_infer(std::size_t, const Batch&) override {
+    if (++batches_ < number_option("after", 0)) return;
+    while (spec().options.contains("hang")) std::this_thread::sleep_for(std::chrono::seconds(1));
+    throw std::runtime_error("broken at work");
+  }
+
+ private:
+  std::atomic<int> batches_{0};
+};
+
+struct Case {
+  std::string scenario, test_mode;
+  EngineSpec engine;
+  std::string user_conf;
+  std::int64_t queue_delay_us = 0;
+  int status = 0;
+  std::string error;                        // part of error.json
+  std::function<void(const fs::path&)> check;
+};
+
+HarnessConfig config(const Case& test, const fs::path& dir) {
+  std::vector<std::uint32_t> numbers(3 * kSamples);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::uint32_t>(i / 3);
+  std::ofstream(dir / "samples").write(reinterpret_cast<const char*>(numbers.data()), 12 * kSamples);
+  std::ofstream(dir / "user.conf") << "*." << test.scenario << ".min_duration = 200\n" << test.user_conf;
+  HarnessConfig result;
+  result.benchmark = "native_test";
+  result.scenario = test.scenario;
+  result.test_mode = test.test_mode;
+  result.user_conf = dir / "user.conf";
+  result.run_dir = dir;
+  result.sut_name = "native test";
+  result.samples = {{dir / "samples", 0, 12}};
+  result.total_sample_count = kSamples;
+  result.performance_sample_count = kPerformanceSamples;
+  result.queue_delay_us = test.queue_delay_us;
+  result.cpu_affinity = {{0}};
+  result.watchdog_s = 2;
+  return result;
+}
+
+EngineFactory factory(const EngineSpec& spec) {
+  return [spec]() -> std::unique_ptr<Engine> {
+    if (spec.name == "echo") return std::make_unique<EchoEngine>(spec);
+    if (spec.name == "broken") return std::make_unique<BrokenEngine>(spec);
+    return make_native_engine(spec);
+  };
+}
+
+EngineSpec engine(const std::string& name, std::size_t batch_size, std::size_t instances,
+                  std::map<std::string, std::string> options = {}) {
+  return {name, std::move(options), {{"in", "uint32", {3}}}, {{"number", "uint32", {}}, {"negated", "uint8", {1}}},
+          instances, batch_size};
+}
+
+// Every index once, each with the answer that belongs to it.
+void check_accuracy_log(const fs::path& dir) {
+  const std::string log = read(dir / "mlperf_log_accuracy.json");
+  std::set<unsigned> seen;
+  unsigned index = 0, number = 0, negated = 0;
+  for (std::size_t at = log.find("\"qsl_idx\""); at != std::string::npos; at = log.find("\"qsl_idx\"", at + 1)) {
+    const std::size_t data = log.find("\"data\"", at);
+    CHECK(std::sscanf(log.c_str() + at, "\"qsl_idx\" : %u", &index) == 1);
+    const std::string hex = log.substr(log.find('"', log.find(':', data)) + 1, 10);
+    CHECK(std::sscanf(hex.c_str(), "%2x%*6x%2x", &number, &negated) == 2);
+    CHECK(number == index && negated == (~index & 0xff));
+    seen.insert(index);
+  }
+  CHECK(seen.size() == kSamples);
+}
+
+void check_valid(const fs::path& dir) {
+  CHECK(read(dir / "mlperf_log_summary.txt").find(": VALID\n") != std::string::npos);
+}
+
+std::map<std::string, Case> all_cases() {
+  const std::map<std::string, std::string> fast{{"SingleStream", "*.SingleStream.target_latency = 0.05\n"},
+                                                {"MultiStream", "*.MultiStream.target_latency = 0.1\n"},
+                                                {"Server", "*.Server.target_qps = 5000\n*.Server.target_latency = 1000\n"},
+                                                {"Offline", "*.Offline.target_qps = 100000\n"}};
+  std::map<std::string, Case> cases;
+  for (const auto& [scenario, conf] : fast) {
+    const std::size_t batch = scenario == "SingleStream" ? 1 : 8;
+    cases[scenario + " null"] = {scenario, "PerformanceOnly", engine("null", batch, 3), conf, 0, 0, "", {}};
+    cases[scenario + " fixed_delay"] = {scenario, "PerformanceOnly", engine("fixed_delay", batch, 2, {{"delay_us", "200"}}),
+                                        conf, 0, 0, "", check_valid};
+    cases[scenario + " accuracy"] = {scenario, "AccuracyOnly", engine("echo", batch, 3), conf, 0, 0, "", check_accuracy_log};
+    cases[scenario + " both modes"] = {scenario, "SubmissionRun", engine("echo", batch, 2), conf, 0, 0, "", check_accuracy_log};
+    cases[scenario + " throws on load"] = {scenario, "PerformanceOnly", engine("broken", batch, 2, {{"load", "1"}}), conf,
+                                           0, 3, "broken on load", {}};
+    cases[scenario + " throws at once"] = {scenario, "PerformanceOnly", engine("broken", batch, 2), conf, 0, 3, "broken at work", {}};
+    cases[scenario + " throws later"] = {scenario, "PerformanceOnly", engine("broken", batch, 2, {{"after", "20"}}), conf,
+                                         0, 3, "broken at work", {}};
+    cases[scenario + " hangs"] = {scenario, "PerformanceOnly", engine("broken", batch, 2, {{"after", "20"}, {"hang", "1"}}),
+                                  conf, 0, 3, "has been inside the engine for", {}};
+  }
+  cases["MultiStream in parts"] = {"MultiStream", "AccuracyOnly", engine("echo", 3, 1), fast.at("MultiStream"), 0, 0, "", check_accuracy_log};
+  cases["Server queue delay"] = {"Server", "AccuracyOnly", engine("echo", 8, 3), fast.at("Server"), 2000, 0, "", check_accuracy_log};
+  cases["Server coalesced"] = {"Server", "PerformanceOnly", engine("null", 8, 2),
+                               fast.at("Server") + "*.Server.coalesce_queries = 1\n", 500, 0, "", check_valid};
+  cases["warm-up hangs"] = {"Offline", "PerformanceOnly", engine("broken", 4, 1, {{"hang", "1"}}), "", 0, 3, "inside the engine", {}};
+  return cases;
+}
+
+void run_case(const std::string& name, const fs::path& dir) {
+  const Case test = all_cases().at(name);
+  run_test(config(test, dir), factory(test.engine));
+}
+
+// --- parts that need no LoadGen test -------------------------------------------------------------------------------
+
+// Pushes numbered samples while workers take them; returns how many batches there were. Each must be taken once.
+std::size_t drain(BatchSource& source, std::size_t workers, std::size_t room, const std::vector<std::size_t>& queries,
+                  std::chrono::microseconds pause) {
+  std::size_t total = 0;
+  for (std::size_t query : queries) total += query;
+  std::vector<std::atomic<int>> taken(total);
+  std::atomic<std::size_t> batches{0};
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < workers; ++i) {
+    threads.emplace_back([&] {
+      std::vector<mlperf::QuerySample> mine(room);
+      for (Taken got = source.take(mine); !got.samples.empty(); got = source.take(mine)) {
+        ++batches;
+        for (const auto& sample : got.samples) ++taken[sample.index];
+      }
+    });
+  }
+  std::vector<std::vector<mlperf::QuerySample>> issued;  // kept: an offline source does not copy
+  std::size_t next = 0;
+  for (std::size_t query : queries) {
+    auto& samples = issued.emplace_back();
+    for (std::size_t i = 0; i < query; ++i, ++next) samples.push_back({next + 1, next});
+    source.push(samples);
+    std::this_thread::sleep_for(pause);
+  }
+  source.flush();
+  const auto all_taken = [&] { return std::all_of(taken.begin(), taken.end(), [](auto& count) { return count == 1; }); };
+  for (int i = 0; i < 1000 && !all_taken(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  source.close();
+  for (std::thread& thread : threads) thread.join();
+  CHECK(all_taken());
+  return batches;
+}
+
+void test_sources(const fs::path&) {
+  using std::chrono::microseconds;
+  OfflineSource offline(3);
+  CHECK(drain(offline, 3, 64, {1000, 1, 63, 64, 65}, microseconds(0)) == 16 + 1 + 1 + 1 + 2);
+  ServerSource crowd(0);
+  drain(crowd, 3, 8, std::vector<std::size_t>(60, 3000), microseconds(0));  // more than the ring holds
+  ServerSource trickle(0);
+  CHECK(drain(trickle, 2, 8, std::vector<std::size_t>(200, 1), microseconds(300)) > 100);
+  ServerSource patient(1'000'000'000);  // the delay is long: batches fill up, flush() ends the last one
+  const std::int64_t begin = now_ns();
+  CHECK(drain(patient, 3, 8, std::vector<std::size_t>(204, 1), microseconds(100)) == 26);
+  CHECK(now_ns() - begin < 900'000'000);
+}
+
+template <typename Action>
+std::string error_of(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+void test_library(const fs::path& dir) {
+  std::ofstream(dir / "short") << "0123456789";
+  Failure failure("");
+  const auto open = [&](std::size_t total) { SampleLibrary("x", {{dir / "short", 2, 4}}, total, 1, failure); };
+  CHECK(error_of([&] { open(2); }) == "no error");
+  CHECK(error_of([&] { open(3); }).find("expected 14 bytes, it has 10") != std::string::npos);
+  CHECK(error_of([&] { SampleLibrary("x", {{dir / "none", 0, 4}}, 1, 1, failure); }).find("none") != std::string::npos);
+}
+
+void test_engines(const fs::path&) {
+  const auto made = make_native_engine(engine("null", 4, 1));
+  made->load();
+  const auto infer = [&](std::size_t instance, std::size_t count) { made->infer(instance, {count, {}, {}}); };
+  CHECK(error_of([&] { infer(0, 4); }) == "no error");
+  CHECK(error_of([&] { infer(0, 0); }).find("batch of 0") == 0);
+  CHECK(error_of([&] { infer(0, 5); }).find("batch of 5") == 0);
+  CHECK(error_of([&] { infer(1, 1); }).find("batch of 1 samples on instance 1") == 0);
+  CHECK(error_of([] { make_native_engine(engine("nul", 4, 1)); }) == "no native engine nul");
+  const auto load = [](std::map<std::string, std::string> options) {
+    return error_of([&] { make_native_engine(engine("fixed_delay", 1, 1, options))->load(); });
+  };
+  CHECK(load({{"delay_us", "1.5"}}) == "no error");
+  CHECK(load({{"delay_us", "soon"}}).find("not a number") != std::string::npos);
+  CHECK(load({{"delay", "1"}}).find("unknown engine option delay") == 0);
+}
+
+const std::map<std::string, std::function<void(const fs::path&)>> kParts{
+    {"part: sources", test_sources}, {"part: library", test_library}, {"part: engines", test_engines}};
+
+// --- running them ---------------------------------------------------------------------------------------------------
+
+int spawn(const std::string& program, const std::string& name, const fs::path& dir) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(60);
+    std::freopen((dir / "stderr").c_str(), "w", stderr);
+    ::execl(program.c_str(), program.c_str(), name.c_str(), dir.c_str(), nullptr);
+    ::_exit(127);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+bool run_one(const std::string& program, const std::string& name, const Case* test) {
+  std::string pattern = (fs::temp_directory_path() / "harness_test.XXXXXX").string();
+  const fs::path dir = ::mkdtemp(pattern.data());
+  std::string failed;
+  try {
+    const int status = spawn(program, name, dir);
+    const int expected = test != nullptr ? test->status : 0;
+    if (status != expected) throw std::runtime_error("status " + std::to_string(status));
+    const std::string error = read(dir / "error.json");
+    CHECK(test == nullptr || error.find(test->error) != std::string::npos);
+    CHECK(expected != 0 || error.empty());
+    if (test != nullptr && test->check) test->check(dir);
+  } catch (const std::exception& error) {
+    failed = error.what() + ("\n" + read(dir / "stderr"));
+  }
+  std::printf("%s %s%s%s\n", failed.empty() ? "ok    " : "FAILED", name.c_str(), failed.empty() ? "" : ": ", failed.c_str());
+  std::fflush(stdout);
+  fs::remove_all(dir);
+  return failed.empty();
+}
+
+int run_all(const std::string& program) {
+  bool good = true;
+  for (const auto& [name, part] : kParts) good = run_one(program, name, nullptr) && good;
+  for (const auto& [name, test] : all_cases()) good = run_one(program, name, &test) && good;
+  return good ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace engineroom
+
+int main(int argc, char** argv) {
+  using namespace engineroom;
+  if (argc == 1) return run_all(fs::read_symlink("/proc/self/exe"));
+  if (argc != 3) return 2;
+  try {
+    if (const auto part = kParts.find(argv[1]); part != kParts.end()) {
+      part->second(argv[2]);
+    } else {
+      run_case(argv[1], argv[2]);
+    }
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+  return 0;
+}

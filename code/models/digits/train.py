@@ -137,16 +137,15 @@ def to_onnx(network: Network) -> onnx.ModelProto:
         for name, pair in layers.items()
         for kind, array in zip(("weight", "bias"), pair, strict=True)
     ]
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
     nodes = [
         *_conv("stem", "input"),
         *_conv("left", "stem"),
         *_conv("right", "left", relu=False),
         helper.make_node("Add", ["stem", "right"], ["sum"], "sum"),
         helper.make_node("Relu", ["sum"], ["block"], "block"),
-        helper.make_node("MaxPool", ["block"], ["block_pooled"], "block_pooled", **pool),
+        _pool("block_pooled", "block"),
         *_conv("widen", "block_pooled"),
-        helper.make_node("MaxPool", ["widen"], ["widen_pooled"], "widen_pooled", **pool),
+        _pool("widen_pooled", "widen"),
         helper.make_node("Flatten", ["widen_pooled"], ["flat"], "flat", axis=1),
         helper.make_node("Gemm", ["flat", "hidden.weight", "hidden.bias"], ["hidden_sum"], "hidden_sum", transB=1),
         helper.make_node("Relu", ["hidden_sum"], ["hidden"], "hidden"),
@@ -170,6 +169,10 @@ def _conv(name: str, source: str, relu: bool = True) -> list[onnx.NodeProto]:
     inputs = [source, f"{name}.weight", f"{name}.bias"]
     node = helper.make_node("Conv", inputs, [target], target, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     return [node, helper.make_node("Relu", [target], [name], name)] if relu else [node]
+
+
+def _pool(name: str, source: str) -> onnx.NodeProto:
+    return helper.make_node("MaxPool", [source], [name], name, kernel_shape=[2, 2], strides=[2, 2])
 
 
 def _array(tensor: Tensor) -> npt.NDArray[np.float32]:

@@ -1,0 +1,191 @@
+"""Looks after the installation: extras, the wheelhouse, cleaning up, and a shell with everything on its path."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from engineroom import packages, registry
+from engineroom.errors import RequestError, did_you_mean
+from engineroom.paths import (
+    BUILD,
+    CALIBRATION,
+    DATA,
+    ENGINES,
+    LIB,
+    LOADGEN,
+    MODELS,
+    NATIVE,
+    PREPROCESSED_DATA,
+    RECIPES,
+    RUNS,
+    VENV,
+    WHEELHOUSE,
+    display,
+    not_writable,
+    sha256_file,
+    write_text,
+)
+from engineroom.terminal import say
+
+COMPILED = (LIB, NATIVE, RECIPES)
+MADE = (*COMPILED, CALIBRATION, ENGINES, PREPROCESSED_DATA, BUILD / "report")
+MEASURED = (RUNS, BUILD / "submission")
+DOWNLOADED = (DATA, MODELS, LOADGEN, WHEELHOUSE)
+
+_NO_EXTRAS = ("base", "loadgen")  # locks that are always installed
+
+
+# Extras
+
+
+def extras() -> dict[str, Path]:
+    """Return the lock of each extra by its name."""
+    return {path.stem: path for path in sorted(packages.LOCKS.glob("*.lock")) if path.stem not in _NO_EXTRAS}
+
+
+def install(name: str, *, where: str = "--extra") -> None:
+    """Install the extra or the engine called `name` into build/venv, unless it is there as its lock says."""
+    known = extras()
+    if name in known:
+        _install(known[name])
+    elif name in registry.find("engines"):
+        say(f"the engine {name} needs no extra: what it uses is installed with Engineroom")
+    else:
+        raise RequestError(f"unknown name {name!r}", where=where, mend=did_you_mean(name, known))
+
+
+def _install(lock: Path) -> None:
+    stamp = VENV / f"{lock.stem}.installed"
+    wanted = sha256_file(lock)
+    if stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == wanted:
+        say(f"{lock.stem} is installed; {display(lock)} has not changed since")
+        return
+    packages.install(lock)
+    write_text(stamp, wanted + "\n")
+
+
+# Installation without a network
+
+
+def wheelhouse() -> Path:
+    """Fetch into build/wheelhouse all that bootstrap, build and tests need on a machine of this Python and platform.
+
+    An interrupted fetch goes on where it stopped. Raises RequestError if the index cannot be reached.
+    """
+    partial = WHEELHOUSE.with_name("wheelhouse.partial")
+    if WHEELHOUSE.is_dir() and not partial.exists():
+        WHEELHOUSE.rename(partial)
+    locks = [packages.LOCKS / "test.lock", packages.LOCKS / "loadgen.lock"]  # the test lock holds the base lock's too
+    for lock in locks:
+        packages.download(lock, partial, source=lock.stem == "loadgen", offline=False)
+    _drop_what_is_not_locked(partial, locks)
+    partial.rename(WHEELHOUSE)
+    say(f"{display(WHEELHOUSE)}: {_size(WHEELHOUSE)}; copy it to the same place of a checkout that has no network")
+    return WHEELHOUSE
+
+
+def _drop_what_is_not_locked(folder: Path, locks: Sequence[Path]) -> None:
+    wanted = {found for lock in locks for found in re.findall(r"sha256:(\w{64})", lock.read_text(encoding="utf-8"))}
+    for path in folder.iterdir():
+        if sha256_file(path) not in wanted:
+            path.unlink()
+
+
+# Cleaning up
+
+
+def clean_shallow() -> None:
+    """Remove the compiled libraries and the rendered recipes."""
+    _remove(COMPILED)
+
+
+def clean(*, results: bool = False, data: bool = False) -> None:
+    """Remove everything that can be made again, build/venv too; measurements and downloads only if asked for.
+
+    For those a person has to type a confirmation; without a terminal the request is refused (RequestError).
+    """
+    precious = [*(MEASURED if results else ()), *(DOWNLOADED if data else ())]
+    there = [path for path in precious if path.exists()]
+    if there:
+        _confirm(there)
+    _remove((*MADE, *there))
+    _remove((VENV,))  # last: this very process runs from it
+    kept = [f"{display(path)} ({_size(path)})" for path in (*MEASURED, *DOWNLOADED) if path.exists()]
+    if kept:
+        print(f"kept: {', '.join(kept)}")
+
+
+def _confirm(paths: Sequence[Path]) -> None:
+    names = " ".join(display(path) for path in paths)
+    if not sys.stdin.isatty():
+        raise RequestError(
+            f"not removing {names}: that needs a confirmation typed at a terminal",
+            where="RUN_ARGS: --results, --data",
+            mend="type the command at a terminal, or remove the folders yourself",
+        )
+    for path in paths:
+        print(f"{display(path)}: {_size(path)}")
+    if input(f"these cannot be made again; to remove them type: {names}\n> ").split() != names.split():
+        raise RequestError("not confirmed: nothing was removed", where="RUN_ARGS: --results, --data")
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            continue
+        size = _size(path)
+        try:
+            _empty(path)
+        except OSError as error:
+            raise not_writable(Path(error.filename or path).parent, error) from error
+        print(f"removed {display(path)} ({size})")
+
+
+def _empty(folder: Path) -> None:
+    """Remove a folder; a link to one stays, for somebody chose that disk, and what it leads to is emptied."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder)
+        return
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _size(folder: Path) -> str:
+    total = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    return f"{total / 1e9:.1f} GB" if total >= 1e9 else f"{total / 1e6:.1f} MB"
+
+
+# A shell
+
+
+def shell() -> NoReturn:
+    """Become a shell in which build/venv is active and the native module is found. Raises RequestError without bash."""
+    bash = shutil.which("bash")
+    if bash is None:
+        raise RequestError(
+            "bash is not on PATH", where="make shell", mend=f"activate it: . {display(VENV)}/bin/activate"
+        )
+    settings = BUILD / "shell.rc"
+    write_text(settings, _shell_settings())
+    sys.stdout.flush()
+    # A shell at a terminal reads --rcfile, one that is fed by a pipe BASH_ENV.
+    os.execve(bash, [bash, "--rcfile", str(settings)], {**os.environ, "BASH_ENV": str(settings)})
+
+
+def _shell_settings() -> str:
+    """Return what the shell reads first. The user's own settings come before ours, or they might undo our PATH."""
+    return f"""# Read by `make shell`.
+unset BASH_ENV
+if [[ $- == *i* && -f ~/.bashrc ]]; then . ~/.bashrc; fi
+VIRTUAL_ENV_DISABLE_PROMPT=1
+. {shlex.quote(str(VENV))}/bin/activate
+export PYTHONPATH={shlex.quote(str(LIB))}
+PS1="(engineroom) ${{PS1-}}"
+"""

@@ -1,0 +1,50 @@
+"""Says what LoadGen should expect of an engine, from a short probe: LoadGen generates all queries ahead.
+
+An expectation that is too low leaves the test short; one that is too high costs memory and, Offline, time.
+"""
+
+from __future__ import annotations
+
+from engineroom.config import Resolved, RunConfig
+from engineroom.runs import Probe
+from engineroom.terms import Scenario, TestMode
+
+# The settings that hold the expectation of each scenario.
+FIELDS = {
+    Scenario.SINGLE_STREAM: "single_stream_expected_latency_ns",
+    Scenario.MULTI_STREAM: "multi_stream_expected_latency_ns",
+    Scenario.SERVER: "server_target_qps",
+    Scenario.OFFLINE: "offline_expected_qps",
+}
+
+# Queries issued one by one take LoadGen 6.0 about 2.8 us each, whatever answers them; no stream can be faster.
+LOADGEN_QUERY_NS_MIN = 2_000
+# What LoadGen 6.0 keeps of each sample that it generates ahead, with room to spare.
+LOADGEN_SAMPLE_BYTES = 200
+MEMORY_SHARE = 0.25  # of the machine's memory that LoadGen's queries may take
+
+STREAM_MARGIN = 2.0  # queries generated ahead beyond what the probe saw; unused ones only cost memory
+OFFLINE_MARGIN = 1.3  # LoadGen adds a tenth: the machine may turn out 1.4 times as fast as while it was probed
+SERVER_SHARE = 0.5  # of the probed throughput: queues grow without bound near the whole of it
+
+
+def needs_probe(config: RunConfig) -> bool:
+    """Tell whether a performance test lacks its expectation. An accuracy test issues each sample once, whatever it is."""
+    return config.test_mode is not TestMode.ACCURACY_ONLY and getattr(config, FIELDS[config.scenario]) is None
+
+
+def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
+    """Return the settings with the expectation that `probe` suggests, no more than `memory_bytes` can hold."""
+    config = resolved.config
+    samples_max = MEMORY_SHARE * memory_bytes / LOADGEN_SAMPLE_BYTES
+    seconds = max(1.0, (config.min_duration or 0) / 1000)
+    match config.scenario:
+        case Scenario.SINGLE_STREAM | Scenario.MULTI_STREAM:
+            floor = max(LOADGEN_QUERY_NS_MIN, seconds * 1e9 / samples_max)
+            value: float = round(max(probe.latency_p50_ns / STREAM_MARGIN, floor))
+        case Scenario.SERVER:
+            value = min(probe.samples_per_second * SERVER_SHARE, samples_max / seconds)
+        case Scenario.OFFLINE:
+            value = min(probe.samples_per_second * OFFLINE_MARGIN, samples_max / seconds)
+    origin = f"rule probe: {probe.samples_per_second:,.0f} samples/s and {probe.latency_p50_ns:,.0f} ns in {probe.seconds:.1f} s"
+    return resolved.replace(origin, **{FIELDS[config.scenario]: value})

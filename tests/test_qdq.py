@@ -1,0 +1,168 @@
+"""Each rule of a Q/DQ model is broken once, in a small model, and named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import parser
+
+from engineroom.errors import EngineError
+from engineroom.qdq import Graph, output_axis, read_model, violations
+
+# A convolution of two output channels, and the add that joins it with its input.
+GOOD = """
+<ir_version: 9, opset_import: ["": 17, "com.microsoft": 1]>
+small (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+<
+  float scale = {0.1}, int8 zero = {0},
+  int8[2, 2, 1, 1] weights = {1, 2, 3, 4}, float[2] weight_scales = {0.1, 0.2}, int8[2] weight_zeros = {0, 0},
+  float[2, 2, 1, 1] float_weights = {1, 2, 3, 4},
+  float[2] bias = {0.5, 0.5}, int32[2] int32_bias = {5, 5}
+>
+{
+  x_int8 = QuantizeLinear (x, scale, zero)
+  x_again = DequantizeLinear (x_int8, scale, zero)
+  w = DequantizeLinear <axis = 0> (weights, weight_scales, weight_zeros)
+  b = Identity (bias)
+  c = Conv (x_again, w, b)
+  c_int8 = QuantizeLinear (c, scale, zero)
+  c_again = DequantizeLinear (c_int8, scale, zero)
+  y = Add (x_again, c_again)
+}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    """Write the model that `text` describes."""
+    path = folder / "model.onnx"
+    onnx.save(parser.parse_model(text), path)
+    return path
+
+
+def test_a_model_by_the_rules_breaks_none(tmp_path: Path) -> None:
+    assert violations(written(tmp_path, GOOD)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("int8 zero = {0}", "int8 zero = {3}", "QuantizeLinear x_int8: its zero point must be a constant 0"),
+        ("weight_zeros = {0, 0}", "weight_zeros = {0, 1}", "DequantizeLinear w: its zero point must be a constant 0"),
+        ("int8 zero = {0}", "uint8 zero = {0}", "QuantizeLinear x_int8: quantizes to uint8; only int8 is taken"),
+        ("(x, scale, zero)", "(x, scale)", "QuantizeLinear x_int8: quantizes to uint8"),
+        (
+            "b = Identity (bias)",
+            "b = DequantizeLinear (int32_bias, scale)",
+            "DequantizeLinear b: dequantizes an int32 bias",
+        ),
+        ("float scale = {0.1}", "float scale = {0.0}", "QuantizeLinear x_int8: its scales must be constant, positive"),
+        ("weight_scales = {0.1, 0.2}", "weight_scales = {0.1, -0.2}", "DequantizeLinear w: its scales must be"),
+        (
+            "(x, scale, zero)",
+            "(x, weight_scales, weight_zeros)",
+            "QuantizeLinear x_int8: has 2 scales for an activation",
+        ),
+        (
+            "int8[2] weight_zeros = {0, 0}",
+            "int8 weight_zeros = {0}",
+            "DequantizeLinear w: has 1 zero points for 2 scales",
+        ),
+        ("<axis = 0>", "<axis = 1>", "Conv c: has 2 weight scales on axis 1; output channels: 2 on axis 0"),
+        (
+            "<axis = 0> (weights, weight_scales, weight_zeros)",
+            "(weights, scale, zero)",
+            "Conv c: has 1 weight scales on axis 1; output channels: 2 on axis 0",
+        ),
+        ("Conv (x_again,", "Conv (x,", "Conv c: only its weights are quantized"),
+        ("Conv (x_again, w,", "Conv (x_again, float_weights,", "Conv c: only its input is quantized"),
+        ("Add (x_again, c_again)", "Add (x_again, c)", "Add y: a residual add with c not quantized"),
+        ("Add (x_again, c_again)", "Add (c_again, x)", "Add y: a residual add with x not quantized"),
+        ("Add (x_again, c_again)", "Add (x, c)", "Add y: a residual add with x and c not quantized"),
+        (
+            "c = Conv (x_again, w, b)",
+            "i = ConvInteger (x_int8, weights)\n  c = Cast <to = 1> (i)",
+            "ConvInteger i: ConvInteger is a quantized or private operator",
+        ),
+        ("y = Add (", "y = com.microsoft.QLinearAdd (", "QLinearAdd y: QLinearAdd is a quantized or private operator"),
+        (
+            '"": 17',
+            '"": 12',
+            "model: opset 12; per-channel quantization needs 13 or later",
+        ),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_node(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert GOOD.count(old) == 1
+    text = GOOD.replace(old, new)
+    if "opset" in said:  # before opset 13 there is no axis to write
+        text = text.replace("<axis = 0> (weights, weight_scales, weight_zeros)", "(weights, scale, zero)")
+    found = violations(written(tmp_path, text))
+    assert any(rule.startswith(said) for rule in found), found
+
+
+def test_a_float_model_is_no_quantized_model(tmp_path: Path) -> None:
+    text = '<ir_version: 9, opset_import: ["": 17]> g (float[N] x) => (float[N] y) { y = Relu (x) }'
+    assert violations(written(tmp_path, text)) == ["model: has no QuantizeLinear node; TensorRT 11 has no int8 without"]
+
+
+def test_all_violations_come_in_one_pass(tmp_path: Path) -> None:
+    text = GOOD.replace("int8 zero = {0}", "int8 zero = {3}").replace("<axis = 0>", "<axis = 1>")
+    assert len(violations(written(tmp_path, text))) == 5  # the zero point of four nodes, and the axis
+
+
+def test_weights_may_be_quantized_from_float_in_the_model(tmp_path: Path) -> None:
+    twice = """w_int8 = QuantizeLinear <axis = 0> (float_weights, weight_scales, weight_zeros)
+  w = DequantizeLinear <axis = 0> (w_int8, weight_scales, weight_zeros)"""
+    one = "w = DequantizeLinear <axis = 0> (weights, weight_scales, weight_zeros)"
+    assert violations(written(tmp_path, GOOD.replace(one, twice))) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("c = Conv (x, w)\n y = Add (c, x)", ["y"]),
+        ("c = Conv (x, w)\n n = BatchNormalization (c, s, s, s, s)\n y = Add (x, n)", ["y"]),
+        ("c = Conv (x, w)\n d = Add (c, bias)\n y = Add (d, x)", ["y"]),
+        ("c = Conv (x, w)\n y = Add (c, bias)", []),
+        ("r = Relu (x)\n y = Add (r, x)", []),
+        ("c = Conv (x, w)\n g = GlobalAveragePool (x)\n y = Add (c, g)", []),
+    ],
+    ids=["plain", "normalized", "bias added", "bias only", "no layer", "broadcast"],
+)
+def test_which_adds_are_residual(body: str, names: list[str]) -> None:
+    text = f"""<ir_version: 9, opset_import: ["": 17]>
+    g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+    <float[2, 2, 1, 1] w = {{1, 2, 3, 4}}, float[2] s = {{1, 1}}, float[1, 2, 1, 1] bias = {{1, 1}}> {{ {body} }}"""
+    assert [node.output[0] for node in Graph(parser.parse_model(text)).residual_adds()] == names
+
+
+@pytest.mark.parametrize(
+    ("call", "rank", "axis"),
+    [
+        ("Conv (x, w)", 4, 0),
+        ("ConvTranspose (x, w)", 4, 1),
+        ("Gemm (x, w)", 2, 1),
+        ("Gemm <transB = 1> (x, w)", 2, 0),
+        ("MatMul (x, w)", 2, 1),
+        ("MatMul (x, w)", 3, 2),
+    ],
+)
+def test_where_the_output_channels_lie(call: str, rank: int, axis: int) -> None:
+    [node] = parser.parse_graph(f"g (float[N] x, float[N] w) => (float[N] y) {{ y = {call} }}").node
+    assert output_axis(node, rank) == axis
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"hello" * 99])
+def test_a_damaged_file_is_one_line(tmp_path: Path, damage: object) -> None:
+    path = written(tmp_path, GOOD)
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    with pytest.raises(EngineError, match="is not a valid ONNX model") as caught:
+        read_model(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"absent\.onnx: cannot be read: No such file"):
+        read_model(tmp_path / "absent.onnx")
