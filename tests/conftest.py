@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from engineroom.systems import Machine
 
 Done = subprocess.CompletedProcess[str]
 Make = Callable[..., Done]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The machines that run the tests are shared and noisy: a slow example is no failure.
+settings.register_profile("engineroom", deadline=None)
+settings.load_profile("engineroom")
 
 # Stands for Invoke: writes down how it was called, so that a test needs no installed venv.
 RECORDER = """#!{python}
@@ -86,3 +93,23 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert done.returncode == 0, done.stderr
     yield folder / "build" / "wheelhouse"
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def machine() -> Machine:
+    """Return a machine of four cores without a GPU, so that no test depends on the one it runs on."""
+    return Machine(
+        system="test_system",
+        cpu_model="Test CPU",
+        sockets=1,
+        cores=4,
+        logical_cpus=8,
+        usable_cores=4,
+        isa=("avx2",),
+        memory_bytes=8 << 30,
+        gpus=(),
+        architecture="x86_64",
+        operating_system="Linux",
+        kernel="6.0",
+        container=None,
+    )

@@ -1,4 +1,6 @@
-"""Builds one engine from its rendered recipe, in a process of its own: `python -m engineroom.build_engine RECIPE FOLDER`.
+"""Builds one engine from its rendered recipe, in a process of its own.
+
+    python -m engineroom.build_engine RECIPE FOLDER
 
 The last line on stdout is JSON: {"options": {...}} or {"error": {"what", "where", "mend"}}. What the library prints
 goes to stderr.

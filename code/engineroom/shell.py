@@ -81,6 +81,12 @@ def quoted(argv: Sequence[Argument]) -> str:
     return shlex.join(os.fspath(argument) for argument in argv)
 
 
+def show(argv: Sequence[Argument]) -> None:
+    """With --verbose, show a command line before it is run."""
+    if verbose:
+        say(f"$ {quoted(argv)}")
+
+
 def _start(
     argv: Sequence[Argument],
     cwd: Path | None,
@@ -90,8 +96,7 @@ def _start(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> subprocess.Popen[str]:
-    if verbose:
-        say(f"$ {quoted(argv)}")
+    show(argv)
     try:
         return subprocess.Popen(
             argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, text=True, errors="replace"

@@ -27,7 +27,6 @@ from engineroom.steps.report import Row
 from engineroom.systems import Machine
 from engineroom.terms import Precision, Scenario, TestMode
 
-
 SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
 LOADGEN_KEYS = ("result_", "effective_", "early_stopping_", "loadgen_version")  # of the detail log, kept in the result
 
@@ -182,7 +181,6 @@ def execute(folder: Path, machine: Machine) -> Result:
     )
     final = runs.finish(folder, result)
     return msgspec.structs.replace(result, run=display(final))
-
 
 
 def rerun(argv: Sequence[str]) -> int:

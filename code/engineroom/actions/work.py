@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from engineroom import registry, run_args, systems, terminal
+from engineroom import registry, run_args, shell, systems, terminal
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig, resolve
@@ -79,8 +79,14 @@ class Work:
         return resolve(context, test_mode, self.request.overrides)
 
     def engine(self, config: RunConfig) -> Artifact:
-        """The engine of one scenario in a precision that is not `auto`."""
+        """The engine of one scenario in a precision that is not `auto`. Raises RequestError for one it cannot have."""
         plugin = build.engine_of(config)
+        if config.precision not in self.benchmark.precisions:
+            raise RequestError(
+                f"{self.benchmark.name} has no precision {config.precision}",
+                where="--precision",
+                mend=f"it has {', '.join(self.benchmark.precisions)}",
+            )
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
         if config.precision is Precision.INT8 and plugin.measures_model:
             calibration = self.calibration(config.calibrator)
@@ -136,6 +142,7 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
     """
     request = run_args.parse(argv)
     request = replace(request, explain=request.explain or explain)
+    shell.verbose = request.verbose
     known = {name: plugin.load().BENCHMARK for name, plugin in registry.find("benchmarks").items()}
     chosen = [known[name] for name in request.benchmarks] or [
         benchmark for benchmark in known.values() if fetch.has_files(benchmark)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engineroom import registry, terminal, versions
+from engineroom import registry, shell, terminal, versions
 from engineroom.artifacts import Artifact, obtain
 from engineroom.config import RunConfig
 from engineroom.engines import Engine
@@ -103,6 +103,7 @@ def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
     write_text(folder / RECIPE, recipe)
     command = [sys.executable, "-m", "engineroom.build_engine", str(folder / RECIPE), str(folder)]
     log = folder / LOG
+    shell.show(command)
     with terminal.progress(f"build {title}", 1), log.open("w", encoding="utf-8") as errors:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
     answer = _answer(done.stdout)

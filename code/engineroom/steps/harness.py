@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import msgspec
 
-from engineroom import terminal
+from engineroom import shell, terminal
 from engineroom.child import PARENT_VARIABLE
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError
@@ -124,7 +124,9 @@ class Counters:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._map is not None:
             self._map.close()
 
@@ -200,6 +202,7 @@ def _run_child(
 @contextmanager
 def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start the child in a session of its own, so that Ctrl-C reaches only us; however we leave, it ends too."""
+    shell.show(command)
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
     )

@@ -29,7 +29,7 @@ SERVER_SHARE = 0.5  # of the probed throughput: queues grow without bound near t
 
 
 def needs_probe(config: RunConfig) -> bool:
-    """Tell whether a performance test lacks its expectation. An accuracy test issues each sample once, whatever it is."""
+    """Tell whether a performance test lacks its expectation. An accuracy test issues each sample once in any case."""
     return config.test_mode is not TestMode.ACCURACY_ONLY and getattr(config, FIELDS[config.scenario]) is None
 
 
@@ -46,5 +46,6 @@ def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
             value = min(probe.samples_per_second * SERVER_SHARE, samples_max / seconds)
         case Scenario.OFFLINE:
             value = min(probe.samples_per_second * OFFLINE_MARGIN, samples_max / seconds)
-    origin = f"rule probe: {probe.samples_per_second:,.0f} samples/s and {probe.latency_p50_ns:,.0f} ns in {probe.seconds:.1f} s"
+    found = f"{probe.samples_per_second:,.0f} samples/s, {probe.latency_p50_ns:,.0f} ns a query"
+    origin = f"rule probe: {found}, measured for {probe.seconds:.1f} s"
     return resolved.replace(origin, **{FIELDS[config.scenario]: value})

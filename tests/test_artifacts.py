@@ -1,0 +1,182 @@
+"""What was made once is reused exactly as long as nothing it depends on has changed, and never half made."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engineroom.artifacts import MANIFEST, check_content, discard, key_of, look_up, obtain
+from engineroom.errors import RequestError
+
+INPUTS = {"model": "a" * 64, "precision": "int8"}
+inputs_strategy = st.dictionaries(st.text(), st.text(), max_size=6)
+
+
+class Maker:
+    """Makes one file, and counts how often."""
+
+    def __init__(self, content: bytes = b"content") -> None:
+        self.content, self.calls = content, 0
+
+    def __call__(self, folder: Path) -> Mapping[str, Any]:
+        self.calls += 1
+        (folder / "part").mkdir()
+        (folder / "part" / "file").write_bytes(self.content)
+        return {"answer": 42}
+
+
+@given(inputs_strategy, st.randoms())
+def test_the_key_depends_on_the_content_alone(inputs: dict[str, str], random: Any) -> None:
+    shuffled = list(inputs.items())
+    random.shuffle(shuffled)
+    assert key_of(dict(shuffled)) == key_of(inputs)
+    assert re.fullmatch("[0-9a-f]{16}", key_of(inputs))
+
+
+@given(inputs_strategy, inputs_strategy)
+def test_other_inputs_have_another_key(one: dict[str, str], other: dict[str, str]) -> None:
+    assert (key_of(one) == key_of(other)) == (one == other)
+
+
+def test_keys_are_the_same_in_every_version() -> None:
+    """A key that changed would silently make everybody rebuild everything."""
+    assert key_of({"model": "é", "batch_size": "1"}) == "KEY"
+
+
+def test_it_is_made_once_and_then_reused(tmp_path: Path) -> None:
+    make = Maker()
+    made = obtain(tmp_path / "shelf", INPUTS, make, what="it")
+    again = obtain(tmp_path / "shelf", dict(reversed(INPUTS.items())), make, what="it")
+    assert (made.reused, made.why, again.reused, again.why, make.calls) == (
+        False,
+        "first time",
+        True,
+        "unchanged: precision, model",
+        1,
+    )
+    assert again.key == made.key
+    assert again.facts == {"answer": 42}
+    assert again.file("part/file").read_bytes() == b"content"
+    assert again.files == made.files
+    assert again.files["part/file"]["bytes"] == 7
+
+
+def test_what_changed_is_said(tmp_path: Path) -> None:
+    obtain(tmp_path, INPUTS, Maker(), what="it")
+    made = obtain(tmp_path, {"model": "b" * 64, "calibration": "x"}, Maker(), what="it")
+    assert made.why == "model: aaaaaaaaaaaa -> bbbbbbbbbbbb; precision: int8 -> none; calibration: none -> x"
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
+def test_a_maker_that_fails_leaves_nothing(tmp_path: Path, fault: type[BaseException]) -> None:
+    def fail(folder: Path) -> Mapping[str, Any]:
+        (folder / "half").write_text("a model")
+        raise fault
+
+    with pytest.raises(fault):
+        obtain(tmp_path, INPUTS, fail, what="it")
+    assert look_up(tmp_path, INPUTS) is None
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_what_a_killed_maker_left_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / f".{key_of(INPUTS)}.partial" / "old").mkdir(parents=True)
+    made = obtain(tmp_path, INPUTS, Maker(), what="it")
+    assert set(made.files) == {"part/file"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "remove"])
+def test_a_damaged_file_is_noticed_and_made_again(tmp_path: Path, damage: str) -> None:
+    make = Maker()
+    file = obtain(tmp_path, INPUTS, make, what="it").file("part/file")
+    file.write_bytes(b"con") if damage == "cut" else file.unlink()
+    again = obtain(tmp_path, INPUTS, make, what="it")
+    assert again.why == "part/file is missing or cut off"
+    assert file.read_bytes() == b"content"
+
+
+manifests = st.binary() | st.recursive(
+    st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+).flatmap(
+    lambda value: st.sampled_from(
+        [value, {"inputs": value, "files": {}, "facts": {}}, {"inputs": INPUTS, "files": value, "facts": value}]
+    )
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(manifests)
+def test_a_damaged_manifest_means_made_again(tmp_path_factory: pytest.TempPathFactory, manifest: bytes) -> None:
+    shelf = tmp_path_factory.getbasetemp() / "manifests"
+    folder = shelf / key_of(INPUTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).write_bytes(manifest)
+    found = obtain(shelf, INPUTS, Maker(), what="it")
+    assert found.reused or found.file("part/file").read_bytes() == b"content"
+    discard(found)
+    assert look_up(shelf, INPUTS) is None
+
+
+def test_changed_content_of_the_same_size_is_found_by_its_checksum(tmp_path: Path) -> None:
+    artifact = obtain(tmp_path, INPUTS, Maker(), what="it")
+    assert check_content(artifact) is None
+    artifact.file("part/file").write_bytes(b"c0ntent")
+    assert "part/file has changed since it was made" in str(check_content(artifact))
+    artifact.file("part/file").unlink()
+    assert "part/file is missing" in str(check_content(artifact))
+
+
+def test_nothing_is_made_where_that_was_forbidden(tmp_path: Path) -> None:
+    obtain(tmp_path, {**INPUTS, "precision": "fp32"}, Maker(), what="it")
+    with pytest.raises(RequestError, match=r"the engine has to be made \(precision: fp32 -> int8\)\n  leave out --no_b"):
+        obtain(tmp_path, INPUTS, Maker(), what="the engine", may_make=False)
+    with pytest.raises(RequestError, match="first time"):
+        obtain(tmp_path / "new", INPUTS, Maker(), what="the engine", may_make=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_force_makes_it_again_but_once(tmp_path: Path) -> None:
+    obtain(tmp_path, INPUTS, Maker(b"old"), what="it")
+    # As if in a later process: this one has made it already.
+    from engineroom import artifacts
+
+    artifacts._made_here.clear()
+    make = Maker(b"new")
+    forced = [obtain(tmp_path, INPUTS, make, what="it", force=True) for _ in range(2)]
+    assert [item.why for item in forced] == ["asked for by --force", "unchanged: model, precision"]
+    assert forced[1].file("part/file").read_bytes() == b"new"
+
+
+def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+    make = Maker()
+
+    def slow(folder: Path) -> Mapping[str, Any]:
+        time.sleep(0.1)
+        return make(folder)
+
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(obtain(tmp_path, INPUTS, slow, what="it"))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert make.calls == 1
+    assert sorted(item.reused for item in found) == [False, True, True]
+
+
+def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
+    def fill(folder: Path) -> Mapping[str, Any]:
+        raise OSError(28, "No space left on device", str(folder / "model"))
+
+    with pytest.raises(RequestError, match="no space left"):
+        obtain(tmp_path, INPUTS, fill, what="it")

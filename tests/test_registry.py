@@ -1,0 +1,98 @@
+"""Plug-ins are found by their file's name; a broken one is named and takes nothing else with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engineroom import benchmarks, registry
+from engineroom.errors import RequestError
+
+Add = Callable[[str, str], None]
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
+    """Return a function that writes a benchmark plug-in into a folder that holds no other."""
+    folder = tmp_path / "engineroom" / "benchmarks"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(registry, "CODE", tmp_path)
+    monkeypatch.setattr(benchmarks, "__path__", [str(folder)])
+    before = set(sys.modules)
+    registry.find.cache_clear()
+
+    def write(name: str, text: str) -> None:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+    yield write
+    registry.find.cache_clear()
+    for name in set(sys.modules) - before:
+        if name.startswith("engineroom.benchmarks."):
+            del sys.modules[name]
+
+
+def test_a_new_file_is_a_new_plugin(add: Add) -> None:
+    add("resnet.py", "BENCHMARK = 'resnet'")
+    add("bert/__init__.py", "BENCHMARK = 'bert'")
+    assert {name: plugin.load().BENCHMARK for name, plugin in registry.find("benchmarks").items()} == {
+        "bert": "bert",
+        "resnet": "resnet",
+    }
+
+
+def test_helpers_and_editors_files_are_no_plugins(add: Add) -> None:
+    for name in ("__init__.py", "_shared.py", ".#resnet.py", "#resnet.py", "notes.txt"):
+        add(name, "")
+    assert registry.find("benchmarks") == {}
+
+
+def test_two_files_of_one_name_are_both_named(add: Add) -> None:
+    add("bert.py", "")
+    add("bert/__init__.py", "")
+    with pytest.raises(RequestError, match=r"two benchmarks are named bert: .*bert.* and .*bert.*\n  rename one"):
+        registry.find("benchmarks")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("def broken(:", "SyntaxError: .*line 1"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("", r"holds no BENCHMARK\n  end the file with BENCHMARK = "),
+    ],
+)
+def test_a_broken_plugin_is_named_and_stays_listed(add: Add, text: str, said: str) -> None:
+    add("broken.py", text)
+    add("whole.py", "BENCHMARK = 1")
+    assert set(registry.find("benchmarks")) == {"broken", "whole"}
+    with pytest.raises(RequestError, match=rf"broken\.py: the benchmark broken .*{said}"):
+        registry.get("benchmarks", "broken").load()
+    assert registry.get("benchmarks", "whole").load().BENCHMARK == 1
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(add: Add) -> None:
+    add("resnet50.py", "")
+    with pytest.raises(RequestError, match=r"--benchmarks: unknown benchmark 'resnet'\n  did you mean resnet50\?"):
+        registry.get("benchmarks", "resnet", where="--benchmarks")
+
+
+def test_missing_libraries_are_told_without_importing_them() -> None:
+    assert registry.missing(("json", "no_such_library", "no_such_library.part", "json.no_such_part")) == (
+        "no_such_library",
+        "no_such_library.part",
+        "json.no_such_part",
+    )
+
+
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_plugin_here_loads_and_knows_its_name(kind: str) -> None:
+    plugins = registry.find(kind)
+    assert plugins
+    for name, plugin in plugins.items():
+        assert getattr(plugin.load(), registry.KINDS[kind].upper()).name == name
