@@ -67,6 +67,7 @@ def _run_scenario(work: Work, scenario: Scenario, row: Row) -> None:
                 resolved, engine = work.best_precision(work.resolve(scenario, mode))
                 row.engine, row.precision = resolved.config.engine, resolved.config.precision
                 result = _run(work, resolved, engine)
+                terminal.say(report.line(result))
                 if result.accuracy:
                     row.accuracy = result
                     build.remember_accuracy(engine, {**msgspec.to_builtins(result.accuracy), "run": result.run})

@@ -74,19 +74,21 @@ class Work:
         return self._told(f"{self.benchmark.name}, quantized model", made)
 
     def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
-        """The settings of one run."""
+        """The settings of one run. Raises Mistakes for wrong ones, RequestError for a precision it does not have."""
         context = Context(self.benchmark.name, scenario, self.machine, quick_start=not self.benchmark.mlperf)
-        return resolve(context, test_mode, self.request.overrides)
-
-    def engine(self, config: RunConfig) -> Artifact:
-        """The engine of one scenario in a precision that is not `auto`. Raises RequestError for one it cannot have."""
-        plugin = build.engine_of(config)
-        if config.precision not in self.benchmark.precisions:
+        resolved = resolve(context, test_mode, self.request.overrides)
+        precision = resolved.config.precision
+        if precision not in (Precision.AUTO, *self.benchmark.precisions):
             raise RequestError(
-                f"{self.benchmark.name} has no precision {config.precision}",
-                where="--precision",
+                f"{self.benchmark.name} has no precision {precision}",
+                where=resolved.origins["precision"].text,
                 mend=f"it has {', '.join(self.benchmark.precisions)}",
             )
+        return resolved
+
+    def engine(self, config: RunConfig) -> Artifact:
+        """The engine of one scenario in a precision that is not `auto`."""
+        plugin = build.engine_of(config)
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
         if config.precision is Precision.INT8 and plugin.measures_model:
             calibration = self.calibration(config.calibrator)
@@ -150,6 +152,11 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
     if not chosen:
         raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
     machine = systems.detect()
+    if machine.gpus and request.overrides.get("engine", "auto") == "auto":
+        terminal.warn(
+            f"this machine has {machine.gpus[0]}, but this version of Engineroom has no GPU engine: "
+            "the quick start runs on the CPU (--engine=openvino says so without this warning)"
+        )
     return request, [Work(benchmark, request, machine) for benchmark in chosen]
 
 

@@ -42,6 +42,18 @@ def print_json(rows: Sequence[Row]) -> None:
     print(msgspec.json.format(msgspec.json.encode([_plain(row) for row in rows]), indent=1).decode())
 
 
+def line(result: Result) -> str:
+    """Return one line for a test that has just finished."""
+    words = [f"{result.benchmark} {result.scenario}, {result.engine} {result.precision}:"]
+    if performance := result.performance:
+        verdict = "VALID" if performance.valid else "INVALID"
+        words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict}")
+    if accuracy := result.accuracy:
+        verdict = "met" if accuracy.met else "missed"
+        words.append(f"{accuracy.metric} {accuracy.value:.3f}{accuracy.unit}, target {verdict}")
+    return f"{' '.join(words)} ({result.seconds:.1f} s)"
+
+
 def notes(rows: Iterable[Row]) -> list[str]:
     """Return each remark once: failures, LoadGen's reasons for INVALID, and why results are not submittable."""
     found: dict[str, None] = {}
