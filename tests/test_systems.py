@@ -34,8 +34,8 @@ GIB = 1 << 30
         ("arm64_without_model", "0xd0c-4c", 1, 4, 4, 4, ("asimddp",)),
         ("container_2_cpus", "AMD_EPYC_7763-2c", 1, 8, 8, 2, ("avx2",)),
         ("container_cgroup_v1", "Intel_Xeon-1c", 1, 4, 8, 1, ("avx2",)),
-        ("hybrid", "12th_Gen_Intel_Core_i3-1220P-6c", 1, 6, 8, 6, ("avx2", "avx_vnni")),
-        ("no_limit", "Intel_Core_i5-7500-4c", 1, 4, 4, 4, ("avx2",)),
+        ("hybrid", "12th_Gen_Intel_Core_i3_1220P-6c", 1, 6, 8, 6, ("avx2", "avx_vnni")),
+        ("no_limit", "Intel_Core_i5_7500-4c", 1, 4, 4, 4, ("avx2",)),
     ],
 )
 def test_processors(

@@ -51,13 +51,17 @@ class AccuracyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The figure of a performance run. `valid` is LoadGen's word; `reasons` are its own."""
+    """The figure of a performance run. `valid` is LoadGen's word, `reasons` why not, `errors` what its log complains of.
+
+    A run with errors is no good one, even where LoadGen calls it VALID: submission checkers refuse it.
+    """
 
     metric: str
     unit: str
     value: float
     valid: bool
     reasons: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
     min_duration_s: float
     samples: int
 

@@ -146,7 +146,7 @@ def _is_null(node: yaml.Node) -> bool:
 def _not_yaml(error: yaml.YAMLError, text: str, path: Path) -> RequestError:
     mark = getattr(error, "problem_mark", None)
     if mark:
-        line = mark.line + 1
+        line = min(mark.line + 1, len(text.splitlines()))  # what is left open is missed beyond the last line
     elif (position := getattr(error, "position", None)) is not None:  # a character that YAML does not allow
         line = text.encode()[:position].count(b"\n") + 1
     else:

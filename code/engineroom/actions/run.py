@@ -161,7 +161,7 @@ def execute(folder: Path, machine: Machine) -> Result:
     scored = accuracy.score(benchmark, folder) if config.test_mode in SCORED else None
     if scored is None and performance is None:
         raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
-    good = (performance is None or performance.valid) and (scored is None or scored.met)
+    good = (performance is None or (performance.valid and not performance.errors)) and (scored is None or scored.met)
     result = Result(
         benchmark=config.benchmark,
         scenario=config.scenario,

@@ -77,6 +77,10 @@ class Work:
         """The settings of one run. Raises Mistakes for wrong ones, RequestError for a precision it does not have."""
         context = Context(self.benchmark.name, scenario, self.machine, quick_start=not self.benchmark.mlperf)
         resolved = resolve(context, test_mode, self.request.overrides)
+        if test_mode is TestMode.FIND_PEAK_PERFORMANCE and scenario is not Scenario.SERVER:
+            raise RequestError(
+                f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
+            )
         precision = resolved.config.precision
         if precision not in (Precision.AUTO, *self.benchmark.precisions):
             raise RequestError(

@@ -81,13 +81,15 @@ def performance(config: RunConfig, log: dict[str, Any], counters: dict[str, Any]
     metric = METRICS[config.scenario]
     if "result_validity" not in log or metric.key not in log:
         raise EngineError(f"LoadGen's log has no {metric.key}: the test did not end properly", where=DETAIL_LOG)
-    reasons = [str(log["result_invalid_reason"]).strip()] if log.get("result_invalid_reason") else []
+    said = [log.get("result_invalid_reason"), None if log.get("early_stopping_met", True) else log["early_stopping_result"]]
+    reasons = [" ".join(str(text).split()) for text in said if text]
     return PerformanceResult(
         metric=metric.name,
         unit=metric.unit,
         value=float(log[metric.key]) * metric.scale,
-        valid=log["result_validity"] == "VALID" and not log["errors"],
-        reasons=tuple(reasons + log["errors"]),
+        valid=log["result_validity"] == "VALID",
+        reasons=tuple(reasons),
+        errors=tuple(log["errors"]),
         min_duration_s=float(log.get("effective_min_duration_ms", 0)) / 1000,
         samples=int(counters.get("completed_samples", 0)),
     )

@@ -47,11 +47,11 @@ def line(result: Result) -> str:
     words = [f"{result.benchmark} {result.scenario}, {result.engine} {result.precision}:"]
     if performance := result.performance:
         verdict = "VALID" if performance.valid else "INVALID"
-        words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict}")
+        words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict};")
     if accuracy := result.accuracy:
         verdict = "met" if accuracy.met else "missed"
-        words.append(f"{accuracy.metric} {accuracy.value:.3f}{accuracy.unit}, target {verdict}")
-    return f"{' '.join(words)} ({result.seconds:.1f} s)"
+        words.append(f"{accuracy.metric} {accuracy.value:.3f}{accuracy.unit}, target {verdict};")
+    return f"{' '.join(words).rstrip(';')} ({result.seconds:.1f} s)"
 
 
 def notes(rows: Iterable[Row]) -> list[str]:
@@ -64,6 +64,8 @@ def notes(rows: Iterable[Row]) -> list[str]:
         performance = row.performance.performance if row.performance else None
         for reason in performance.reasons if performance and not performance.valid else ():
             found[f"{name} is INVALID: {reason}"] = None
+        for error in performance.errors if performance else ():
+            found[f"{name}: LoadGen logged an error: {error}"] = None
         for result in (row.performance, row.accuracy):
             for note in result.notes if result else ():
                 found[note] = None

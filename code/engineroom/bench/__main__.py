@@ -1,0 +1,164 @@
+"""The command of the bench: which measurements, how many pairs, and the table at the end."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from statistics import median
+
+from engineroom import run_args, systems, terminal, versions
+from engineroom.bench.figures import Comparison, Figure
+from engineroom.errors import EngineroomError, ExitCode, RequestError, did_you_mean
+from engineroom.steps.native import loadgen_pin
+from engineroom.steps.report import significant
+
+MEASUREMENTS = {
+    "startup": "targets that find nothing to do, beside `inv --version`",
+    "overhead": "what a run costs outside LoadGen",
+    "throughput": "Offline on the openvino engine, beside OpenVINO's benchmark_app",
+    "memory": "resident memory of a run",
+    "harness": "the null engine beside a bare LoadGen null SUT",
+    "fresh": "from a fresh clone to the first table; takes minutes, so only when asked for",
+}
+FLAGS: dict[str, str | None] = {"only": "NAME", "pairs": "N", "fresh": None, "json": None, "help": None}
+HELP = """RUN_ARGS="--flag=value ...", for example RUN_ARGS="--only=startup --pairs=15"
+
+  --only=NAME   only this measurement (or several, with commas between)
+  --pairs=N     how often each value and its peer are taken, in turn; default 5
+  --fresh       measure a fresh clone, too
+  --json        print JSON with every single value instead of a table
+
+measurements:"""
+PAIRS = 5
+GIBIBYTE = 1 << 30
+
+
+@dataclass
+class Report:
+    """What was measured, and what could not be and why."""
+
+    machine: dict[str, str]
+    figures: list[Figure] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure and print. A limit that is missed is no failure: the code is 0 unless something could not be measured."""
+    given = run_args.options(argv, FLAGS)
+    if "help" in given:
+        print(HELP)
+        for name, meaning in MEASUREMENTS.items():
+            print(f"  {name:<12}  {meaning}")
+        return ExitCode.GOOD
+    names, pairs = _chosen(given), _pairs(given.get("pairs"))
+    report = Report(_machine())
+    try:
+        for name in names:
+            _measure(name, pairs, report)
+    finally:
+        if report.figures or report.failures:
+            (_print_json if "json" in given else _print_table)(report)
+    return ExitCode.ENGINE if report.failures else ExitCode.GOOD
+
+
+def _chosen(given: dict[str, str | None]) -> list[str]:
+    only = [name for name in (given.get("only") or "").split(",") if name]
+    for name in only:
+        if name not in MEASUREMENTS:
+            raise RequestError(f"unknown measurement {name!r}", where="--only", mend=did_you_mean(name, MEASUREMENTS))
+    wanted = only or [name for name in MEASUREMENTS if name != "fresh"]
+    return [name for name in MEASUREMENTS if name in wanted or (name == "fresh" and "fresh" in given)]
+
+
+def _pairs(text: str | None) -> int:
+    if text is None:
+        return PAIRS
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
+        raise RequestError(f"is {text!r}, must be a whole number from 1 to 1000", where="--pairs")
+    return int(text)
+
+
+def _measure(name: str, pairs: int, report: Report) -> None:
+    try:
+        report.figures += import_module(f"engineroom.bench.{name}").measure(pairs)
+    except EngineroomError as error:
+        report.failures[name] = str(error)
+        print(f"error: {name}: {error}", file=sys.stderr)
+
+
+def _machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    machine = systems.detect()
+    installed = versions.of_distributions(("openvino", "onnxruntime", "numpy", "invoke"))
+    return {
+        "CPU": f"{machine.cpu_model}, {machine.usable_cores} usable of {machine.cores} cores",
+        "instruction sets": ", ".join(machine.isa) or "none of those that matter",
+        "memory": f"{machine.memory_bytes / GIBIBYTE:.1f} GiB",
+        "GPUs": ", ".join(machine.gpus) or "none",
+        "system": f"{machine.operating_system}, Linux {machine.kernel}, {machine.architecture}",
+        "software": ", ".join(
+            f"{name} {version}"
+            for name, version in {"Python": platform.python_version(), "LoadGen": loadgen_pin()[0], **installed}.items()
+        ),
+        "revision": versions.git_revision(),
+        "load before": f"{os.getloadavg()[0]:.2f} (mean of a minute; above 0 others are working, too)",
+    }
+
+
+COLUMNS = ("Measured", "Unit", "Engineroom", "Peer", "", "Compared", "Middle half", "Limit", " ")
+RIGHT = ("Engineroom", "Peer", "Compared", "Middle half", "Limit")
+
+
+def _print_table(report: Report) -> None:
+    """Print the medians, how they compare, and the quartiles of the pairs."""
+    rows = [_cells(figure) for figure in report.figures]
+    rows += [[name, *["-"] * 7, "FAILED"] for name in report.failures]
+    terminal.table("Bench", COLUMNS, rows, right=RIGHT)
+    for name, value in report.machine.items():
+        print(f"{name}: {value}")
+
+
+def _cells(figure: Figure) -> list[str]:
+    sign = "at least" if figure.comparison is Comparison.RATIO else "at most"
+    low, high = figure.middle_half
+    return [
+        figure.name,
+        figure.unit,
+        significant(median(figure.ours)),
+        significant(median(figure.peer)) if figure.peer else "-",
+        figure.beside,
+        {Comparison.RATIO: "{:.3f}", Comparison.DIFFERENCE: "{:+.3f}"}.get(figure.comparison, "-").format(figure.value),
+        f"{low:.3f} to {high:.3f}" if len(figure.ours) > 1 else "-",
+        f"{sign} {figure.limit:g}" if figure.limit is not None else "-",
+        figure.verdict,
+    ]
+
+
+def _print_json(report: Report) -> None:
+    import msgspec
+
+    figures = [
+        {**msgspec.to_builtins(figure), "value": figure.value, "middle_half": figure.middle_half, "met": figure.met}
+        for figure in report.figures
+    ]
+    record = {"machine": report.machine, "figures": figures, "failures": report.failures}
+    print(msgspec.json.format(msgspec.json.encode(record), indent=1).decode())
+
+
+def entry() -> int:
+    """Run `main`; an Engineroom error becomes one message."""
+    try:
+        return main(sys.argv[1:])
+    except EngineroomError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(entry())

@@ -1,0 +1,69 @@
+"""The harness itself: the null engine, which takes the way of every engine, beside LoadGen with a bare null SUT."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from engineroom import runs
+from engineroom.bench import product
+from engineroom.bench.figures import Comparison, Figure, interleaved
+from engineroom.config import RunConfig
+from engineroom.steps import native, sizing
+from engineroom.steps.harness import read_log
+from engineroom.terms import Scenario
+
+
+class Contest(NamedTuple):
+    """A scenario, the key of LoadGen's detail log that counts, its unit, and the ratio to reach."""
+
+    scenario: Scenario
+    key: str
+    unit: str
+    limit: float
+
+
+CONTESTS = (
+    Contest(Scenario.SINGLE_STREAM, "result_qps_with_loadgen_overhead", "queries/s", 0.95),
+    Contest(Scenario.OFFLINE, "result_samples_per_second", "samples/s", 0.9),
+)
+PEER = "bare null SUT"
+DURATION_MS = 2000
+
+
+def measure(pairs: int) -> list[Figure]:
+    """Return the rate of each scenario. Offline, the bare SUT completes the same batches from as many threads."""
+    native.build_program("bare_null_sut")
+    return [_figure(contest, pairs) for contest in CONTESTS]
+
+
+def _figure(contest: Contest, pairs: int) -> Figure:
+    flags = [
+        f"--scenarios={contest.scenario}",
+        "--test_mode=PerformanceOnly",
+        "--engine=null",
+        f"--min_duration={DURATION_MS}",
+    ]
+    with product.run_harness(*flags) as ran:
+        config = runs.read_config(ran.folders["performance"]).config
+    expectation = sizing.FIELDS[contest.scenario]
+    flags.append(f"--{expectation}={getattr(config, expectation)}")  # the same work for both, in every round
+    with product.scratch() as folder:
+        take = {
+            "engineroom": partial(_ours, contest, flags),
+            PEER: partial(_peer, contest, config, folder),
+        }
+        taken = interleaved(f"null engine, {contest.scenario}", pairs, take)
+    name = f"{contest.scenario}, null engine"
+    return Figure(name, contest.unit, taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, contest.limit)
+
+
+def _ours(contest: Contest, flags: list[str]) -> float:
+    with product.run_harness(*flags) as ran:
+        return float(read_log(ran.folders["performance"])[contest.key])
+
+
+def _peer(contest: Contest, config: RunConfig, folder: Path) -> float:
+    product.run(product.bare_null_sut(config, folder))
+    return float(read_log(folder)[contest.key])
