@@ -137,7 +137,9 @@ def test_changed_content_of_the_same_size_is_found_by_its_checksum(tmp_path: Pat
 
 def test_nothing_is_made_where_that_was_forbidden(tmp_path: Path) -> None:
     obtain(tmp_path, {**INPUTS, "precision": "fp32"}, Maker(), what="it")
-    with pytest.raises(RequestError, match=r"the engine has to be made \(precision: fp32 -> int8\)\n  leave out --no_b"):
+    with pytest.raises(
+        RequestError, match=r"the engine has to be made \(precision: fp32 -> int8\)\n  leave out --no_b"
+    ):
         obtain(tmp_path, INPUTS, Maker(), what="the engine", may_make=False)
     with pytest.raises(RequestError, match="first time"):
         obtain(tmp_path / "new", INPUTS, Maker(), what="the engine", may_make=False)

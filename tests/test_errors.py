@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom.errors import EngineError, EngineroomError, ExitCode, Mistakes, RequestError, did_you_mean, plain, shown
@@ -47,6 +47,7 @@ values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(values)
 def test_any_value_is_shown_on_one_short_line(value: Any) -> None:
     line = shown(value)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom import paths
@@ -35,6 +35,7 @@ def test_paths_are_shown_as_typed_in_the_checkout() -> None:
     assert display(Path("/etc/passwd")) == "/etc/passwd"
 
 
+@settings(max_examples=40)  # each is synced to the disk
 @given(st.text().filter(lambda text: "\r" not in text))
 def test_text_is_read_back_as_written(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

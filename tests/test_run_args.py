@@ -114,7 +114,9 @@ def test_a_mistake_says_what_is_wrong_and_what_is_near(argv: list[str], said: st
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    argv = split("--engin=x --scenarios=Ofline,Server,Srver --batch_size=0 --min_duration=long word --force=3 --json --json")
+    argv = split(
+        "--engin=x --scenarios=Ofline,Server,Srver --batch_size=0 --min_duration=long word --force=3 --json --json"
+    )
     assert len(_mistakes(argv)) == 8
 
 
@@ -150,7 +152,13 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 def test_very_long_words_earn_short_messages() -> None:
     long = "x" * 100_000
-    for argv in ([long], [f"--{long}"], [f"--engine={long}"], [f"--scenarios={long}"], [f"--batch_size={'9' * 100_000}"]):
+    for argv in (
+        [long],
+        [f"--{long}"],
+        [f"--engine={long}"],
+        [f"--scenarios={long}"],
+        [f"--batch_size={'9' * 100_000}"],
+    ):
         assert len(_mistakes(argv)[0]) < 1000
 
 
@@ -178,7 +186,10 @@ def test_options_of_other_tasks() -> None:
 def test_nothing_reaches_a_shell(tmp_path: Path) -> None:
     """Through the front door: what a shell would execute is only ever a wrong value."""
     trap = tmp_path / "trap"
-    attack = f"--engine='$(touch {trap})' --calibrator='`touch {trap}`' --precision=';touch {trap};' --scenarios='|touch {trap}'"
+    attack = (
+        f"--engine='$(touch {trap})' --calibrator='`touch {trap}`' "
+        f"--precision=';touch {trap};' --scenarios='|touch {trap}'"
+    )
     environment = {**os.environ, "RUN_ARGS": attack, "PYTHONPATH": str(ROOT / "code")}
     command = [sys.executable, "-m", "invoke", "run_harness"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

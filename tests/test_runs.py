@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom import runs
@@ -79,6 +79,7 @@ def test_every_value_stands_with_its_origin(tmp_path: Path) -> None:
 rates = st.none() | st.floats(min_value=1e-300, max_value=1e9, exclude_min=True)
 
 
+@settings(max_examples=40)  # each is synced to the disk
 @given(rates, rates, st.floats(min_value=1e-12, max_value=600), st.none() | st.integers(0, 86_400_000), st.booleans())
 def test_settings_are_read_back_as_written(
     tmp_path_factory: pytest.TempPathFactory,

@@ -104,7 +104,9 @@ def test_an_empty_machine_still_runs(tmp_path: Path) -> None:
             ]
         ),
         st.binary(max_size=40)
-        | st.from_regex(r"(processor|physical id|core id|model name)\t: [0-9a-z²]{1,3}\n", fullmatch=True).map(str.encode)
+        | st.from_regex(r"(processor|physical id|core id|model name)\t: [0-9a-z²]{1,3}\n", fullmatch=True).map(
+            str.encode
+        )
         | st.sampled_from([b"0 0", b"max", b"-1", b"0", b"1 0", b"\xc2\xb2", b"MemTotal: 0 kB", b"100000 100000\n"]),
     )
 )

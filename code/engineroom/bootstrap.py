@@ -69,6 +69,9 @@ def main(arguments: List[str]) -> int:
     except SetupError as lack:
         say(str(lack))
         return 2
+    except OSError as error:  # a full disk, a folder that became unwritable meanwhile
+        say("{}: {}".format(error.filename or BUILD, error.strerror))
+        return 2
     except KeyboardInterrupt:
         say("\ninterrupted; the next make starts build/venv again")
         return 130
@@ -245,7 +248,8 @@ def make_venv() -> None:
     else:
         READY.unlink()
     install_lock()
-    site_packages = Path(sysconfig.get_path("purelib", vars={"base": str(VENV), "platbase": str(VENV)}))
+    # By its scheme's name: Debian's default scheme is that of /usr/local.
+    site_packages = Path(sysconfig.get_path("purelib", "venv", vars={"base": str(VENV), "platbase": str(VENV)}))
     # Relative, and read by Python's site module: an editable install that needs no build and can move.
     (site_packages / "engineroom.pth").write_text(os.path.relpath(str(ROOT / "code"), str(site_packages)) + "\n")
     beside = VENV / "ready.partial"

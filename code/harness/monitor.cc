@@ -63,7 +63,7 @@ Monitor::Monitor(const Counters& counters, std::size_t batch_size, const std::st
   map_file(path, R"({"version": 1, "byte_order": "little", "fields": {)" + header + "}}", count);
   const std::int64_t now = now_ns();
   for (Progress& progress : workers_) progress.since_ns = now;
-  load_.since_ns = completion_.since_ns = now;
+  load_.since_ns = completion_.since_ns = logs_.since_ns = now;
   publish(now);
   thread_ = std::thread([this] { run(); });
 }
@@ -169,6 +169,7 @@ std::int64_t Monitor::Progress::stood_still_ns(std::uint64_t current, std::int64
 }
 
 void Monitor::watch(std::int64_t now) {
+  watch_logs(now);
   if (phase_ == Phase::kLoad && load_.stood_still_ns(0, now) > kLoadFactor * limit_ns_) {
     failure_.end_process("watchdog", "loading the engine has not returned for " + ago(now - load_.since_ns), std::nullopt,
                          "raise watchdog_s if this engine needs so long");
@@ -190,6 +191,23 @@ void Monitor::watch_worker(std::size_t worker, std::int64_t now) {
   if (steps % 2 == 0 || still_ns <= limit_ns_) return;
   failure_.end_process("watchdog", "worker " + std::to_string(worker) + " has been inside the engine for " + ago(still_ns),
                        worker, "the engine hangs, or a batch takes longer than watchdog_s: use smaller batches or raise it");
+}
+
+// LoadGen's logger can lose its last entries when a thread logs more than 1,024 of them between two of its polls (its
+// log thread then writes to that thread's buffer, too), and StartTest then waits for ever. While it really works it
+// uses a processor: less than a tenth of one for the whole limit is a standstill.
+void Monitor::watch_logs(std::int64_t now) {
+  if (visible_phase() != Phase::kLogs) {
+    logs_.since_ns = now;
+    return;
+  }
+  std::timespec used{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  const std::int64_t used_ns = used.tv_sec * 1'000'000'000 + used.tv_nsec;
+  const std::int64_t still_ns = logs_.stood_still_ns(static_cast<std::uint64_t>(used_ns / (limit_ns_ / 10 + 1)), now);
+  if (still_ns <= limit_ns_) return;
+  failure_.end_process("watchdog", "every sample was answered, but LoadGen has not finished its logs for " + ago(still_ns),
+                       std::nullopt, "run it again: LoadGen's logger seldom loses its last entries");
 }
 
 }  // namespace engineroom

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom.config import Resolved, fields, resolve
@@ -61,7 +61,10 @@ def test_a_later_layer_wins_and_each_value_knows_its_origin(settings: Resolve, c
         own="common:\n  batch_size: 8\n  instances: 5\n",
         instances="7",
     )
-    config, origins = found.config, {name: origin.text.replace(f"{configs}/", "") for name, origin in found.origins.items()}
+    config, origins = (
+        found.config,
+        {name: origin.text.replace(f"{configs}/", "") for name, origin in found.origins.items()},
+    )
     assert (config.queue_delay_us, origins["queue_delay_us"]) == (5, "default/b.yaml:4")
     assert (config.batch_size, origins["batch_size"]) == (8, "test_system/b.yaml:2")
     assert (config.instances, origins["instances"]) == (7, "--instances")
@@ -83,11 +86,23 @@ def test_sections_of_other_scenarios_do_not_count(settings: Resolve) -> None:
 
 def test_zero_false_and_none_override(settings: Resolve) -> None:
     text = "common:\n  queue_delay_us: 7\n  pin_workers: true\n  min_duration: 9\n  threads_per_instance: 3\n"
-    found = settings(text, queue_delay_us="0", pin_workers="false", min_duration="none", threads_per_instance="0").config
-    assert (found.queue_delay_us, found.pin_workers, found.min_duration, found.threads_per_instance) == (0, False, None, 0)
+    found = settings(
+        text, queue_delay_us="0", pin_workers="false", min_duration="none", threads_per_instance="0"
+    ).config
+    assert (found.queue_delay_us, found.pin_workers, found.min_duration, found.threads_per_instance) == (
+        0,
+        False,
+        None,
+        0,
+    )
     own = "common:\n  queue_delay_us: 0\n  pin_workers: false\n  min_duration: null\n  threads_per_instance: 0\n"
     found = settings(text, own).config
-    assert (found.queue_delay_us, found.pin_workers, found.min_duration, found.threads_per_instance) == (0, False, None, 0)
+    assert (found.queue_delay_us, found.pin_workers, found.min_duration, found.threads_per_instance) == (
+        0,
+        False,
+        None,
+        0,
+    )
 
 
 def test_a_files_auto_leaves_the_choice_to_the_rule(settings: Resolve) -> None:
@@ -218,6 +233,7 @@ sections = st.sampled_from(["common", *(item.value for item in Scenario)]) | st.
 files = st.dictionaries(sections, st.dictionaries(names, values, max_size=6) | values, max_size=4)
 
 
+@settings(max_examples=60)
 @given(files, st.booleans())
 def test_any_settings_resolve_or_are_mistakes_with_their_lines(
     settings_: Any, configs: Path, content: Any, flow: bool
@@ -225,7 +241,10 @@ def test_any_settings_resolve_or_are_mistakes_with_their_lines(
     _outcome(settings_, configs, yaml.dump(content, Dumper=yaml.CSafeDumper, default_flow_style=flow))
 
 
-@given(st.binary(max_size=80) | st.text(alphabet="common:Offline batch_size 0129-[]{}&*!|>'\"#\n\t.,?", max_size=80).map(str.encode))
+@given(
+    st.binary(max_size=80)
+    | st.text(alphabet="common:Offline batch_size 0129-[]{}&*!|>'\"#\n\t.,?", max_size=80).map(str.encode)
+)
 def test_any_text_resolves_or_is_a_mistake_with_its_line(settings_: Any, configs: Path, content: bytes) -> None:
     _outcome(settings_, configs, content)
 

@@ -58,6 +58,8 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
     found = _resolve(machine, Scenario.OFFLINE, quick_start=True)
     assert found.config.engine == "openvino"
     assert "NVIDIA H200" in found.origins["engine"].text
-    with pytest.raises(RequestError, match=r"this machine has NVIDIA H200, but .*\n  run on the CPU with --engine=openvino"):
+    with pytest.raises(
+        RequestError, match=r"this machine has NVIDIA H200, but .*\n  run on the CPU with --engine=openvino"
+    ):
         _resolve(machine, Scenario.OFFLINE)
     assert _resolve(machine, Scenario.OFFLINE, engine="onnxruntime").config.engine == "onnxruntime"

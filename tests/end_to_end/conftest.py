@@ -50,11 +50,11 @@ class Checkout:
     def runs(self) -> Path:
         return self.root / "build" / "runs"
 
-    def start(self, task: str, run_args: str = "", *, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def start(self, task: str, run_args: str = "", *, unprivileged: bool = False) -> subprocess.Popen[str]:
         """Start a task as make does, in a process group of its own: a terminal interrupts a whole group."""
         environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.Popen(
-            [*prefix, self.root / "build/venv/bin/inv", task],
+            [*(UNPRIVILEGED if unprivileged else ()), self.root / "build/venv/bin/inv", task],
             cwd=self.root,
             env={**environ, "RUN_ARGS": run_args},
             stdin=subprocess.DEVNULL,
@@ -64,9 +64,9 @@ class Checkout:
             start_new_session=True,
         )
 
-    def inv(self, task: str, run_args: str = "", *, prefix: tuple[str, ...] = ()) -> Done:
+    def inv(self, task: str, run_args: str = "", *, unprivileged: bool = False) -> Done:
         """Run a task to its end. Whatever happens, nobody shall see a traceback, and a failure's code stands last."""
-        process = self.start(task, run_args, prefix=prefix)
+        process = self.start(task, run_args, unprivileged=unprivileged)
         out, err = process.communicate(timeout=300)
         done = Done(process.returncode, out, err)
         assert "Traceback" not in done.text, done.text

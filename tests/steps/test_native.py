@@ -7,6 +7,7 @@ import io
 import shutil
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return native.HARNESS
 
 
-def test_a_build_is_reused_until_something_changes(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_build_is_reused_until_something_changes(small: Path) -> None:
     first = native.build_harness()
     assert (first.reused, first.why) == (False, "first time")
     module = native.LIB / "engineroom_native.so"
@@ -73,6 +74,12 @@ def test_a_build_is_reused_until_something_changes(small: Path, capsys: pytest.C
     assert f"the whole log: {native.LOG}" in str(caught.value)
     (small / "module.cc").write_text("int answer() { return 44; }\n", encoding="utf-8")
     assert not native.build_harness().reused
+
+
+def test_two_builds_at_once_compile_once(small: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(native.build_harness) for _ in range(2)]
+    assert sorted(build.result().reused for build in both) == [False, True]
 
 
 def test_another_compiler_starts_from_an_empty_folder(

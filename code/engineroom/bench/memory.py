@@ -38,7 +38,7 @@ def _figure(scenario: Scenario, pairs: int) -> Figure:
         command = ["/bin/sh", str(run / runs.RECIPE / "run.sh"), str(folder)]
         given_mb = _given_bytes(run) / MB
         take = {
-            "engineroom": lambda: product.peak_rss_bytes(command) / MB,
+            "engineroom": partial(_peak_mb, command),
             "LoadGen": partial(_ahead_mb, config, folder),
         }
         taken = interleaved(f"memory, {scenario}", pairs, take)
@@ -56,8 +56,9 @@ def _given_bytes(run: Path) -> int:
 
 def _ahead_mb(config: RunConfig, folder: Path) -> float:
     """Return what LoadGen alone takes for this run's queries: its peak with them less its peak without."""
-    peaks = [
-        product.peak_rss_bytes(product.bare_null_sut(config, folder, **changes))
-        for changes in ({}, ONE_QUERY[config.scenario])
-    ]
-    return (peaks[0] - peaks[1]) / MB
+    queries_mb = _peak_mb(product.bare_null_sut(config, folder))
+    return queries_mb - _peak_mb(product.bare_null_sut(config, folder, **ONE_QUERY[config.scenario]))
+
+
+def _peak_mb(command: list[str]) -> float:
+    return product.peak_rss_bytes(command) / MB

@@ -1,8 +1,8 @@
 """Offline throughput of the openvino engine under LoadGen, beside OpenVINO's own benchmark_app.
 
-benchmark_app compiles the same model file for the same batch with the same properties as the engine was built with
-(the engine's engine.json has them); importing a blob is broken in the benchmark_app of OpenVINO's wheel. It runs as many
-requests as OpenVINO calls optimal, and fills their inputs once, before the clock starts; LoadGen's samples change.
+benchmark_app compiles the same model file for the same batch with the same properties as the engine was built with: the
+engine's engine.json has them. (It cannot take the blob: in OpenVINO 2026.4's wheel it refuses every compiled model.) It
+runs as many requests as OpenVINO calls optimal and fills their inputs once, before the clock starts; LoadGen's change.
 """
 
 from __future__ import annotations

@@ -160,7 +160,10 @@ std::map<std::string, Case> all_cases() {
   std::map<std::string, Case> cases;
   for (const auto& [scenario, conf] : fast) {
     const std::size_t batch = scenario == "SingleStream" ? 1 : 8;
-    cases[scenario + " null"] = {scenario, "PerformanceOnly", engine("null", batch, 3), conf, 0, 0, "", {}};
+    // So few samples that no thread logs more than 1,024 entries between two polls of LoadGen's log thread: from there
+    // on that thread writes to the other's buffer, which may hang LoadGen (here, under a sanitizer, one run in ten).
+    const std::string few = scenario == "Offline" ? "*.Offline.target_qps = 9000\n" : "*." + scenario + ".max_query_count = 100\n";
+    cases[scenario + " null"] = {scenario, "PerformanceOnly", engine("null", batch, 3), conf + few, 0, 0, "", {}};
     cases[scenario + " fixed_delay"] = {scenario, "PerformanceOnly", engine("fixed_delay", batch, 2, {{"delay_us", "200"}}),
                                         conf, 0, 0, "", check_valid};
     cases[scenario + " accuracy"] = {scenario, "AccuracyOnly", engine("echo", batch, 3), conf, 0, 0, "", check_accuracy_log};

@@ -1,0 +1,153 @@
+"""An engine is built in a process of its own, once per content, and a failure is told in the library's words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from engineroom.artifacts import Artifact
+from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.config import RunConfig
+from engineroom.errors import EngineError, RequestError
+from engineroom.steps import build, recipes
+from engineroom.systems import Machine
+from engineroom.terms import Precision, Scenario, TestMode
+
+CONFIG = RunConfig(
+    benchmark="digits",
+    system="s",
+    scenario=Scenario.OFFLINE,
+    test_mode=TestMode.PERFORMANCE_ONLY,
+    engine="fixed_delay",
+    precision=Precision.FP32,
+    batch_size=4,
+    instances=1,
+    threads_per_instance=1,
+    fixed_delay_us=250,
+)
+
+
+@pytest.fixture(autouse=True)
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what the tests make out of build/."""
+    monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
+    return tmp_path / "engines"
+
+
+def _config(**changes: Any) -> RunConfig:
+    return msgspec.structs.replace(CONFIG, **changes)
+
+
+def _built(machine: Machine, config: RunConfig = CONFIG, model: Path | None = None, sha256: str = "0" * 64) -> Artifact:
+    engine = build.engine_of(config)
+    values = {
+        "engine": config.engine,
+        "model": str(model or BENCHMARK.model),
+        "precision": config.precision,
+        "batch_size": config.batch_size,
+        "inputs": BENCHMARK.inputs,
+        "outputs": BENCHMARK.outputs,
+        "settings": engine.settings_of(config),
+    }
+    inputs = build.inputs_of(engine, config, machine, sha256, "none", recipes.digest(build.RECIPE, "s"))
+    return build.build(config, inputs, lambda: recipes.render(build.RECIPE, "s", values))
+
+
+def test_an_engine_is_built_once_and_hands_over_its_options(machine: Machine) -> None:
+    made, again = _built(machine), _built(machine)
+    assert (made.reused, again.reused) == (False, True)
+    assert build.options_of(again) == {"delay_us": "250"}
+    assert json.loads(again.file(build.RECIPE).read_text())["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"config": _config(batch_size=8)}, "batch_size: 4 -> 8"),
+        ({"config": _config(fixed_delay_us=9)}, "delay_us: 250 -> 9"),
+        ({"sha256": "1" * 64}, "model: 000000000000 -> 111111111111"),
+        ({"cpu": "Another CPU"}, "CPU: Test CPU avx2 -> Another CPU avx2"),
+    ],
+)
+def test_what_an_engine_depends_on_makes_a_new_one(machine: Machine, change: dict[str, Any], why: str) -> None:
+    first = _built(machine)
+    other = replace(machine, cpu_model=change.pop("cpu", machine.cpu_model))
+    made = _built(other, **change)
+    assert (made.reused, made.why) == (False, why)
+    assert made.key != first.key
+
+
+def test_what_it_does_not_depend_on_does_not(machine: Machine) -> None:
+    _built(machine)
+    assert _built(replace(machine, memory_bytes=1), _config(min_duration=9, test_mode=TestMode.ACCURACY_ONLY)).reused
+
+
+def test_a_file_among_the_options_is_named_by_its_full_path(machine: Machine) -> None:
+    made = _built(machine, _config(engine="openvino"))
+    blob = Path(build.options_of(made)["blob"])
+    assert blob.is_absolute()
+    assert blob.parent == made.folder
+    assert blob.stat().st_size == made.files["model.blob"]["bytes"] > 0
+
+
+def test_a_corrupt_model_is_told_in_one_line(machine: Machine, tmp_path: Path, engines: Path) -> None:
+    model = tmp_path / "corrupt.onnx"
+    model.write_bytes(BENCHMARK.model.read_bytes()[:1000])
+    with pytest.raises(EngineError) as caught:
+        _built(machine, _config(engine="openvino"), model)
+    assert str(caught.value).startswith(f"{model}: OpenVINO cannot compile this model: ")
+    assert "\n" not in caught.value.what
+    assert not list(engines.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "ended with status -11: it said nothing"),
+        ("raise ValueError('no such kernel')", "ended with status 1: ValueError: no such kernel"),
+        ("print(42)", "ended with status 0: it said nothing"),
+        ("print('[]')", "ended with status 0: it said nothing"),
+    ],
+)
+def test_a_build_that_dies_is_told(
+    machine: Machine, tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(EngineError, match=f"building the fixed_delay engine of digits Offline in fp32 {said}"):
+        _built(machine)
+    assert not list(engines.rglob("manifest.json"))
+
+
+def test_an_engine_whose_library_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engineroom.engines.onnxruntime.ENGINE.modules", ("no_such_library",), raising=True)
+    with pytest.raises(RequestError, match=r"the engine onnxruntime needs no_such_library, .*\n.*--engine=onnxruntime"):
+        build.engine_of(_config(engine="onnxruntime"))
+
+
+def test_unknown_engines_and_precisions_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"engine: unknown engine 'openvin'\n  did you mean openvino\?"):
+        build.engine_of(_config(engine="openvin"))
+    with pytest.raises(
+        RequestError, match=r"precision: the engine onnxruntime has no precision bf16\n  it has int8, fp32"
+    ):
+        build.engine_of(_config(engine="onnxruntime", precision=Precision.BF16))
+
+
+def test_an_engines_score_is_remembered_with_it(machine: Machine) -> None:
+    engine = _built(machine)
+    assert build.known_accuracy(engine) is None
+    for met in (True, False):
+        build.remember_accuracy(engine, {"met": met})
+        assert build.known_accuracy(_built(machine)) is met
+    for damaged in ("", "[]", "{}", "3"):
+        engine.file(build.ACCURACY).write_text(damaged)
+        assert build.known_accuracy(engine) is None

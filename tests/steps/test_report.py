@@ -1,0 +1,140 @@
+"""The final table and its JSON say what was measured, and every remark stands there once."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engineroom.runs import AccuracyResult, PerformanceResult, Result
+from engineroom.steps.report import Row, notes, print_json, print_table, significant
+
+
+def _result(**parts: object) -> Result:
+    return Result(
+        benchmark="digits",
+        scenario="Offline",
+        test_mode="PerformanceOnly",
+        system="s",
+        engine="openvino",
+        precision="int8",
+        exit_code=0,
+        started="2026-01-01T00:00:00+00:00",
+        seconds=3.0,
+        notes=("digits is a quick start.",),
+        **parts,  # type: ignore[arg-type]
+    )
+
+
+def _performance(value: float = 48312.4, valid: bool = True, reasons: tuple[str, ...] = ()) -> Result:
+    performance = PerformanceResult(
+        metric="throughput",
+        unit="samples/s",
+        value=value,
+        valid=valid,
+        reasons=reasons,
+        min_duration_s=3.0,
+        samples=24576,
+    )
+    return _result(performance=performance)
+
+
+def _accuracy(value: float = 99.4, met: bool = True) -> Result:
+    accuracy = AccuracyResult(
+        metric="top-1", unit="%", value=value, target=98.604, reference=99.6, good=497, total=500, met=met
+    )
+    return _result(accuracy=accuracy)
+
+
+def _row(**parts: object) -> Row:
+    return Row("digits", "Offline", "openvino", "int8", **parts)  # type: ignore[arg-type]
+
+
+def _line(capsys: pytest.CaptureFixture[str], row: Row) -> list[str]:
+    print_table([row])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "Offline" in line and "│" in line)
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_a_good_run_fills_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _line(capsys, _row(performance=_performance(), accuracy=_accuracy())) == [
+        "digits",
+        "Offline",
+        "openvino",
+        "int8",
+        "throughput",
+        "48,312",
+        "samples/s",
+        "VALID",
+        "99.400%",
+        "98.604%",
+        "met",
+    ]
+
+
+def test_a_near_miss_is_seen_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """493 of 500 is 98.6 %, and the target 98.604 %: two digits would show 98.60% missing 98.60%."""
+    cells = _line(capsys, _row(accuracy=_accuracy(98.6, met=False)))
+    assert cells[-3:] == ["98.600%", "98.604%", "missed"]
+    assert cells[4:8] == ["-", "-", "-", "-"]
+
+
+def test_invalid_and_failed_runs_are_not_taken_for_results(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = ("Min duration satisfied : NO",)
+    assert _line(capsys, _row(performance=_performance(valid=False, reasons=reasons)))[7] == "INVALID"
+    assert _line(capsys, _row(failure="engine died"))[4:8] == ["-", "-", "-", "FAILED"]
+
+
+def test_each_remark_stands_below_the_table_once(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        _row(performance=_performance(valid=False, reasons=("too short",)), accuracy=_accuracy()),
+        _row(performance=_performance(valid=True, reasons=("a hint of LoadGen's",)), accuracy=_accuracy()),
+        _row(failure="x: the engine died\n  log: y"),
+    ]
+    expected = [
+        "digits Offline is INVALID: too short",
+        "digits is a quick start.",
+        "digits Offline FAILED: x: the engine died\n  log: y",
+    ]
+    assert notes(rows) == expected
+    print_table(rows)
+    assert capsys.readouterr().out.endswith("\n".join(expected) + "\n")
+
+
+def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json([_row(performance=_performance(), accuracy=_accuracy()), _row(failure="died")])
+    good, failed = json.loads(capsys.readouterr().out)
+    assert good["performance"]["performance"]["value"] == 48312.4
+    assert good["accuracy"]["accuracy"]["met"] is True
+    assert (failed["failure"], failed["performance"]) == ("died", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (0.02134, "0.02134"),
+        (0.99996, "1.000"),
+        (1, "1.000"),
+        (9.9996, "10.00"),
+        (12.5, "12.50"),
+        (999.96, "1,000"),
+        (1234.4, "1,234"),
+        (48310.2, "48,310"),
+        (1234567.8, "1,234,568"),
+        (-12.5, "-12.50"),
+        (0.00001234, "1.234e-05"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+    ],
+)
+def test_figures_have_four_significant_digits(value: float, shown: str) -> None:
+    assert significant(value) == shown
+
+
+@given(st.floats(-1e300, 1e300))
+def test_a_shown_figure_is_the_measured_one(value: float) -> None:
+    assert math.isclose(float(significant(value).replace(",", "")), value, rel_tol=5.1e-4, abs_tol=1e-320)
