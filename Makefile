@@ -46,7 +46,7 @@ bench:            venv ; $(INV)  #- measure the overheads and throughputs that t
 
 #- Tidy up; runs, submissions, data and models stay unless RUN_ARGS says --results or --data
 clean:            venv ; $(INV)  #- remove everything that can be made again, build/venv too
-clean_shallow:    venv ; $(INV)  #- remove the compiled libraries and the rendered recipes
+clean_shallow:    venv ; $(INV)  #- remove the compiled libraries
 
 # build/venv is remade when it moved with its folder or its python is gone: then `checkout` points elsewhere.
 .PHONY: venv FORCE

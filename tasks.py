@@ -109,7 +109,7 @@ def clean(context: Any) -> None:
 
 @task
 def clean_shallow(context: Any) -> None:
-    """Remove the compiled libraries and the rendered recipes."""
+    """Remove the compiled libraries."""
     _act("house", "clean_shallow")
 
 

@@ -30,7 +30,6 @@ MODELS = BUILD / "models"
 PREPROCESSED_DATA = BUILD / "preprocessed_data"
 CALIBRATION = BUILD / "calibration"
 ENGINES = BUILD / "engines"
-RECIPES = BUILD / "recipes"
 RUNS = BUILD / "runs"
 
 

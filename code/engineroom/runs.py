@@ -51,7 +51,7 @@ class AccuracyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The figure of a performance run. `valid` is LoadGen's word, `reasons` why not, `errors` what its log complains of.
+    """A performance run's figure: `valid` is LoadGen's word, `reasons` why not, `errors` what its log complains of.
 
     A run with errors is no good one, even where LoadGen calls it VALID: submission checkers refuse it.
     """

@@ -16,7 +16,7 @@ namespace engineroom {
 // What a worker has taken. `samples` lie in LoadGen's memory or in the room the worker gave.
 struct Taken {
   std::span<const mlperf::QuerySample> samples;  // empty: the source is closed, the worker ends
-  std::int64_t at_ns = 0;                        // when they were taken
+  std::int64_t at_ns = 0;                        // when they were taken, if the worker had to wait; 0: at once
   std::int64_t queued_ns = 0;                    // how long they had waited, summed over the samples
 };
 

@@ -26,7 +26,7 @@ struct alignas(64) WorkerCounters {
 
   Count steps;  // one step into the engine, one out of it: odd while the engine works
   std::vector<Count> batches_by_size;  // answered batches; samples and batches are sums over these
-  Count queue_time_ns, compute_time_ns;  // of pooled workers: per sample until taken; per batch, gather and inference
+  Count queue_time_ns, compute_time_ns;  // of pooled workers: samples until taken; batches, to their answers
 };
 
 // Written by the thread on which LoadGen issues queries.

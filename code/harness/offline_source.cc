@@ -24,8 +24,8 @@ std::span<const mlperf::QuerySample> OfflineSource::claim(std::size_t most) {
 }
 
 Taken OfflineSource::take(std::span<mlperf::QuerySample> room) {
-  for (;;) {
-    if (const auto samples = claim(room.size()); !samples.empty()) return {samples, now_ns(), 0};
+  for (bool waited = false;; waited = true) {
+    if (const auto samples = claim(room.size()); !samples.empty()) return {samples, waited ? now_ns() : 0, 0};
     std::unique_lock lock(mutex_);
     if (++parked_ == workers_) all_parked_.notify_one();
     posted_.wait(lock, [this, seen = queries_] { return queries_ != seen || closed_; });

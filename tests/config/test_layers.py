@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from engineroom.config import Resolved, fields, resolve
@@ -233,7 +234,7 @@ sections = st.sampled_from(["common", *(item.value for item in Scenario)]) | st.
 files = st.dictionaries(sections, st.dictionaries(names, values, max_size=6) | values, max_size=4)
 
 
-@settings(max_examples=60)
+@limits(max_examples=60)
 @given(files, st.booleans())
 def test_any_settings_resolve_or_are_mistakes_with_their_lines(
     settings_: Any, configs: Path, content: Any, flow: bool

@@ -176,6 +176,7 @@ def matrix(house: Checkout) -> Callable[[str], Matrix]:
 def furnished(house: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Return a checkout with data, calibration, and the engines of Offline in both precisions. Only to be copied."""
     checkout = copy_checkout(ROOT, tmp_path_factory.mktemp("furnished") / "checkout")
+    checkout.good("preprocess_data")
     for precision in ("int8", "fp32"):
         checkout.good("generate_engines", f"--scenarios=Offline --precision={precision}")
     return checkout

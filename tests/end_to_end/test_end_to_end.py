@@ -310,7 +310,6 @@ def test_force_makes_everything_once_more(copy: Checkout) -> None:
 
 
 def test_no_build_takes_what_is_there_and_makes_nothing(copy: Checkout) -> None:
-    copy.good("preprocess_data")
     copy.good("run_harness", f"--no_build --scenarios=Offline --precision=fp32 --test_mode=AccuracyOnly {QUICK}")
     refused = copy.inv("run_harness", "--no_build --scenarios=Offline --precision=fp32 --batch_size=3")
     assert refused.code == 2

@@ -126,7 +126,6 @@ def corrupt_model(checkout: Checkout) -> None:
 
 
 def test_cut_off_samples_are_made_again(copy: Checkout) -> None:
-    copy.good("preprocess_data")
     samples = copy.artifact(SAMPLES) / "input.npy"
     whole = samples.read_bytes()
     samples.write_bytes(whole[:-100])
@@ -138,7 +137,6 @@ def test_cut_off_samples_are_made_again(copy: Checkout) -> None:
 
 
 def test_changed_samples_are_noticed_and_the_command_shown_mends_them(copy: Checkout) -> None:
-    copy.good("preprocess_data")
     samples = copy.artifact(SAMPLES) / "input.npy"
     flip_last_byte(samples)
     done = copy.inv("run_harness", ACCURACY)
@@ -151,7 +149,6 @@ def test_changed_samples_are_noticed_and_the_command_shown_mends_them(copy: Chec
 
 @pytest.mark.parametrize("kept", [-100, 40, 0])
 def test_samples_that_are_shorter_than_they_say_are_refused_by_the_harness(copy: Checkout, kept: int) -> None:
-    copy.good("preprocess_data")
     folder = copy.artifact(SAMPLES)
     (folder / "input.npy").write_bytes((folder / "input.npy").read_bytes()[:kept])
     adjust_manifest(folder, "input.npy")
@@ -226,7 +223,6 @@ def test_one_engine_that_fails_does_not_stop_the_others(copy: Checkout) -> None:
 def test_a_closed_folder_is_named_with_its_owner_and_the_command_that_opens_it(
     copy: Checkout, folder: str, task: str, run_args: str
 ) -> None:
-    copy.good("preprocess_data")
     if folder == "build/runs":
         copy.runs.mkdir()
     closed = copy.root / folder
@@ -300,7 +296,7 @@ def lines_of_error(done: Done) -> int:
 
 def mending_make(done: Done) -> tuple[str, str]:
     """Return target and RUN_ARGS of the make command that an error shows."""
-    found = re.search(r'make (\w+)(?: RUN_ARGS="?([^"\n]*)"?)?', done.err)
+    found = re.search(r': make (\w+)(?: RUN_ARGS="?([^"\n]*)"?)?', done.err)
     return found[1], found[2] or ""
 
 

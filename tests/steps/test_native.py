@@ -58,7 +58,7 @@ def test_a_build_is_reused_until_something_changes(small: Path) -> None:
     assert native.build_harness().reused
 
     (small / "module.cc").write_text("int answer() { return 43; }\n", encoding="utf-8")
-    with pytest.raises(RequestError, match=r"has to be compiled \(changed: sources\)"):
+    with pytest.raises(RequestError, match=r"must be compiled \(changed: sources\)"):
         native.build_harness(may_build=False)
     changed = native.build_harness()
     assert (changed.reused, changed.why) == (False, "changed: sources")

@@ -18,7 +18,7 @@ from engineroom.steps import setup
 NO_INDEX = "http://127.0.0.1:9/simple"  # the discard port: refused at once, as an index is that cannot be reached
 RESULTS = ("build/runs/a-run", "build/submission")
 DOWNLOADS = ("build/data", "build/models", "build/loadgen", "build/wheelhouse")
-MADE = ("build/lib", "build/native", "build/recipes", "build/engines", "build/calibration", "build/preprocessed_data")
+MADE = ("build/lib", "build/native", "build/engines", "build/calibration", "build/preprocessed_data")
 
 
 def step(call: str) -> list[str | Path]:
@@ -67,7 +67,7 @@ def test_clean_keeps_what_was_measured_and_downloaded(full: Path, command: Any) 
 def test_clean_shallow_keeps_all_but_what_is_compiled_and_rendered(full: Path, command: Any) -> None:
     done = command(step("clean_shallow()"), full)
     assert done.returncode == 0, done.stderr
-    assert left(full) == {*RESULTS, *DOWNLOADS, *MADE, "build/venv"} - {"build/lib", "build/native", "build/recipes"}
+    assert left(full) == {*RESULTS, *DOWNLOADS, *MADE, "build/venv"} - {"build/lib", "build/native"}
 
 
 @pytest.mark.parametrize("what", ["results", "data"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from engineroom import registry, run_args, systems, terminal, versions
+from engineroom import __version__, registry, run_args, systems, terminal, versions
 from engineroom.errors import ExitCode
 from engineroom.paths import LIB, ROOT, VENV, display
 from engineroom.shell import CommandError, run
@@ -43,7 +43,7 @@ def _found() -> dict[str, dict[str, Any]]:
             name: _library_state(plugin.load().CALIBRATOR) for name, plugin in registry.find("calibrators").items()
         },
         "components": {
-            "engineroom": f"{versions.of_distribution('engineroom')}, revision {versions.git_revision()}",
+            "engineroom": f"{__version__}, revision {versions.git_revision()}",
             "native harness": f"built in {display(LIB)}" if native.STAMP.exists() else "not built: make build_harness",
             **versions.of_distributions(("openvino", "onnxruntime", "onnx", "numpy", "nanobind", "cmake", "ninja")),
         },
@@ -126,7 +126,7 @@ def clean(argv: Sequence[str]) -> int:
 
 
 def clean_shallow(argv: Sequence[str]) -> int:
-    """Remove the compiled libraries and the rendered recipes."""
+    """Remove the compiled libraries."""
     run_args.options(argv, {})
     setup.clean_shallow()
     return ExitCode.GOOD

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -151,6 +152,7 @@ def _print_json(report: Report) -> None:
 
 def entry() -> int:
     """Run `main`; an Engineroom error becomes one message."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it has started ends with it
     try:
         return main(sys.argv[1:])
     except EngineroomError as error:

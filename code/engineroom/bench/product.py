@@ -133,7 +133,8 @@ def _run(
             raise EngineError(f"cannot start {argv[0]}: {error.strerror}") from error
         except subprocess.TimeoutExpired:
             raise EngineError(f"did not end within {TIMEOUT_S:.0f} s", where=quoted(argv)) from None
-        out.seek(0), err.seek(0)
+        out.seek(0)
+        err.seek(0)
         done = subprocess.CompletedProcess[str](list(argv), code, out.read(), err.read())
     if code not in accepted:
         said = "\n  ".join((done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-5:])

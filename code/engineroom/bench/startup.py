@@ -22,7 +22,4 @@ def measure(pairs: int) -> list[Figure]:
     take = {name: lambda command=command: product.seconds(command) for name, command in commands.items()}
     taken = interleaved("start-up", pairs, take)
     peer = taken.pop(PEER)
-    return [
-        Figure(name, "s", ours, peer, PEER, Comparison.DIFFERENCE, LIMIT_S)
-        for name, ours in taken.items()
-    ]
+    return [Figure(name, "s", ours, peer, PEER, Comparison.DIFFERENCE, LIMIT_S) for name, ours in taken.items()]

@@ -81,7 +81,9 @@ def performance(config: RunConfig, log: dict[str, Any], counters: dict[str, Any]
     metric = METRICS[config.scenario]
     if "result_validity" not in log or metric.key not in log:
         raise EngineError(f"LoadGen's log has no {metric.key}: the test did not end properly", where=DETAIL_LOG)
-    said = [log.get("result_invalid_reason"), None if log.get("early_stopping_met", True) else log["early_stopping_result"]]
+    said = [log.get("result_invalid_reason")]
+    if not log.get("early_stopping_met", True):
+        said.append(log["early_stopping_result"])
     reasons = [" ".join(str(text).split()) for text in said if text]
     return PerformanceResult(
         metric=metric.name,

@@ -32,6 +32,7 @@ STAMP = LIB / "native.json"
 LOG = NATIVE / "build.log"
 LOCK = NATIVE / ".lock"
 MODULE = "engineroom_native_stub"  # CMake's target for the Python module with its type stub
+TITLES = {MODULE: "LoadGen and the native harness", "loadgen": "LoadGen"}  # in words that a person reads
 
 _PROGRESS = re.compile(r"\[(\d+)/(\d+)\]")
 _COMPILE_ERROR = re.compile(r"^(.*:\d+:\d+: (fatal )?error: .*|.*undefined reference.*|CMake Error.*)$", re.MULTILINE)
@@ -123,7 +124,8 @@ def _build(target: str, stamp: Path, *, force: bool, may_build: bool) -> Built:
         return unchanged
     why = "asked for by --force" if force else _why(stamp, inputs)
     if not may_build:
-        raise RequestError(f"{target} has to be compiled ({why})", where=display(LIB), mend="leave out --no_build")
+        what = f"{TITLES.get(target, target)} must be compiled ({why})"
+        raise RequestError(what, where=display(LIB), mend="leave out --no_build")
     source = loadgen_source()
     configured = {name: value for name, value in inputs.items() if name != "sources"}
     if force or _read(NATIVE / "configured.json") != configured:
@@ -199,16 +201,17 @@ def _openvino_cmake() -> Path:
 
 def _compile(target: str) -> None:
     ensure_folder(LIB)
+    what = TITLES.get(target, target)
     started = time.monotonic()
-    with progress(f"compile {target}", 1.0) as update:
+    with progress(f"compile {what}", 1.0) as update:
         show = counting(update)
 
         def on_line(line: str) -> None:
             if found := _PROGRESS.match(line):
                 show(int(found[1]), int(found[2]))
 
-        _run([_tool("cmake"), "--build", NATIVE, "--target", target], f"compile {target}", on_line)
-    say(f"compiled {target} ({time.monotonic() - started:.0f} s)")
+        _run([_tool("cmake"), "--build", NATIVE, "--target", target], f"compile {what}", on_line)
+    say(f"compiled {what} ({time.monotonic() - started:.0f} s)")
 
 
 def _run(command: Sequence[str | Path], what: str, on_line: Callable[[str], None] | None = None) -> None:

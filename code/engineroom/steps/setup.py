@@ -23,7 +23,6 @@ from engineroom.paths import (
     MODELS,
     NATIVE,
     PREPROCESSED_DATA,
-    RECIPES,
     RUNS,
     VENV,
     WHEELHOUSE,
@@ -34,7 +33,7 @@ from engineroom.paths import (
 )
 from engineroom.terminal import say
 
-COMPILED = (LIB, NATIVE, RECIPES)
+COMPILED = (LIB, NATIVE)
 MADE = (*COMPILED, CALIBRATION, ENGINES, PREPROCESSED_DATA, BUILD / "report")
 MEASURED = (RUNS, BUILD / "submission")
 DOWNLOADED = (DATA, MODELS, LOADGEN, WHEELHOUSE)
@@ -102,7 +101,7 @@ def _drop_what_is_not_locked(folder: Path, locks: Sequence[Path]) -> None:
 
 
 def clean_shallow() -> None:
-    """Remove the compiled libraries and the rendered recipes."""
+    """Remove the compiled libraries."""
     _remove(COMPILED)
 
 

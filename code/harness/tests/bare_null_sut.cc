@@ -63,15 +63,14 @@ class BareOfflineSut : public BareSut {
   }
 
   void IssueQuery(const std::vector<mlperf::QuerySample>& samples) override {
-    for (std::size_t i = 0; i < threads_; ++i) {
-      running_.emplace_back([this, &samples] {
-        std::vector<mlperf::QuerySampleResponse> room;
-        const std::size_t total = samples.size();
-        for (std::size_t at = next_.fetch_add(batch_size_); at < total; at = next_.fetch_add(batch_size_)) {
-          complete(samples.data() + at, std::min(batch_size_, total - at), room);
-        }
-      });
-    }
+    // By value: LoadGen may take the query back before the last of these threads has begun.
+    const auto work = [this, first = samples.data(), total = samples.size()] {
+      std::vector<mlperf::QuerySampleResponse> room;
+      for (std::size_t at = next_.fetch_add(batch_size_); at < total; at = next_.fetch_add(batch_size_)) {
+        complete(first + at, std::min(batch_size_, total - at), room);
+      }
+    };
+    for (std::size_t i = 0; i < threads_; ++i) running_.emplace_back(work);
   }
 
  private:
