@@ -83,8 +83,8 @@ def test_lists_forgive_blanks_and_doubles_and_know_all() -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--benchmrks=digits"], "RUN_ARGS: unknown flag --benchmrks\n  did you mean benchmarks?"),
-        (["--batch_sise=4"], "RUN_ARGS: unknown flag --batch_sise\n  did you mean batch_size?"),
+        (["--benchmrks=digits"], "RUN_ARGS: unknown flag --benchmrks\n  did you mean --benchmarks?"),
+        (["--batch_sise=4"], "RUN_ARGS: unknown flag --batch_sise\n  did you mean --batch_size?"),
         (["--benchmarks=digit"], "RUN_ARGS: unknown benchmark 'digit'\n  did you mean digits?"),
         (["--scenarios=Ofline"], "RUN_ARGS: unknown scenario 'Ofline'\n  did you mean Offline?"),
         (["--test_mode=accuracy"], "RUN_ARGS: unknown test mode 'accuracy'\n  did you mean AccuracyOnly?"),
@@ -178,7 +178,7 @@ def test_options_of_other_tasks() -> None:
         "RUN_ARGS: --force: takes no value",
         "RUN_ARGS: --extra: needs a value: --extra=NAME",
         "RUN_ARGS: unknown flag --extr",
-        "  did you mean extra?",
+        "  did you mean --extra?",
         "RUN_ARGS: --force: is given twice",
     ]
 

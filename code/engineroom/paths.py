@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,16 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
+
+
+def sha256_files(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 over the contents of several files in their order, in hex."""
+    return sha256_text(" ".join(sha256_file(path) for path in paths))
+
+
+def sha256_text(text: str) -> str:
+    """Return the SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def ensure_folder(path: Path) -> Path:

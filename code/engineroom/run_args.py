@@ -129,7 +129,11 @@ def _pairs(argv: Sequence[str], mistakes: list[RequestError]) -> dict[str, str |
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> RequestError:
-    return RequestError(f"unknown flag {plain(f'--{name}')}", where=WHERE, mend=did_you_mean(name, known))
+    return RequestError(
+        f"unknown flag {plain(f'--{name}')}",
+        where=WHERE,
+        mend=did_you_mean(f"--{name}", [f"--{each}" for each in known]),
+    )
 
 
 def _split_flags(argv: Sequence[str], mistakes: list[RequestError], switches: set[str]) -> list[tuple[str, str | None]]:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from engineroom.config import RunConfig
 from engineroom.datasets import Dataset
 from engineroom.steps.harness import read_log
@@ -348,9 +349,7 @@ def test_json_output_is_json(house: Checkout) -> None:
     assert runs <= house.results().keys()
 
 
-def test_the_python_engine_agrees_with_onnxruntime_itself(
-    house: Checkout, reference: npt.NDArray[np.float32]
-) -> None:
+def test_the_python_engine_agrees_with_onnxruntime_itself(house: Checkout, reference: npt.NDArray[np.float32]) -> None:
     house.good("run_harness", "--engine=onnxruntime --scenarios=Offline --precision=fp32 --test_mode=AccuracyOnly")
     for index, logits in logged_logits(house.runs / Path(house.result()["run"]).name):
         np.testing.assert_allclose(logits, reference[index], atol=1e-4, rtol=0)
@@ -410,7 +409,9 @@ def test_a_plain_call_runs_everything_in_the_best_precision(house: Checkout) -> 
 
 def answers(folder: Path) -> Iterable[tuple[int, str]]:
     """Return (sample index, response in hex) of LoadGen's accuracy log."""
-    return [(entry["qsl_idx"], entry["data"]) for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text())]
+    return [
+        (entry["qsl_idx"], entry["data"]) for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text())
+    ]
 
 
 def logged_logits(folder: Path) -> list[tuple[int, npt.NDArray[np.float32]]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from engineroom.artifacts import key_of
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError, ExitCode
 from engineroom.steps import harness
@@ -29,9 +30,7 @@ def folder(tmp_path: Path) -> Path:
 def config(**settings: Any) -> RunConfig:
     """Return the settings of a run; only its names, mode and watchdog matter here."""
     values = {"scenario": Scenario.SERVER, "test_mode": TestMode.PERFORMANCE_ONLY, **settings}
-    return RunConfig(
-        benchmark="digits", system="here", batch_size=1, instances=1, threads_per_instance=1, **values
-    )
+    return RunConfig(benchmark="digits", system="here", batch_size=1, instances=1, threads_per_instance=1, **values)
 
 
 def run(folder: Path, script: str, **settings: Any) -> dict[str, Any]:

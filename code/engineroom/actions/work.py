@@ -31,16 +31,15 @@ class Work:
 
     @property
     def scenarios(self) -> tuple[Scenario, ...]:
-        """The scenarios asked for that the benchmark has. Raises RequestError if it has none of them."""
+        """The scenarios asked for, by default all that it has. Raises RequestError for one it does not have."""
         wanted = self.request.scenarios or self.benchmark.scenarios
-        chosen = tuple(scenario for scenario in wanted if scenario in self.benchmark.scenarios)
-        if not chosen:
+        if absent := [scenario for scenario in wanted if scenario not in self.benchmark.scenarios]:
             raise RequestError(
-                f"{self.benchmark.name} has none of the scenarios {', '.join(wanted)}",
+                f"{self.benchmark.name} has no scenario {', '.join(absent)}",
                 where="--scenarios",
                 mend=f"it has {', '.join(self.benchmark.scenarios)}",
             )
-        return chosen
+        return wanted
 
     @property
     def makes(self) -> dict[str, bool]:

@@ -75,7 +75,23 @@ def resolve(
         if name not in values or values[name] == "auto":
             values[name], why = rule(context, values)
             origins[name] = Origin(f"rule {rule.__name__}: {why}")
+    _check_pairs(values, origins)
     return Resolved(RunConfig(**values), origins)
+
+
+def _check_pairs(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
+    """Refuse a least value above its most value, naming where both come from."""
+    mistakes = [
+        RequestError(
+            f"{least} is {values[least]}, more than {most} {values[most]}",
+            where=f"{origins[least].text}, {origins[most].text}",
+            mend="change one of the two",
+        )
+        for least, most in (("min_duration", "max_duration"), ("min_query_count", "max_query_count"))
+        if values[least] is not None and values[most] is not None and values[least] > values[most]
+    ]
+    if mistakes:
+        raise Mistakes(mistakes)
 
 
 def _from_files(context: Context, configs: Path, mistakes: list[RequestError]) -> Iterator[tuple[str, Any, str]]:

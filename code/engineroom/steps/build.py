@@ -107,7 +107,7 @@ def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
     with terminal.progress(f"build {title}", 1), log.open("w", encoding="utf-8") as errors:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
     answer = _answer(done.stdout)
-    if "options" in answer:
+    if "options" in answer and done.returncode == 0:
         return {"options": answer["options"]}
     if "error" in answer:
         error = answer["error"]

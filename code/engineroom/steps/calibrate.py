@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engineroom import registry, terminal, versions
+from engineroom import qdq, registry, terminal, versions
 from engineroom.artifacts import Artifact, obtain
 from engineroom.benchmarks import Benchmark
 from engineroom.calibrators import Calibrator
 from engineroom.errors import RequestError
-from engineroom.paths import CALIBRATION, sha256_file
+from engineroom.paths import CALIBRATION, sha256_files
 
 MODEL = "model.qdq.onnx"
 RANGES = "ranges.json"
@@ -35,7 +35,7 @@ def calibrate(
         "model": model_sha256,
         "samples": samples.key,
         "calibrator": calibrator.name,
-        "code": sha256_file(plugin.path),
+        "code": sha256_files((plugin.path, Path(qdq.__file__))),
         **versions.of_distributions(calibrator.distributions),
     }
     return obtain(

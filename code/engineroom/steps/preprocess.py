@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engineroom import registry, terminal
+from engineroom import datasets, registry, terminal
 from engineroom.artifacts import Artifact, obtain
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.errors import EngineError
-from engineroom.paths import DATA_MAPS, PREPROCESSED_DATA, sha256_file
+from engineroom.paths import DATA_MAPS, PREPROCESSED_DATA, sha256_files, sha256_text
 
 
 def preprocess(
@@ -19,9 +18,9 @@ def preprocess(
 ) -> Artifact:
     """Return the samples of `part`: `<input>.npy` of [samples, *shape]. `data` are the checked raw files."""
     inputs = {
-        "data": _digest(data.values()),
-        "maps": _digest(sha256_file(path) for path in sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
-        "code": sha256_file(registry.get("benchmarks", benchmark.name).path),
+        "data": sha256_text(" ".join(data.values())),
+        "maps": sha256_files(sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
+        "code": sha256_files((registry.get("benchmarks", benchmark.name).path, Path(datasets.__file__))),
         "part": part.value,
     }
     return obtain(
@@ -52,7 +51,3 @@ def _make(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:
             )
         np.save(folder / f"{spec.name}.npy", array, allow_pickle=False)
     return {"samples": count}
-
-
-def _digest(digests: Any) -> str:
-    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
