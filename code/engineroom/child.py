@@ -21,6 +21,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from engineroom.errors import EngineroomError
+
 if TYPE_CHECKING:
     import engineroom_native as native
 
@@ -203,7 +205,9 @@ def _python_session(recipe: dict[str, Any]) -> Callable[..., Any] | None:
     try:
         module = import_module(f"engineroom.engines.{engine['name']}")
         session: Callable[..., Any] = module.open_session(options, recipe["inputs"], recipe["outputs"])
-    except Exception as error:
+    except EngineroomError as error:
+        raise ChildError(error.what, where="engine load", mend=error.mend) from error
+    except Exception as error:  # whatever an engine's library throws
         raise ChildError(f"engine {engine['name']}: {type(error).__name__}: {error}", where="engine load") from error
     return session
 

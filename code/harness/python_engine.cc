@@ -2,6 +2,7 @@
 #include "python_engine.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
 
 #include <cstring>
 #include <string_view>
@@ -26,18 +27,20 @@ nb::dlpack::dtype dlpack_dtype(std::string_view dtype) {
   return {static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(8 * dtype_bytes(dtype)), 1};
 }
 
-std::string type_text(nb::handle object) { return nb::cast<std::string>(object.type().attr("__name__")); }
+std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(nb::handle(object))); }
+
+std::string type_text(nb::handle object) { return text_of(object.type().attr("__name__")); }
 
 // "ValueError: text (model.py:12)": the traceback itself stays with Python.
 std::string error_text(nb::python_error& error) {
-  std::string text = nb::cast<std::string>(error.type().attr("__name__"));
-  const std::string message = nb::cast<std::string>(nb::str(error.value()));
+  std::string text = text_of(error.type().attr("__name__"));
+  const std::string message = text_of(nb::borrow(error.value()));
   if (!message.empty()) text += ": " + message;
   nb::object frame = error.traceback();
   if (!frame.is_valid() || frame.is_none()) return text;
   for (nb::object next = frame.attr("tb_next"); !next.is_none(); next = frame.attr("tb_next")) frame = next;
-  const auto file = nb::cast<std::string>(frame.attr("tb_frame").attr("f_code").attr("co_filename"));
-  return text + " (" + file + ":" + nb::cast<std::string>(nb::str(frame.attr("tb_lineno"))) + ")";
+  const std::string file = text_of(frame.attr("tb_frame").attr("f_code").attr("co_filename"));
+  return text + " (" + file + ":" + text_of(frame.attr("tb_lineno")) + ")";
 }
 
 class PythonEngine : public Engine {
@@ -85,8 +88,8 @@ void PythonEngine::take_output(std::size_t index, nb::handle object, const Batch
               array.shape(0) == batch.count;
   for (std::size_t axis = 0; fits && axis < wanted.shape.size(); ++axis) fits = array.shape(axis + 1) == wanted.shape[axis];
   if (!fits) {
-    throw Error("engine infer", expected + ", the engine returned " + nb::cast<std::string>(nb::str(object.attr("dtype"))) +
-                                    " of shape " + nb::cast<std::string>(nb::str(object.attr("shape"))));
+    throw Error("engine infer", expected + ", the engine returned " + text_of(object.attr("dtype")) +
+                                    " of shape " + text_of(object.attr("shape")));
   }
   std::memcpy(batch.outputs[index], array.data(), batch.count * wanted.sample_bytes());
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -135,7 +134,6 @@ def _copy_native(folder: Path) -> None:
     stamp = folder / "build" / "lib" / "native.json"
     record = json.loads(stamp.read_text())
     record["inputs"]["Python"] = record["inputs"]["Python"].replace(sys.prefix, str(folder / "build" / "venv"))
-    record["inputs"]["Python"] = re.sub(r"/bin/python[\d.]*$", "/bin/python", record["inputs"]["Python"])
     stamp.write_text(json.dumps(record))
     (folder / "build" / "loadgen").symlink_to(ROOT / "build" / "loadgen")
 
@@ -145,6 +143,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Return the checkout that all tests share which only add runs to it. Nothing is made in it yet."""
     subprocess.run([Path(sys.prefix) / "bin" / "inv", "build_harness"], cwd=ROOT, check=True)
     return copy_checkout(ROOT, tmp_path_factory.mktemp("house") / "checkout")
+
+
+@pytest.fixture(name="copy_checkout")
+def copy_checkout_fixture() -> Callable[[Path, Path], Checkout]:
+    """Return the function that copies a checkout."""
+    return copy_checkout
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -319,6 +320,17 @@ def test_no_build_takes_what_is_there_and_makes_nothing(copy: Checkout) -> None:
     assert not list((copy.root / "build/engines").glob("*/digits/Offline/openvino-fp32/*/manifest.json"))[1:]
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_engines_move_with_their_checkout(
+    copy: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path: Path, engine: str
+) -> None:
+    settings = f"--engine={engine} --scenarios=Offline --precision=int8"
+    copy.good("generate_engines", settings)
+    moved = copy_checkout(copy.root, tmp_path / "moved")
+    shutil.rmtree(copy.root)
+    moved.good("run_harness", f"{settings} --no_build --test_mode=AccuracyOnly")
+
+
 # Verdicts
 
 
@@ -331,7 +343,7 @@ def test_null_misses_the_accuracy_target(house: Checkout) -> None:
 
 
 def test_more_queries_than_the_engine_can_answer_are_invalid(house: Checkout) -> None:
-    asked = "--engine=fixed_delay --fixed_delay_us=20000 --server_target_qps=3000 --min_duration=300"
+    asked = "--engine=fixed_delay --fixed_delay_us=5000 --server_target_qps=3000 --min_duration=300"
     done = house.inv("run_harness", f"--scenarios=Server --test_mode=PerformanceOnly {asked}")
     result = house.result()
     assert done.code == 1 == result["exit_code"]

@@ -34,8 +34,8 @@ DATA = "data_maps/digits/digits.csv.gz"
 @pytest.mark.parametrize(
     ("run_args", "what", "mend"),
     [
-        ("--scenario=Offline", "unknown flag --scenario", "did you mean scenarios?"),
-        ("--batch-sise=3", "unknown flag --batch_sise", "did you mean batch_size?"),
+        ("--scenario=Offline", "unknown flag --scenario", "did you mean --scenarios?"),
+        ("--batch-sise=3", "unknown flag --batch_sise", "did you mean --batch_size?"),
         ("--benchmarks=digit", "unknown benchmark 'digit'", "did you mean digits?"),
         ("--scenarios=offlin", "unknown scenario 'offlin'", "did you mean Offline?"),
         ("--engine=openvno", "--engine: is 'openvno'", "did you mean openvino?"),
@@ -218,7 +218,7 @@ def test_one_engine_that_fails_does_not_stop_the_others(copy: Checkout) -> None:
         ("build", "run_harness", ACCURACY),
         (f"build/{SAMPLES}", "preprocess_data", "--force"),
         ("build/calibration/digits", "calibrate", "--force"),
-        ("build/engines", "generate_engines", "--precision=fp32"),
+        ("build/engines", "generate_engines", "--scenarios=Server --precision=fp32"),
     ],
 )
 def test_a_closed_folder_is_named_with_its_owner_and_the_command_that_opens_it(
