@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from engineroom import registry, run_args
 from engineroom.errors import ExitCode
 

@@ -30,7 +30,8 @@ class Failure {
 
   // The first caller wins; every later one waits for the end of the process.
   [[noreturn]] void end_process(const std::string& where, const std::string& what,
-                                std::optional<std::size_t> worker = std::nullopt, const std::string& mend = {}) noexcept;
+                                std::optional<std::size_t> worker = std::nullopt,
+                                const std::string& mend = {}) noexcept;
 
   // The same for whatever exception is being handled right now; `where` is used if the exception names none.
   [[noreturn]] void end_process_on_exception(const std::string& where, std::optional<std::size_t> worker) noexcept;

@@ -17,7 +17,8 @@ constexpr std::int64_t kNoLimit = -1;
 // Sleeps while `word` equals `seen`, for `limit_ns` at most. May return early: the caller looks again.
 inline void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::int64_t limit_ns = kNoLimit) {
   if (limit_ns == 0 || limit_ns < kNoLimit) return;
-  const std::timespec limit{static_cast<std::time_t>(limit_ns / 1'000'000'000), static_cast<long>(limit_ns % 1'000'000'000)};
+  const auto seconds = static_cast<std::time_t>(limit_ns / 1'000'000'000);
+  const std::timespec limit{seconds, static_cast<long>(limit_ns % 1'000'000'000)};
   ::syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, limit_ns == kNoLimit ? nullptr : &limit, nullptr, 0);
 }
 

@@ -21,7 +21,8 @@ namespace engineroom {
 namespace {
 
 template <typename Value>
-Value by_name(const std::string& what, const std::string& name, const std::vector<std::pair<const char*, Value>>& known) {
+Value by_name(const std::string& what, const std::string& name,
+              const std::vector<std::pair<const char*, Value>>& known) {
   std::string names;
   for (const auto& [each, value] : known) {
     if (name == each) return value;
@@ -61,7 +62,8 @@ mlperf::TestSettings read_settings(const HarnessConfig& config) {
   settings.scenario = scenario(config);
   settings.mode = test_mode(config);
   if (settings.FromConfig(config.user_conf, config.benchmark, config.scenario) != 0) {
-    throw Error("loadgen", "LoadGen cannot read " + config.user_conf, "it wants lines of `model.scenario.key = number`");
+    throw Error("loadgen", "LoadGen cannot read " + config.user_conf,
+                "it wants lines of `model.scenario.key = number`");
   }
   return settings;
 }
@@ -123,9 +125,12 @@ void check_outcome(const HarnessConfig& config, const Stage& stage) {
   for (const char* log : {"summary.txt", "detail.txt"}) {
     if (config.test_mode == "AccuracyOnly" && std::string(log) == "summary.txt") continue;
     const std::string path = config.run_dir + "/mlperf_log_" + log;
-    if (!has_bytes(path)) throw Error("loadgen", "LoadGen did not write " + path, "is the disk full, or the folder gone?");
+    if (has_bytes(path)) continue;
+    throw Error("loadgen", "LoadGen did not write " + path, "is the disk full, or the folder gone?");
   }
-  if (issued == 0) throw Error("loadgen", "LoadGen issued no query", "see " + config.run_dir + "/mlperf_log_detail.txt");
+  if (issued == 0) {
+    throw Error("loadgen", "LoadGen issued no query", "see " + config.run_dir + "/mlperf_log_detail.txt");
+  }
 }
 
 std::int64_t percentile(std::vector<std::int64_t>& values, double fraction) {

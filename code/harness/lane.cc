@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::size_t kAlignment = 4096;
 constexpr int kWarmUpBatches = 5;
+// Memory that an engine has not seen yet must be bound anew: 4.5 microseconds in OpenVINO. Copying less is faster.
+constexpr std::size_t kCopiedBytes = 32 * 1024;
 
 bool lie_together(std::span<const mlperf::QuerySample> samples) {
   for (std::size_t i = 1; i < samples.size(); ++i) {
@@ -54,10 +56,9 @@ Lane::Lane(Engine& engine, std::size_t instance, const SampleLibrary& library, W
 
 void Lane::gather(std::span<const mlperf::QuerySample> samples) {
   // Engines may read a whole batch, so samples are handed over in place only if the library goes on for as long.
-  const bool in_place =
-      samples[0].index + responses_.size() <= library_.total_sample_count() && lie_together(samples);
+  const bool together = samples[0].index + responses_.size() <= library_.total_sample_count() && lie_together(samples);
   for (std::size_t input = 0; input < inputs_.size(); ++input) {
-    if (in_place) {
+    if (together && samples.size() * input_bytes_[input] > kCopiedBytes) {
       inputs_[input] = library_.sample(input, samples[0].index);
       continue;
     }

@@ -20,8 +20,8 @@ class Lane {
  public:
   Lane(Engine& engine, std::size_t instance, const SampleLibrary& library, WorkerCounters& counters);
 
-  // Runs 1 to batch_size samples through the engine and keeps the answers. Samples that lie together in the library
-  // are handed over where they lie, others are gathered into the lane's own memory first.
+  // Runs 1 to batch_size samples through the engine and keeps the answers. Large samples that lie together in the
+  // library are handed over where they lie, others are gathered into the lane's own memory first.
   void infer(std::span<const mlperf::QuerySample> samples);
 
   // Hands the answers of the last infer(), which must have been for the same samples, to LoadGen in one call.

@@ -171,8 +171,8 @@ std::int64_t Monitor::Progress::stood_still_ns(std::uint64_t current, std::int64
 void Monitor::watch(std::int64_t now) {
   watch_logs(now);
   if (phase_ == Phase::kLoad && load_.stood_still_ns(0, now) > kLoadFactor * limit_ns_) {
-    failure_.end_process("watchdog", "loading the engine has not returned for " + ago(now - load_.since_ns), std::nullopt,
-                         "raise watchdog_s if this engine needs so long");
+    failure_.end_process("watchdog", "loading the engine has not returned for " + ago(now - load_.since_ns),
+                         std::nullopt, "raise watchdog_s if this engine needs so long");
   }
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) watch_worker(worker, now);
   const std::uint64_t completed = completed_samples();
@@ -189,8 +189,9 @@ void Monitor::watch_worker(std::size_t worker, std::int64_t now) {
   const std::uint64_t steps = counters_.workers[worker].steps.get();
   const std::int64_t still_ns = workers_[worker].stood_still_ns(steps, now);
   if (steps % 2 == 0 || still_ns <= limit_ns_) return;
-  failure_.end_process("watchdog", "worker " + std::to_string(worker) + " has been inside the engine for " + ago(still_ns),
-                       worker, "the engine hangs, or a batch takes longer than watchdog_s: use smaller batches or raise it");
+  failure_.end_process("watchdog",
+                       "worker " + std::to_string(worker) + " has been inside the engine for " + ago(still_ns), worker,
+                       "it hangs, or a batch takes longer than watchdog_s: use smaller batches or raise it");
 }
 
 // LoadGen's logger can lose its last entries when a thread logs more than 1,024 of them between two of its polls (its
@@ -206,7 +207,8 @@ void Monitor::watch_logs(std::int64_t now) {
   const std::int64_t used_ns = used.tv_sec * 1'000'000'000 + used.tv_nsec;
   const std::int64_t still_ns = logs_.stood_still_ns(static_cast<std::uint64_t>(used_ns / (limit_ns_ / 10 + 1)), now);
   if (still_ns <= limit_ns_) return;
-  failure_.end_process("watchdog", "every sample was answered, but LoadGen has not finished its logs for " + ago(still_ns),
+  failure_.end_process("watchdog",
+                       "every sample was answered, but LoadGen has not finished its logs for " + ago(still_ns),
                        std::nullopt, "run it again: LoadGen's logger seldom loses its last entries");
 }
 

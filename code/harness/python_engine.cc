@@ -43,6 +43,28 @@ std::string error_text(nb::python_error& error) {
   return text + " (" + file + ":" + text_of(frame.attr("tb_lineno")) + ")";
 }
 
+// Keeps a worker known to Python from its first call until it ends; else every call would make and destroy a thread
+// state, which costs some 15 microseconds. Threads that Python already knows need none.
+class KnownToPython {
+ public:
+  KnownToPython() {
+    if (PyGILState_GetThisThreadState() != nullptr) return;
+    entered_ = PyGILState_Ensure();
+    state_ = PyEval_SaveThread();
+  }
+  ~KnownToPython() {
+    if (state_ == nullptr) return;
+    PyEval_RestoreThread(state_);
+    PyGILState_Release(entered_);
+  }
+  KnownToPython(const KnownToPython&) = delete;
+  KnownToPython& operator=(const KnownToPython&) = delete;
+
+ private:
+  PyGILState_STATE entered_{};
+  PyThreadState* state_ = nullptr;
+};
+
 class PythonEngine : public Engine {
  public:
   PythonEngine(EngineSpec spec, nb::object session) : Engine(std::move(spec)), session_(std::move(session)) {
@@ -83,10 +105,14 @@ void PythonEngine::take_output(std::size_t index, nb::handle object, const Batch
   const std::string expected = "output " + std::to_string(index) + " must be " + wanted.text() + " for each of " +
                                std::to_string(batch.count) + " samples";
   OutputArray array;
-  if (!nb::try_cast(object, array)) throw Error("engine infer", expected + ", the engine returned a " + type_text(object));
+  if (!nb::try_cast(object, array)) {
+    throw Error("engine infer", expected + ", the engine returned a " + type_text(object));
+  }
   bool fits = array.dtype() == output_dtypes_[index] && array.ndim() == wanted.shape.size() + 1 &&
               array.shape(0) == batch.count;
-  for (std::size_t axis = 0; fits && axis < wanted.shape.size(); ++axis) fits = array.shape(axis + 1) == wanted.shape[axis];
+  for (std::size_t axis = 0; fits && axis < wanted.shape.size(); ++axis) {
+    fits = array.shape(axis + 1) == wanted.shape[axis];
+  }
   if (!fits) {
     throw Error("engine infer", expected + ", the engine returned " + text_of(object.attr("dtype")) +
                                     " of shape " + text_of(object.attr("shape")));
@@ -95,6 +121,7 @@ void PythonEngine::take_output(std::size_t index, nb::handle object, const Batch
 }
 
 void PythonEngine::do_infer(std::size_t, const Batch& batch) {
+  thread_local const KnownToPython known;
   const nb::gil_scoped_acquire gil;
   try {
     const nb::object outputs = session_(views(batch));

@@ -15,7 +15,9 @@ namespace {
 
 std::shared_ptr<const void> map_file(const std::string& path, std::size_t expected_bytes) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw Error("samples", "cannot open " + path + ": " + std::strerror(errno), "run `make preprocess_data`");
+  if (file < 0) {
+    throw Error("samples", "cannot open " + path + ": " + std::strerror(errno), "run `make preprocess_data`");
+  }
   struct stat status {};
   ::fstat(file, &status);
   const auto actual_bytes = static_cast<std::size_t>(status.st_size);

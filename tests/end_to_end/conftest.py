@@ -1,4 +1,4 @@
-"""Checkouts to run and to break: copies whose build/ is their own, with the packages of build/venv and its build/lib."""
+"""Checkouts to run and to break: copies with a build/ of their own, and the packages and the harness of ours."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_a_corrupt_model_is_named_with_the_librarys_reason(
     corrupt_model(copy)
     done = copy.inv(task, run_args)
     assert done.code == 3, done.text
-    assert library in done.err and "digits.onnx" in done.err
+    assert library in done.err and ".onnx" in done.err
     assert lines_of_error(done) <= 3, done.err
 
 

@@ -57,7 +57,10 @@ def run_harness(*flags: str) -> Iterator[Ran]:
     begin = time.perf_counter()
     done = _run([INV, "run_harness"], env=environment(words), accepted=(ExitCode.GOOD, ExitCode.INVALID))
     wall_s = time.perf_counter() - begin
-    (row,) = json.loads(done.stdout)
+    try:
+        (row,) = json.loads(done.stdout)
+    except ValueError:
+        raise EngineError("printed no table", where=f"inv run_harness, {quoted(words)}", mend=_tail(done)) from None
     results = {kind: row[kind] for kind in ("performance", "accuracy") if row[kind]}
     folders = {kind: ROOT / result["run"] for kind, result in results.items()}
     if done.returncode:
@@ -137,7 +140,10 @@ def _run(
         err.seek(0)
         done = subprocess.CompletedProcess[str](list(argv), code, out.read(), err.read())
     if code not in accepted:
-        said = "\n  ".join((done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-5:])
         where = f"{quoted(argv)}, in {display(cwd)}" if cwd != ROOT else quoted(argv)
-        raise EngineError(f"ended with status {code}", where=where, mend=said)
+        raise EngineError(f"ended with status {code}", where=where, mend=_tail(done))
     return done
+
+
+def _tail(done: subprocess.CompletedProcess[str]) -> str:
+    return "\n  ".join((done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-5:])

@@ -10,7 +10,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A sleeping thread comes back late by the timer's slack and a wake-up, some 50 microseconds: that much is waited awake.
+// A sleeping thread comes back late by the timer's slack and a wake-up, some 50 microseconds: so long it stays awake.
 constexpr auto kAwake = std::chrono::microseconds(60);
 
 class FixedDelayEngine : public Engine {

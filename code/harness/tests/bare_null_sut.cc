@@ -99,7 +99,10 @@ int main(int argc, char** argv) {
 
   Samples samples;
   if (settings.scenario == Offline) {
-    BareOfflineSut sut(argc > 4 ? std::strtoul(argv[4], nullptr, 10) : 64, argc > 5 ? std::strtoul(argv[5], nullptr, 10) : 1);
+    const auto number = [&](int at, std::size_t otherwise) {
+      return argc > at ? std::strtoul(argv[at], nullptr, 10) : otherwise;
+    };
+    BareOfflineSut sut(number(4, 64), number(5, 1));
     mlperf::StartTest(&sut, &samples, settings, logs, "");
   } else {
     BareSut sut;

@@ -51,7 +51,7 @@ std::string read(const fs::path& path) {
   return text.str();
 }
 
-// Each sample holds three times its index; the answer gives it back as a number and, negated, as a byte.
+// Each sample repeats its index; the answer gives it back as a number and, negated, as a byte.
 class EchoEngine : public Engine {
  public:
   using Engine::Engine;
@@ -62,8 +62,9 @@ class EchoEngine : public Engine {
     auto* number = reinterpret_cast<std::uint32_t*>(batch.outputs[0]);
     auto* negated = reinterpret_cast<std::uint8_t*>(batch.outputs[1]);
     for (std::size_t i = 0; i < batch.count; ++i) {
-      number[i] = samples[3 * i + 2];
-      negated[i] = static_cast<std::uint8_t>(~samples[3 * i]);
+      const std::uint32_t* sample = samples + i * spec().inputs[0].shape[0];
+      number[i] = sample[spec().inputs[0].shape[0] - 1];
+      negated[i] = static_cast<std::uint8_t>(~sample[0]);
     }
   }
 };
@@ -98,9 +99,11 @@ struct Case {
 };
 
 HarnessConfig config(const Case& test, const fs::path& dir) {
-  std::vector<std::uint32_t> numbers(3 * kSamples);
-  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::uint32_t>(i / 3);
-  std::ofstream(dir / "samples").write(reinterpret_cast<const char*>(numbers.data()), 12 * kSamples);
+  const std::size_t repeats = test.engine.inputs[0].shape[0], bytes = repeats * sizeof(std::uint32_t);
+  std::vector<std::uint32_t> numbers(repeats * kSamples);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::uint32_t>(i / repeats);
+  std::ofstream(dir / "samples")
+      .write(reinterpret_cast<const char*>(numbers.data()), static_cast<std::streamsize>(bytes * kSamples));
   std::ofstream(dir / "user.conf") << "*." << test.scenario << ".min_duration = 200\n" << test.user_conf;
   HarnessConfig result;
   result.benchmark = "native_test";
@@ -109,7 +112,7 @@ HarnessConfig config(const Case& test, const fs::path& dir) {
   result.user_conf = dir / "user.conf";
   result.run_dir = dir;
   result.sut_name = "native test";
-  result.samples = {{dir / "samples", 0, 12}};
+  result.samples = {{dir / "samples", 0, bytes}};
   result.total_sample_count = kSamples;
   result.performance_sample_count = kPerformanceSamples;
   result.queue_delay_us = test.queue_delay_us;
@@ -127,9 +130,10 @@ EngineFactory factory(const EngineSpec& spec) {
 }
 
 EngineSpec engine(const std::string& name, std::size_t batch_size, std::size_t instances,
-                  std::map<std::string, std::string> options = {}) {
-  return {name, std::move(options), {{"in", "uint32", {3}}}, {{"number", "uint32", {}}, {"negated", "uint8", {1}}},
-          instances, batch_size};
+                  std::map<std::string, std::string> options = {}, std::size_t numbers = 3) {
+  const std::vector<TensorSpec> inputs{{"in", "uint32", {numbers}}};
+  const std::vector<TensorSpec> outputs{{"number", "uint32", {}}, {"negated", "uint8", {1}}};
+  return {name, std::move(options), inputs, outputs, instances, batch_size};
 }
 
 // Every index once, each with the answer that belongs to it.
@@ -152,35 +156,51 @@ void check_valid(const fs::path& dir) {
   CHECK(read(dir / "mlperf_log_summary.txt").find(": VALID\n") != std::string::npos);
 }
 
+using Check = std::function<void(const fs::path&)>;
+
+// LoadGen's settings under which 0.2 s are a whole test.
+const std::map<std::string, std::string> kFast{
+    {"SingleStream", "*.SingleStream.target_latency = 0.05\n"},
+    {"MultiStream", "*.MultiStream.target_latency = 0.1\n"},
+    {"Server", "*.Server.target_qps = 5000\n*.Server.target_latency = 1000\n"},
+    {"Offline", "*.Offline.target_qps = 100000\n"}};
+
+Case good(const std::string& scenario, const std::string& test_mode, const EngineSpec& spec, Check check = {}) {
+  return {scenario, test_mode, spec, kFast.at(scenario), 0, 0, "", std::move(check)};
+}
+
+Case bad(const std::string& scenario, std::map<std::string, std::string> options, const std::string& error) {
+  const EngineSpec spec = engine("broken", scenario == "SingleStream" ? 1 : 8, 2, std::move(options));
+  return {scenario, "PerformanceOnly", spec, kFast.at(scenario), 0, 3, error, {}};
+}
+
 std::map<std::string, Case> all_cases() {
-  const std::map<std::string, std::string> fast{{"SingleStream", "*.SingleStream.target_latency = 0.05\n"},
-                                                {"MultiStream", "*.MultiStream.target_latency = 0.1\n"},
-                                                {"Server", "*.Server.target_qps = 5000\n*.Server.target_latency = 1000\n"},
-                                                {"Offline", "*.Offline.target_qps = 100000\n"}};
+  const std::string hangs = "has been inside the engine for";
   std::map<std::string, Case> cases;
-  for (const auto& [scenario, conf] : fast) {
-    const std::size_t batch = scenario == "SingleStream" ? 1 : 8;
+  for (const auto& [name, conf] : kFast) {
+    const std::size_t batch = name == "SingleStream" ? 1 : 8;
+    const EngineSpec delay = engine("fixed_delay", batch, 2, {{"delay_us", "200"}});
+    cases[name + " fixed_delay"] = good(name, "PerformanceOnly", delay, check_valid);
+    cases[name + " accuracy"] = good(name, "AccuracyOnly", engine("echo", batch, 3), check_accuracy_log);
+    cases[name + " both modes"] = good(name, "SubmissionRun", engine("echo", batch, 2), check_accuracy_log);
+    cases[name + " throws on load"] = bad(name, {{"load", "1"}}, "broken on load");
+    cases[name + " throws at once"] = bad(name, {}, "broken at work");
+    cases[name + " throws later"] = bad(name, {{"after", "20"}}, "broken at work");
+    cases[name + " hangs"] = bad(name, {{"after", "20"}, {"hang", "1"}}, hangs);
     // So few samples that no thread logs more than 1,024 entries between two polls of LoadGen's log thread: from there
     // on that thread writes to the other's buffer, which may hang LoadGen (here, under a sanitizer, one run in ten).
-    const std::string few = scenario == "Offline" ? "*.Offline.target_qps = 9000\n" : "*." + scenario + ".max_query_count = 100\n";
-    cases[scenario + " null"] = {scenario, "PerformanceOnly", engine("null", batch, 3), conf + few, 0, 0, "", {}};
-    cases[scenario + " fixed_delay"] = {scenario, "PerformanceOnly", engine("fixed_delay", batch, 2, {{"delay_us", "200"}}),
-                                        conf, 0, 0, "", check_valid};
-    cases[scenario + " accuracy"] = {scenario, "AccuracyOnly", engine("echo", batch, 3), conf, 0, 0, "", check_accuracy_log};
-    cases[scenario + " both modes"] = {scenario, "SubmissionRun", engine("echo", batch, 2), conf, 0, 0, "", check_accuracy_log};
-    cases[scenario + " throws on load"] = {scenario, "PerformanceOnly", engine("broken", batch, 2, {{"load", "1"}}), conf,
-                                           0, 3, "broken on load", {}};
-    cases[scenario + " throws at once"] = {scenario, "PerformanceOnly", engine("broken", batch, 2), conf, 0, 3, "broken at work", {}};
-    cases[scenario + " throws later"] = {scenario, "PerformanceOnly", engine("broken", batch, 2, {{"after", "20"}}), conf,
-                                         0, 3, "broken at work", {}};
-    cases[scenario + " hangs"] = {scenario, "PerformanceOnly", engine("broken", batch, 2, {{"after", "20"}, {"hang", "1"}}),
-                                  conf, 0, 3, "has been inside the engine for", {}};
+    Case& null = cases[name + " null"] = good(name, "PerformanceOnly", engine("null", batch, 3));
+    null.user_conf += name == "Offline" ? "*.Offline.target_qps = 9000\n" : "*." + name + ".max_query_count = 100\n";
   }
-  cases["MultiStream in parts"] = {"MultiStream", "AccuracyOnly", engine("echo", 3, 1), fast.at("MultiStream"), 0, 0, "", check_accuracy_log};
-  cases["Server queue delay"] = {"Server", "AccuracyOnly", engine("echo", 8, 3), fast.at("Server"), 2000, 0, "", check_accuracy_log};
-  cases["Server coalesced"] = {"Server", "PerformanceOnly", engine("null", 8, 2),
-                               fast.at("Server") + "*.Server.coalesce_queries = 1\n", 500, 0, "", check_valid};
-  cases["warm-up hangs"] = {"Offline", "PerformanceOnly", engine("broken", 4, 1, {{"hang", "1"}}), "", 0, 3, "inside the engine", {}};
+  cases["warm-up hangs"] = bad("Offline", {{"hang", "1"}}, hangs);
+  const EngineSpec large = engine("echo", 1, 1, {}, 10000);  // large enough to be handed over where it lies
+  cases["SingleStream in place"] = good("SingleStream", "AccuracyOnly", large, check_accuracy_log);
+  cases["MultiStream in parts"] = good("MultiStream", "AccuracyOnly", engine("echo", 3, 1), check_accuracy_log);
+  cases["Server queue delay"] = good("Server", "AccuracyOnly", engine("echo", 8, 3), check_accuracy_log);
+  cases["Server queue delay"].queue_delay_us = 2000;
+  Case& coalesced = cases["Server coalesced"] = good("Server", "PerformanceOnly", engine("null", 8, 2), check_valid);
+  coalesced.user_conf += "*.Server.coalesce_queries = 1\n";
+  coalesced.queue_delay_us = 500;
   return cases;
 }
 
@@ -217,7 +237,8 @@ std::size_t drain(BatchSource& source, std::size_t workers, std::size_t room, co
     std::this_thread::sleep_for(pause);
   }
   source.flush();
-  const auto all_taken = [&] { return std::all_of(taken.begin(), taken.end(), [](auto& count) { return count == 1; }); };
+  const auto once = [](const auto& count) { return count == 1; };
+  const auto all_taken = [&] { return std::all_of(taken.begin(), taken.end(), once); };
   for (int i = 0; i < 1000 && !all_taken(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   source.close();
   for (std::thread& thread : threads) thread.join();
@@ -306,9 +327,9 @@ bool run_one(const std::string& program, const std::string& name, const Case* te
     CHECK(expected != 0 || error.empty());
     if (test != nullptr && test->check) test->check(dir);
   } catch (const std::exception& error) {
-    failed = error.what() + ("\n" + read(dir / "stderr"));
+    failed = ": " + std::string(error.what()) + "\n" + read(dir / "stderr");
   }
-  std::printf("%s %s%s%s\n", failed.empty() ? "ok    " : "FAILED", name.c_str(), failed.empty() ? "" : ": ", failed.c_str());
+  std::printf("%s %s%s\n", failed.empty() ? "ok    " : "FAILED", name.c_str(), failed.c_str());
   std::fflush(stdout);
   fs::remove_all(dir);
   return failed.empty();
