@@ -93,9 +93,11 @@ def test_one_session_serves_several_threads() -> None:
     assert accuracy.value == BENCHMARK.reference_accuracy
 
 
-def test_threads_come_from_the_configuration_and_reach_the_session() -> None:
+def test_threads_come_from_the_configuration_and_reach_the_session(tmp_path: Path) -> None:
     config: Any = SimpleNamespace(threads_per_instance=3)
     settings = ENGINE.settings_of(config)
     assert settings == {"intra_op_num_threads": "3", "inter_op_num_threads": "1"}
-    request = BuildRequest("onnxruntime", "/m.onnx", Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
-    assert ENGINE.build(request, Path("/nowhere")) == {"model": "/m.onnx", **settings}
+    model = str(BENCHMARK.model)
+    request = BuildRequest("onnxruntime", model, Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
+    assert ENGINE.build(request, tmp_path) == {"model": "./model.onnx", **settings}
+    assert (tmp_path / "model.onnx").read_bytes() == BENCHMARK.model.read_bytes()

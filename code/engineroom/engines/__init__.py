@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import msgspec
 
 from engineroom.config import RunConfig
 from engineroom.terms import Precision, TensorSpec
+
+
+MODEL = "model.onnx"
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
@@ -48,7 +52,9 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """Build into `folder` and return the options that the harness hands to the engine when it loads.
 
-        An option whose value begins with "./" is a file in `folder`. An engine without a build step takes the model
-        as it is. Raises EngineError with the library's own words.
+        An option whose value begins with "./" is a file in `folder`. An engine without a build step keeps a copy
+        of the model, so that it stays whole and checked whatever becomes of the original. Raises EngineError with the
+        library's own words.
         """
-        return {"model": request.model}
+        shutil.copyfile(request.model, folder / MODEL)
+        return {"model": f"./{MODEL}"}

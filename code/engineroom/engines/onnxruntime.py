@@ -40,7 +40,7 @@ class OnnxRuntime(Engine):
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """There is nothing to build; the session needs the model and the settings."""
-        return {"model": request.model, **request.settings}
+        return {**super().build(request, folder), **request.settings}
 
 
 def open_session(

@@ -30,6 +30,9 @@ LOAD_LIMIT_S = 600.0  # an engine of many gigabytes may take minutes to load
 AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SIGKILL is for when it cannot act
 DETAIL_LOG = "mlperf_log_detail.txt"
 CHILD_LOG = "harness.log"
+LEFT_BEHIND = ("counters.bin", "error.json")  # by the probe: must not be taken for the test's
+HISTOGRAM = "batch_size_histogram"
+LISTS = ("heartbeat_ns", "worker_samples", HISTOGRAM)  # counters with a place per worker or size
 MLLOG = ":::MLLOG "
 
 
@@ -147,15 +150,15 @@ class Counters:
         return [int.from_bytes(self._map[at : at + 8], "little") for at in range(offset, offset + 8 * count, 8)]
 
     def all(self) -> dict[str, Any]:
-        """Return every counter; trailing zeros of a list are left out."""
+        """Return every counter; the sizes of batches beyond the largest that occurred are left out."""
         if not self._opened():
             return {}
         found: dict[str, Any] = {}
-        for name, (_, count) in self._fields.items():
+        for name in self._fields:
             values = self.values(name)
-            while count > 1 and len(values) > 1 and not values[-1]:
+            while name == HISTOGRAM and len(values) > 1 and not values[-1]:
                 values.pop()
-            found[name] = values[0] if count == 1 else values
+            found[name] = values if name in LISTS else values[0]
         return found
 
     def _opened(self) -> bool:
@@ -178,7 +181,8 @@ def _run_child(
     telemetry: Path | None,
 ) -> dict[str, Any]:
     command = ["/bin/sh", str(folder / RECIPE / "run.sh"), str(folder), *arguments]
-    (folder / "counters.bin").unlink(missing_ok=True)
+    for name in LEFT_BEHIND:
+        (folder / name).unlink(missing_ok=True)
     with (
         (folder / CHILD_LOG).open("ab") as log,
         Counters(folder / "counters.bin") as counters,
@@ -205,7 +209,10 @@ def _run_child(
 
 @contextmanager
 def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the child in a session of its own, so that Ctrl-C reaches only us; however we leave, it ends too."""
+    """Start the child in a session of its own, so that Ctrl-C reaches only us.
+
+    However we leave, it ends too, and with it whatever it has started.
+    """
     shell.show(command)
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
@@ -215,10 +222,9 @@ def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield child
     finally:
-        if child.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def _environment() -> dict[str, str]:
@@ -262,7 +268,7 @@ def _failure(folder: Path, status: int) -> EngineError:
         return EngineError(
             str(record["what"]), where=f"{display(folder)}: {record['where']}", mend=record.get("mend") or f"log: {log}"
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     if status < 0 or status > 128:  # a shell reports a child's signal as 128 + number
         number = -status if status < 0 else status - 128

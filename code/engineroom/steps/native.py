@@ -143,7 +143,7 @@ def _inputs() -> dict[str, str]:
         "LoadGen": " ".join(loadgen_pin()),
         "compiler": capture([*_compiler(), "--version"]).partition("\n")[0],
         "options": " ".join(os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS")).strip(),
-        "Python": f"{sys.version} {sys.executable}",
+        "Python": f"{sys.version} {sys.prefix}",
         **versions.of_distributions(("openvino", "nanobind", "cmake")),
     }
 

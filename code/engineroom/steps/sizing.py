@@ -23,7 +23,11 @@ LOADGEN_QUERY_NS_MIN = 2_000
 LOADGEN_SAMPLE_BYTES = 200
 MEMORY_SHARE = 0.25  # of the machine's memory that LoadGen's queries may take
 
-STREAM_MARGIN = 2.0  # queries generated ahead beyond what the probe saw; unused ones only cost memory
+# Queries generated ahead beyond what the probe saw. Unused ones only cost memory, of which a short test needs little;
+# in a long one a machine that was slow while it was probed evens out.
+STREAM_MARGIN = 2.0
+SHORT_STREAM_MARGIN = 4.0
+SHORT_S = 60.0
 OFFLINE_MARGIN = 1.3  # LoadGen adds a tenth: the machine may turn out 1.4 times as fast as while it was probed
 SERVER_SHARE = 0.5  # of the probed throughput: queues grow without bound near the whole of it
 
@@ -41,7 +45,8 @@ def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
     match config.scenario:
         case Scenario.SINGLE_STREAM | Scenario.MULTI_STREAM:
             floor = max(LOADGEN_QUERY_NS_MIN, seconds * 1e9 / samples_max)
-            value: float = round(max(probe.latency_p50_ns / STREAM_MARGIN, floor))
+            margin = SHORT_STREAM_MARGIN if seconds < SHORT_S else STREAM_MARGIN
+            value: float = round(max(probe.latency_p50_ns / margin, floor))
         case Scenario.SERVER:
             value = min(probe.samples_per_second * SERVER_SHARE, samples_max / seconds)
         case Scenario.OFFLINE:

@@ -4,6 +4,7 @@
 // forgets its streams, precision and hint, so they are handed over again at import.
 #include <fstream>
 #include <openvino/openvino.hpp>
+#include <sstream>
 #include <utility>
 
 #include "../failure.h"
@@ -23,6 +24,16 @@ std::string port_dtype(const ov::element::Type& type) {
 
 void bind_memory(ov::InferRequest& request, const ov::Output<const ov::Node>& port, std::byte* memory) {
   request.set_tensor(port, ov::Tensor(port.get_element_type(), port.get_shape(), memory));
+}
+
+// OpenVINO tells the source locations that an error came through, a line each; the reason is the last line that is none.
+std::string reason(const std::string& message) {
+  std::istringstream lines(message);
+  std::string found = message;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.empty() && !line.starts_with("Exception from") && !line.starts_with("Check '")) found = line;
+  }
+  return found;
 }
 
 class OpenVinoEngine : public Engine {
@@ -78,8 +89,9 @@ void OpenVinoEngine::import_blob() {
     model_ = core_.import_model(stream, device == spec().options.end() ? "CPU" : device->second, properties);
   } catch (const std::exception& error) {
     throw Error("engine load", "OpenVINO " + std::string(ov::get_openvino_version().buildNumber) + " cannot import " +
-                                   blob->second + ": " + error.what(),
-                "a blob fits only the OpenVINO and the device it was built with: run `make generate_engines`");
+                                   blob->second + ": " + reason(error.what()),
+                "a blob fits only the OpenVINO and the device it was built with; build it again: "
+                "make generate_engines RUN_ARGS=--force");
   }
 }
 
