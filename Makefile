@@ -52,7 +52,7 @@ clean_shallow:    venv ; $(INV)  #- remove the compiled libraries
 .PHONY: venv FORCE
 venv: build/venv/ready
 build/venv/ready: code/engineroom/bootstrap.py requirements/base.lock $(if $(realpath build/venv/bin/python),,FORCE)
-	@command -v "$(PYTHON)" >/dev/null || { echo 'make: $(PYTHON): not found; install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3' >&2; exit 2; }
+	@command -v "$(PYTHON)" >/dev/null || { printf '%s\n' 'error: $(PYTHON): not found' '  install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3' 'exit code 2' >&2; exit 2; }
 	@"$(PYTHON)" -I code/engineroom/bootstrap.py
 ifneq ($(realpath build/venv/checkout),$(realpath .))
 build/venv/ready: FORCE

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -14,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineroom.artifacts import MANIFEST, check_content, discard, key_of, look_up, obtain
-from engineroom.errors import RequestError
+from engineroom.artifacts import MANIFEST, check_content, key_of, look_up, obtain
+from engineroom.errors import EngineError, RequestError
 
 INPUTS = {"model": "a" * 64, "precision": "int8"}
 inputs_strategy = st.dictionaries(st.text(), st.text(), max_size=6)
@@ -122,17 +124,39 @@ def test_a_damaged_manifest_means_made_again(tmp_path_factory: pytest.TempPathFa
     (folder / MANIFEST).write_bytes(manifest)
     found = obtain(shelf, INPUTS, Maker(), what="it")
     assert found.reused or found.file("part/file").read_bytes() == b"content"
-    discard(found)
+    shutil.rmtree(found.folder)
     assert look_up(shelf, INPUTS) is None
 
 
-def test_changed_content_of_the_same_size_is_found_by_its_checksum(tmp_path: Path) -> None:
+def test_changed_content_of_the_same_size_is_made_again(tmp_path: Path) -> None:
+    file = obtain(tmp_path, INPUTS, Maker(), what="it").file("part/file")
+    file.write_bytes(b"c0ntent")
+    again = obtain(tmp_path, INPUTS, Maker(), what="it")
+    assert again.why == "part/file has changed since it was made"
+    assert file.read_bytes() == b"content"
+
+
+def test_a_copy_with_new_times_is_reused(tmp_path: Path) -> None:
+    file = obtain(tmp_path, INPUTS, Maker(), what="it").file("part/file")
+    os.utime(file, (1, 1))
+    assert obtain(tmp_path, INPUTS, Maker(), what="it").reused
+
+
+@pytest.mark.parametrize("damage", ["change", "remove"])
+def test_a_change_that_size_and_time_do_not_show_is_found_before_a_run(tmp_path: Path, damage: str) -> None:
     artifact = obtain(tmp_path, INPUTS, Maker(), what="it")
-    assert check_content(artifact) is None
-    artifact.file("part/file").write_bytes(b"c0ntent")
-    assert "part/file has changed since it was made" in str(check_content(artifact))
-    artifact.file("part/file").unlink()
-    assert "part/file is missing" in str(check_content(artifact))
+    check_content(artifact)
+    file = artifact.file("part/file")
+    status = file.stat()
+    if damage == "change":
+        file.write_bytes(b"c0ntent")
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert obtain(tmp_path, INPUTS, Maker(), what="it").reused
+    else:
+        file.unlink()
+    with pytest.raises(EngineError, match="part/file: is not what was made; it has been removed"):
+        check_content(artifact)
+    assert not obtain(tmp_path, INPUTS, Maker(), what="it").reused
 
 
 def test_nothing_is_made_where_that_was_forbidden(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from engineroom.errors import RequestError
+from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display, ensure_folder, not_writable, sha256_file
 
 MANIFEST = "manifest.json"
@@ -29,9 +29,10 @@ _made_here: set[Path] = set()  # `force` makes a thing again once in a process, 
 
 
 class FileFact(TypedDict):
-    """Size and SHA-256 (hex) of one file of an artifact."""
+    """Size, time of last change and SHA-256 (hex) of one file of an artifact."""
 
     bytes: int
+    mtime_ns: int
     sha256: str
 
 
@@ -70,7 +71,10 @@ def key_of(inputs: Mapping[str, str]) -> str:
 
 
 def look_up(shelf: Path, inputs: Mapping[str, str]) -> Artifact | None:
-    """Return the finished artifact made from exactly `inputs`, or None. Files must be there in their full size."""
+    """Return the finished artifact made from exactly `inputs`, or None if there is none or a file of it has changed.
+
+    As git does, a file whose size and time are the recorded ones is taken for unchanged; others are hashed.
+    """
     folder = shelf / key_of(inputs)
     manifest = _manifest(folder)
     if manifest is None or manifest.inputs != dict(inputs) or _broken_file(folder, manifest):
@@ -112,11 +116,7 @@ def _make(shelf: Path, inputs: Mapping[str, str], make: Callable[[Path], Mapping
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         facts = dict(make(partial))
-        files = {
-            str(path.relative_to(partial)): FileFact(bytes=path.stat().st_size, sha256=sha256_file(path))
-            for path in sorted(partial.rglob("*"))
-            if path.is_file()
-        }
+        files = {str(path.relative_to(partial)): _fact(path) for path in sorted(partial.rglob("*")) if path.is_file()}
         manifest = {"inputs": dict(inputs), "files": files, "facts": facts}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for name in (*files, MANIFEST):
@@ -131,20 +131,17 @@ def _make(shelf: Path, inputs: Mapping[str, str], make: Callable[[Path], Mapping
     return Artifact(folder, inputs, files, facts, False, why)
 
 
-def check_content(artifact: Artifact) -> str | None:
-    """Return what is wrong with the artifact's files by their SHA-256, or None. Reads every byte."""
+def check_content(artifact: Artifact) -> None:
+    """Read every byte of the files. If one is not what was made, remove the artifact and raise EngineError."""
     for name, fact in artifact.files.items():
         path = artifact.file(name)
-        if not path.is_file():
-            return f"{display(path)} is missing"
-        if sha256_file(path) != fact["sha256"]:
-            return f"{display(path)} has changed since it was made"
-    return None
-
-
-def discard(artifact: Artifact) -> None:
-    """Remove an artifact that turned out to be unusable."""
-    shutil.rmtree(artifact.folder, ignore_errors=True)
+        if not path.is_file() or sha256_file(path) != fact["sha256"]:
+            shutil.rmtree(artifact.folder, ignore_errors=True)
+            raise EngineError(
+                "is not what was made; it has been removed",
+                where=display(path),
+                mend="type the same command again: it is made anew",
+            )
 
 
 def _sync(path: Path) -> None:
@@ -159,11 +156,18 @@ def _manifest(folder: Path) -> Manifest | None:
         return None
 
 
+def _fact(path: Path) -> FileFact:
+    status = path.stat()
+    return FileFact(bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path))
+
+
 def _broken_file(folder: Path, manifest: Manifest) -> str | None:
     for name, fact in manifest.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != fact["bytes"]:
-            return name
+            return f"{name} is missing or cut off"
+        if path.stat().st_mtime_ns != fact["mtime_ns"] and sha256_file(path) != fact["sha256"]:
+            return f"{name} has changed since it was made"
     return None
 
 
@@ -173,7 +177,7 @@ def _why_made(shelf: Path, inputs: Mapping[str, str]) -> str:
     if folder.exists():
         manifest = _manifest(folder)
         broken = _broken_file(folder, manifest) if manifest else None
-        return f"{broken} is missing or cut off" if broken else "its manifest cannot be read or does not fit"
+        return broken or "its manifest cannot be read or does not fit"
     others = [path for path in shelf.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
     if not others:
         return "first time"

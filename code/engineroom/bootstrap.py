@@ -45,6 +45,7 @@ NETWORK_WORDS = (
     "Failed to establish a new connection",
     "Temporary failure in name resolution",
 )
+NOTHING_FOUND = "(from versions: none)"  # what is left of that in pip's output where PIP_RETRIES is 0
 HASH_WORDS = r"^ +(\S+)[^\n]*:\n +Expected sha256 (\w+)(?:\n +Expected +or \w+)*\n +Got +(\w+)"
 
 
@@ -57,56 +58,60 @@ class SetupError(Exception):
 
 
 def main(arguments: List[str]) -> int:
-    """Make build/venv if it is missing or out of date. Returns 0, 2 for what the user must mend, 130 if interrupted."""
-    if arguments[:1] == ["--unknown-target"]:
-        return unknown_target(arguments[1])
-    if sys.version_info < OLDEST_PYTHON:
-        start_newer_python(arguments)
+    """Make build/venv if it is missing or out of date. Returns 0, 2 for what the user must mend, 130 if interrupted.
+
+    A code that is not 0 is also the last line printed, as with every task.
+    """
     try:
+        if arguments[:1] == ["--unknown-target"]:
+            raise unknown_target(arguments[1])
+        if sys.version_info < OLDEST_PYTHON:
+            start_newer_python(arguments)
         check_machine()
         with only_one():
             make_venv()
     except SetupError as lack:
-        say(str(lack))
+        say("error: {}\nexit code 2".format(lack))
         return 2
     except OSError as error:  # a full disk, a folder that became unwritable meanwhile
-        say("{}: {}".format(error.filename or BUILD, error.strerror))
+        closed = outermost_closed()
+        say(
+            "error: {}\nexit code 2".format(
+                not_writable(closed) if closed else "{}: {}".format(error.filename or BUILD, error.strerror)
+            )
+        )
         return 2
     except KeyboardInterrupt:
-        say("\ninterrupted; the next make starts build/venv again")
+        say("\ninterrupted; the next make starts build/venv again\nexit code 130")
         return 130
     return 0
 
 
-def unknown_target(target: str) -> int:
+def unknown_target(target: str) -> SetupError:
     """Name the known target nearest to `target`."""
     import difflib
 
     known = re.findall(r"^([a-z_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     near = difflib.get_close_matches(target.lower().replace("-", "_"), known, n=1)
     hint = "did you mean {}?".format(near[0]) if near else "known: {}".format(", ".join(sorted(known)))
-    say("make {}: unknown target; {}".format(shlex.quote(target), hint))
-    return 2
+    return SetupError("make {}: unknown target".format(shlex.quote(target)), hint)
 
 
 # What the machine must have
 
 
 def start_newer_python(arguments: List[str]) -> NoReturn:
-    """Go on with the first newer Python on PATH that works, or exit 2 with what to install."""
+    """Go on with the first newer Python on PATH that works. Raises SetupError with what to install."""
     for name in NEWER_PYTHONS:
         path = shutil.which(name)
         # A name on PATH may be a version manager's shim for a Python that is not there: so it is tried.
         if path and subprocess.call([path, "-I", "-c", ""], stderr=subprocess.DEVNULL) == 0:
             os.execv(path, [path, "-I", __file__] + arguments)
-    say(
-        "{}: this is Python {}; Engineroom needs 3.11 or newer\n"
-        "  install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv python3.11-dev;\n"
-        "  Fedora: sudo dnf install python3.11 python3.11-devel), or name one: make PYTHON=/path/to/python3".format(
-            sys.executable, platform.python_version()
-        )
+    raise SetupError(
+        "{}: this is Python {}; Engineroom needs 3.11 or newer".format(sys.executable, platform.python_version()),
+        "install one (Debian, Ubuntu: sudo apt-get install python3.11 python3.11-venv python3.11-dev;\n"
+        "  Fedora: sudo dnf install python3.11 python3.11-devel), or name one: make PYTHON=/path/to/python3",
     )
-    sys.exit(2)
 
 
 def check_machine() -> None:
@@ -191,10 +196,17 @@ def no_build_folder() -> Optional[SetupError]:
     except OSError as error:
         if not isinstance(error, PermissionError):
             return SetupError("{}: {}".format(BUILD, error.strerror), "move away what stands there")
-    for folder in (VENV, BUILD, ROOT):
-        if folder.is_dir():
-            return None if os.access(str(folder), os.W_OK | os.X_OK) else not_writable(folder)
-    return not_writable(ROOT)
+    closed = outermost_closed()
+    return not_writable(closed) if closed else None
+
+
+def outermost_closed() -> Optional[Path]:
+    """Return the outermost of build/ and build/venv that cannot be written, so that one command mends all; or None.
+
+    The checkout itself counts only where build/ is still to be made in it.
+    """
+    there = [folder for folder in (BUILD, VENV) if folder.is_dir()] if BUILD.is_dir() else [ROOT]
+    return next((folder for folder in there if not os.access(str(folder), os.W_OK | os.X_OK)), None)
 
 
 def not_writable(folder: Path) -> SetupError:
@@ -330,13 +342,20 @@ def why_pip_failed(output: str, house: Optional[Path], log: Path) -> SetupError:
             "run `make wheelhouse` on a connected machine with this Python, and copy its build/wheelhouse here\n  "
             + last_errors(output),
         )
+    way_out = (
+        "name a mirror (PIP_INDEX_URL=https://...), or run `make wheelhouse` on a connected machine of this kind\n"
+        "  and copy its build/wheelhouse here"
+    )
     if any(word in output for word in NETWORK_WORDS):
-        return SetupError(
-            "no network: the package index cannot be reached (log: {})".format(log),
-            "name a mirror (PIP_INDEX_URL=https://...), or run `make wheelhouse` on a connected machine of this kind\n"
-            "  and copy its build/wheelhouse here",
-        )
-    return SetupError("packages could not be installed (log: {})".format(log), last_errors(output))
+        return SetupError("no network: the package index cannot be reached (log: {})".format(log), way_out)
+    errors = last_errors(output)
+    if NOTHING_FOUND in output:
+        what = "no network, or an index that lacks what the lock names (log: {})".format(log)
+        return SetupError(what, "{}\n  {}".format(errors, way_out))
+    return SetupError(
+        "packages could not be installed (log: {})".format(log),
+        "{}\n  if the index is at fault: {}".format(errors, way_out),
+    )
 
 
 def wrong_hash(package: str, expected: str, found: str, house: Optional[Path]) -> SetupError:

@@ -16,7 +16,8 @@ import msgspec
 
 from engineroom import registry
 from engineroom.engines import BuildRequest
-from engineroom.errors import EngineroomError
+from engineroom.errors import EngineError, EngineroomError
+from engineroom.paths import sha256_file
 
 
 def main(argv: list[str]) -> int:
@@ -24,6 +25,10 @@ def main(argv: list[str]) -> int:
     recipe, folder = Path(argv[0]), Path(argv[1])
     request = msgspec.json.decode(recipe.read_bytes(), type=BuildRequest)
     try:
+        if (found := sha256_file(Path(request.model))) != request.model_sha256:
+            raise EngineError(
+                f"the model's SHA-256 is {found}, the recipe wants {request.model_sha256}", where=request.model
+            )
         options = registry.get("engines", request.engine).load().ENGINE.build(request, folder)
     except EngineroomError as error:
         print(json.dumps({"error": {"what": error.what, "where": error.where, "mend": error.mend}}))

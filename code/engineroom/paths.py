@@ -95,9 +95,9 @@ def not_writable(path: Path, error: OSError | None = None) -> RequestError:
 
 def _not_permitted(path: Path, nearest: Path) -> RequestError:
     """Explain a missing permission at `nearest`, the existing folder closest to `path`."""
-    import pwd
+    from engineroom.bootstrap import user_name
 
-    user, owner = _user_name(os.geteuid(), pwd), _user_name(nearest.lstat().st_uid, pwd)
+    user, owner = user_name(os.geteuid()), user_name(nearest.lstat().st_uid)
     quoted = shlex.quote(str(nearest))
     if owner == user:
         command = f"chmod u+rwx {quoted}"
@@ -113,13 +113,6 @@ def _not_permitted(path: Path, nearest: Path) -> RequestError:
         where=display(path),
         mend=f"mend it with: {command}",
     )
-
-
-def _user_name(uid: int, pwd: object) -> str:
-    try:
-        return str(pwd.getpwuid(uid).pw_name)  # type: ignore[attr-defined]
-    except KeyError:  # a container may run with a uid that has no name
-        return str(uid)
 
 
 @contextmanager

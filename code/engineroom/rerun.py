@@ -7,4 +7,4 @@ import sys
 from engineroom import actions
 
 if __name__ == "__main__":
-    sys.exit(actions.act("run", "rerun", lambda: sys.argv[1:]))
+    sys.exit(actions.act("execute", "rerun", lambda: sys.argv[1:]))

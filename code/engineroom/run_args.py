@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from engineroom import registry
 from engineroom.config import fields
@@ -27,6 +29,31 @@ SWITCHES = {
     "json": "print JSON instead of a table",
     "help": "list the flags",
 }
+
+
+# What MLPerf or other rooms for it have and this version has not, as flags, benchmarks and scenarios begin, without
+# punctuation: the nearest known name would lead astray.
+_NOT_YET = (
+    "power",
+    "gpu",
+    "dla",
+    "audit",
+    "interactive",
+    "llama",
+    "mixtral",
+    "gptj",
+    "gptoss",
+    "deepseek",
+    "whisper",
+) + ("resnet", "retinanet", "bert", "rnnt", "3dunet", "dlrm", "stablediffusion", "sdxl", "rgat", "pointpainting")
+
+
+class Help(Exception):  # noqa: N818  (no error: it ends a task that was only asked what it does)
+    """RUN_ARGS holds --help. `flags` are the task's, each as it is typed, with its meaning."""
+
+    def __init__(self, flags: Mapping[str, str]) -> None:
+        super().__init__("--help")
+        self.flags = dict(flags)
 
 
 @dataclass(frozen=True)
@@ -82,25 +109,34 @@ def parse(argv: Sequence[str]) -> Request:
     )
 
 
-def options(argv: Sequence[str], known: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Parse the flags of a task that does not act on benchmarks.
+def options(argv: Sequence[str], meanings: Mapping[str, str]) -> dict[str, str | None]:
+    """Parse the flags of a task that does not act on benchmarks. Raises Mistakes; Help if that is asked for.
 
-    `known` maps each flag to the name of its value, or to None for a switch. Returns those given; a switch has None.
+    `meanings` maps each flag as it is typed, "extra=NAME" or "json", to its meaning. Returns those given, by their
+    names; a switch has None.
     """
+    known = {name: value for name, _, value in (flag.partition("=") for flag in meanings)}
+    if "help" not in known and asks_help(argv):
+        raise Help(meanings)
     given: dict[str, str | None] = {}
     mistakes: list[RequestError] = []
-    for name, value in _split_flags(argv, mistakes, {name for name, kind in known.items() if kind is None}):
+    for name, value in _split_flags(argv, mistakes, {name for name, value in known.items() if not value}):
         if name not in known:
             mistakes.append(_unknown(name, known))
         elif name in given:
             mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}"))
-        elif (known[name] is None) != (value is None):
+        elif (not known[name]) != (value is None):
             wanted = f"needs a value: --{name}={known[name]}" if known[name] else "takes no value"
             mistakes.append(RequestError(wanted, where=f"{WHERE}: --{name}"))
         given[name] = value
     if mistakes:
         raise Mistakes(mistakes)
     return given
+
+
+def asks_help(argv: Sequence[str]) -> bool:
+    """Tell whether --help is among the words."""
+    return any(word.partition("=")[0] == "--help" for word in argv)
 
 
 def flags() -> dict[str, str]:
@@ -121,19 +157,28 @@ def _pairs(argv: Sequence[str], mistakes: list[RequestError]) -> dict[str, str |
             mistakes.append(_unknown(name, known))
         elif name in given:
             mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}"))
-        elif value is None and name not in SWITCHES:
+        elif value is None and _is_switch(name):
+            given[name] = None if name in SWITCHES else "true"
+        elif value is None:
             mistakes.append(RequestError("needs a value", where=f"{WHERE}: --{name}", mend=f"--{name}=VALUE"))
         else:
             given[name] = value
     return given
 
 
+def _is_switch(name: str) -> bool:
+    return name in SWITCHES or bool in get_args(fields.types().get(name))
+
+
 def _unknown(name: str, known: Mapping[str, object]) -> RequestError:
-    return RequestError(
-        f"unknown flag {plain(f'--{name}')}",
-        where=WHERE,
-        mend=did_you_mean(f"--{name}", [f"--{each}" for each in known]),
-    )
+    mend = did_you_mean(f"--{name}", [f"--{each}" for each in known])
+    return _not_yet(f"--{name}") or RequestError(f"unknown flag {plain(f'--{name}')}", where=WHERE, mend=mend)
+
+
+def _not_yet(name: str) -> RequestError | None:
+    if not re.sub(r"[^a-z0-9]", "", name.lower()).startswith(_NOT_YET):
+        return None
+    return RequestError(f"{plain(name)} is not in this version of Engineroom", where=WHERE, mend="see README, Scope")
 
 
 def _split_flags(argv: Sequence[str], mistakes: list[RequestError], switches: set[str]) -> list[tuple[str, str | None]]:
@@ -175,5 +220,6 @@ def _known(items: Sequence[str], kind: str, known: Sequence[str], mistakes: list
     lowered = {name.lower(): name for name in known}
     for item in items:
         if item.lower() not in lowered:
-            mistakes.append(RequestError(f"unknown {kind} {shown(item)}", where=WHERE, mend=did_you_mean(item, known)))
+            unknown = RequestError(f"unknown {kind} {shown(item)}", where=WHERE, mend=did_you_mean(item, known))
+            mistakes.append(_not_yet(item) or unknown)
     return list(dict.fromkeys(lowered[item.lower()] for item in items if item.lower() in lowered))

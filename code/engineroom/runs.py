@@ -51,23 +51,23 @@ class AccuracyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A performance run's figure: `valid` is LoadGen's word, `reasons` why not, `errors` what its log complains of.
-
-    A run with errors is no good one, even where LoadGen calls it VALID: submission checkers refuse it.
-    """
+    """A performance run's figure. `valid` is LoadGen's word, `reasons` are its own."""
 
     metric: str
     unit: str
     value: float
     valid: bool
     reasons: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()
     min_duration_s: float
     samples: int
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """result.json. `notes` say what a reader must know, such as why it is not submittable."""
+    """result.json. `notes` say what a reader must know, such as why it is not submittable.
+
+    `errors` is what LoadGen's log complains of: a run with errors is no good one, even where LoadGen calls it VALID,
+    for submission checkers refuse it.
+    """
 
     benchmark: str
     scenario: str
@@ -81,8 +81,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     performance: PerformanceResult | None = None
     accuracy: AccuracyResult | None = None
     submittable: bool = False
+    errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    made_from: dict[str, str] = {}  # what the engine was built from
+    made_from: dict[str, str] = {}  # what engine, samples and harness were made from
     loadgen: dict[str, Any] = {}
     counters: dict[str, Any] = {}
     checksums: dict[str, str] = {}

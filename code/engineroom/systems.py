@@ -48,14 +48,15 @@ class Machine:
     operating_system: str
     kernel: str
     container: str | None
+    cpus: tuple[int, ...] = ()  # numbers of the CPUs that this process may use
 
 
 def detect(root: Path = Path("/"), systems: Path = SYSTEMS) -> Machine:
     """Return this machine. `root` is where /proc and /sys are read from. Raises RequestError if two systems match."""
     cpu = _cpuinfo(_read(root / "proc/cpuinfo"))
-    allowed = len(os.sched_getaffinity(0)) if root == Path("/") else cpu["logical"]
+    cpus = sorted(os.sched_getaffinity(0)) if root == Path("/") else list(range(cpu["logical"]))
     # In proportion: of a hybrid CPU only some cores have two threads.
-    usable = max(1, int(min(allowed * cpu["cores"] // cpu["logical"], _cgroup_cpus(root))))
+    usable = max(1, int(min(len(cpus) * cpu["cores"] // cpu["logical"], _cgroup_cpus(root))))
     machine = Machine(
         system="",
         cpu_model=cpu["model"],
@@ -70,6 +71,7 @@ def detect(root: Path = Path("/"), systems: Path = SYSTEMS) -> Machine:
         operating_system=_operating_system(_read(root / "etc/os-release")),
         kernel=platform.release(),
         container=_container(root),
+        cpus=tuple(cpus),
     )
     return replace(machine, system=_match(machine, systems) or _derived_id(machine))
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import time
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+GAP = 2  # columns between two cells of a table
+BAR = (10, 30)  # columns of a bar, at least and at most
+BESIDE_BAR = 50  # columns kept for the words beside a bar where the terminal is wide enough
 
 Update = Callable[[float, str], None]  # (amount done so far, a few words beside the bar)
 
@@ -26,6 +31,15 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def note(text: str) -> None:
+    """Print a remark about results to stdout, on a terminal wrapped at words."""
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        width = _width() or len(line) + 1
+        words = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        print("\n".join(words))
+
+
 def is_interactive() -> bool:
     """Tell whether a person watches: a bar makes sense only on a terminal that can redraw a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
@@ -35,24 +49,32 @@ def is_interactive() -> bool:
 def progress(title: str, total: float) -> Iterator[Update]:
     """Show a bar of `total` units while the body runs; without a terminal print one line when it starts.
 
-    The yielded function takes the amount done and a short text. The bar is gone when the body ends.
+    The yielded function takes the amount done and a short text. Title and bar, below it, are gone when the body ends.
     """
     if not is_interactive():
         say(f"{title} ...")
         yield lambda done, text: None
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+    console = _console(stderr=True)
+    least, most = BAR
+    bar = Progress(
+        BarColumn(bar_width=max(least, min(most, console.width - BESIDE_BAR))),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn(
+            "{task.fields[text]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
+        expand=True,
     )
+    task = bar.add_task("", total=total, text="")
+    shown = Group(Text(title, no_wrap=True, overflow="ellipsis"), bar)
     # Redrawing costs CPU that the measured engine wants: four times a second is enough to the eye.
-    with Progress(*columns, console=_console(stderr=True), transient=True, refresh_per_second=4) as bar:
-        task = bar.add_task(title, total=total, text="")
+    with Live(shown, console=console, transient=True, refresh_per_second=4):
         yield lambda done, text: bar.update(task, completed=min(done, total), text=text)
 
 
@@ -61,22 +83,65 @@ def counting(update: Update) -> Callable[[int, int], None]:
     return lambda done, total: update(done / max(total, 1), f"{done:,} of {total:,}")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a table to stdout. Columns named in `right` are aligned right. Cells are plain text, not markup."""
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Print a table to stdout. Columns named in `right` are aligned right. Cells are plain text, not markup.
+
+    A newline in a cell says where it may break: on a terminal that is too narrow for the table, each one does. What is
+    still too wide is wrapped at words, but not in the columns named in `whole`.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", show_header=any(columns))
+    console = _console(stderr=False)
+    joined = [[cell.replace("\n", " ") for cell in row] for row in rows]
+    if _columns_needed(columns, joined) <= console.width:
+        rows = joined
+    # Without lines between the columns: they would cost a quarter of 80 columns.
+    grid = Table(
+        title=title,
+        title_justify="left",
+        show_header=any(columns),
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, GAP - 1, 0, 0),
+    )
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        grid.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     for row in rows:
         grid.add_row(*(_styled(cell, Text) for cell in row))
-    _console(stderr=False).print(grid)
+    # By print, not by the console: rich ends the process where stdout is a closed pipe.
+    with console.capture() as captured:
+        console.print(grid)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _columns_needed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    from rich.cells import cell_len
+
+    widest = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    return sum(widest) + GAP * (len(widest) - 1)
 
 
 def _styled(cell: str, text: type[Text]) -> Text:
     styles = {"VALID": "green", "INVALID": "red", "met": "green", "missed": "red", "FAILED": "red"}
-    return text(cell, style=styles.get(cell, ""))
+    styled = text(cell)
+    styled.stylize(styles.get(word := cell.split()[-1] if cell.strip() else "", ""), len(cell) - len(word))
+    return styled
+
+
+def _width() -> int | None:
+    """Return the columns of the terminal that stdout is, or None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _console(*, stderr: bool) -> Console:
@@ -85,11 +150,3 @@ def _console(*, stderr: bool) -> Console:
     # Piped output has no width: 160 columns keep each row on one line.
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False)
-
-
-@contextmanager
-def timed(title: str) -> Iterator[None]:
-    """Print one line with the seconds the body took."""
-    begin = time.perf_counter()
-    yield
-    say(f"{title} ({time.perf_counter() - begin:.1f} s)")

@@ -58,16 +58,15 @@ class Metric:
     name: str
     unit: str
     scale: float
-    higher_is_better: bool
 
 
 # The keys are those of LoadGen 6.0 `results.cc`; latencies are nanoseconds there. For the two streams it is the
 # early-stopping estimate of the percentile that MLPerf publishes, not the percentile of this run's own samples.
 METRICS: dict[Scenario, Metric] = {
-    Scenario.SINGLE_STREAM: Metric("early_stopping_latency_ss", "p90 latency", "ms", 1e-6, False),
-    Scenario.MULTI_STREAM: Metric("early_stopping_latency_ms", "p99 latency of 8 samples", "ms", 1e-6, False),
-    Scenario.SERVER: Metric("result_completed_samples_per_sec", "completed rate", "samples/s", 1.0, True),
-    Scenario.OFFLINE: Metric("result_samples_per_second", "throughput", "samples/s", 1.0, True),
+    Scenario.SINGLE_STREAM: Metric("early_stopping_latency_ss", "p90 latency", "ms", 1e-6),
+    Scenario.MULTI_STREAM: Metric("early_stopping_latency_ms", "p99 latency of 8 samples", "ms", 1e-6),
+    Scenario.SERVER: Metric("result_completed_samples_per_sec", "completed rate", "samples/s", 1.0),
+    Scenario.OFFLINE: Metric("result_samples_per_second", "throughput", "samples/s", 1.0),
 }
 
 SAMPLES_PER_QUERY_MULTI_STREAM = 8  # fixed by the rules; LoadGen's mlperf.conf `*.MultiStream.samples_per_query`

@@ -98,6 +98,6 @@ def test_threads_come_from_the_configuration_and_reach_the_session(tmp_path: Pat
     settings = ENGINE.settings_of(config)
     assert settings == {"intra_op_num_threads": "3", "inter_op_num_threads": "1"}
     model = str(BENCHMARK.model)
-    request = BuildRequest("onnxruntime", model, Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
+    request = BuildRequest("onnxruntime", model, "", Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
     assert ENGINE.build(request, tmp_path) == {"model": "./model.onnx", **settings}
     assert (tmp_path / "model.onnx").read_bytes() == BENCHMARK.model.read_bytes()

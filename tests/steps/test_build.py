@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from engineroom.artifacts import Artifact
 from engineroom.benchmarks.digits import BENCHMARK
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError, RequestError
+from engineroom.paths import sha256_file
 from engineroom.steps import build, recipes
 from engineroom.systems import Machine
 from engineroom.terms import Precision, Scenario, TestMode
@@ -44,11 +46,12 @@ def _config(**changes: Any) -> RunConfig:
     return msgspec.structs.replace(CONFIG, **changes)
 
 
-def _built(machine: Machine, config: RunConfig = CONFIG, model: Path | None = None, sha256: str = "0" * 64) -> Artifact:
-    engine = build.engine_of(config)
+def _built(machine: Machine, config: RunConfig = CONFIG, model: Path = BENCHMARK.model) -> Artifact:
+    engine, sha256 = build.engine_of(config), sha256_file(model)
     values = {
         "engine": config.engine,
-        "model": str(model or BENCHMARK.model),
+        "model": str(model),
+        "model_sha256": sha256,
         "precision": config.precision,
         "batch_size": config.batch_size,
         "inputs": BENCHMARK.inputs,
@@ -71,7 +74,7 @@ def test_an_engine_is_built_once_and_hands_over_its_options(machine: Machine) ->
     [
         ({"config": _config(batch_size=8)}, "batch_size: 4 -> 8"),
         ({"config": _config(fixed_delay_us=9)}, "delay_us: 250 -> 9"),
-        ({"sha256": "1" * 64}, "model: 000000000000 -> 111111111111"),
+        ({"model": BENCHMARK.model.with_name("train.py")}, "model: [0-9a-f]{12} -> [0-9a-f]{12}"),
         ({"cpu": "Another CPU"}, "CPU: Test CPU avx2 -> Another CPU avx2"),
     ],
 )
@@ -79,7 +82,8 @@ def test_what_an_engine_depends_on_makes_a_new_one(machine: Machine, change: dic
     first = _built(machine)
     other = replace(machine, cpu_model=change.pop("cpu", machine.cpu_model))
     made = _built(other, **change)
-    assert (made.reused, made.why) == (False, why)
+    assert not made.reused
+    assert re.fullmatch(why, made.why)
     assert made.key != first.key
 
 
@@ -142,12 +146,24 @@ def test_unknown_engines_and_precisions_are_refused() -> None:
         build.engine_of(_config(engine="onnxruntime", precision=Precision.BF16))
 
 
-def test_an_engines_score_is_remembered_with_it(machine: Machine) -> None:
+def test_a_model_that_changed_since_the_recipe_was_written_is_refused(machine: Machine, tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(BENCHMARK.model.read_bytes())
+    values = {"model": str(model), "model_sha256": sha256_file(model), "engine": "null", "precision": "fp32"}
+    recipe = json.dumps({**values, "batch_size": 1, "inputs": [], "outputs": [], "settings": {}})
+    model.write_bytes(b"another model")
+    with pytest.raises(EngineError, match=r"model\.onnx: the model's SHA-256 is \w{64}, the recipe wants \w{64}"):
+        build.build(CONFIG, {"model": "x"}, lambda: recipe)
+
+
+def test_an_engines_score_is_remembered_with_it_for_these_samples_and_this_target(machine: Machine) -> None:
     engine = _built(machine)
-    assert build.known_accuracy(engine) is None
-    for met in (True, False):
-        build.remember_accuracy(engine, {"met": met})
-        assert build.known_accuracy(_built(machine)) is met
+    assert build.known_accuracy(engine, "samples", 98.0) is None
+    for value, met in ((98.0, True), (97.9, False)):
+        build.remember_accuracy(engine, build.AccuracyRecord("samples", 98.0, value, "a run"))
+        assert build.known_accuracy(_built(machine), "samples", 98.0) is met
+        assert build.known_accuracy(engine, "other samples", 98.0) is None
+        assert build.known_accuracy(engine, "samples", 99.0) is None
     for damaged in ("", "[]", "{}", "3"):
         engine.file(build.ACCURACY).write_text(damaged)
-        assert build.known_accuracy(engine) is None
+        assert build.known_accuracy(engine, "samples", 98.0) is None

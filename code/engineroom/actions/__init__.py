@@ -3,36 +3,85 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from engineroom import run_args
 from engineroom.errors import EngineroomError, ExitCode
 
 Action = Callable[[Sequence[str]], int]
+
+CLOSED_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a command whose reader went away
+TRACEBACK = "ENGINEROOM_TRACEBACK"
 
 
 def act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> int:
     """Run the action `name` of `module` with the words that `argv` returns; return its exit code.
 
-    An Engineroom error becomes one message. A code that is not 0 is also the last line printed.
+    An error becomes one message. A code that is not 0 is also the last line printed.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        action: Action = getattr(importlib.import_module(f"engineroom.actions.{module}"), name)
-        code = ExitCode(action(argv()))
-    except EngineroomError as error:
+        code = _act(module, name, argv)
         sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
-        code = error.code
+        if code:
+            print(f"exit code {code.value}", file=sys.stderr, flush=True)
+    except BrokenPipeError:  # who read our words has gone, as in `inv info | head`
+        _forget_closed_pipes()
+        return CLOSED_PIPE
+    return int(code)
+
+
+def _act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> ExitCode:
+    words: Sequence[str] = ()
+    try:
+        action: Action = getattr(importlib.import_module(f"engineroom.actions.{module}"), name)
+        words = argv()
+        return _done(action, words)
+    except EngineroomError as error:
+        _tell(str(error))
+        return error.code
+    except (OSError, UnicodeError, json.JSONDecodeError) as error:  # a disk, a file that something else has damaged
+        _tell(f"{type(error).__name__}: {error}\n  {TRACEBACK}=1 shows where it came from")
+        if "--verbose" in words or os.environ.get(TRACEBACK):
+            traceback.print_exc()
+        return ExitCode.ENGINE
     except KeyboardInterrupt:
         print("interrupted; what had been finished stays", file=sys.stderr)
-        code = ExitCode.INTERRUPTED
-    if code:
-        sys.stdout.flush()
-        print(f"exit code {code.value}", file=sys.stderr)
-    return int(code)
+        return ExitCode.INTERRUPTED
+
+
+def _done(action: Action, words: Sequence[str]) -> ExitCode:
+    try:
+        return ExitCode(action(words))
+    except run_args.Help as help_:
+        print(inspect.getdoc(action))
+        print('\nRUN_ARGS="--flag=value ..."' if help_.flags else "\nIt has no flags.")
+        width = max(map(len, help_.flags), default=0)
+        for flag, meaning in help_.flags.items():
+            print(f"  --{flag:<{width}}  {meaning}")
+        return ExitCode.GOOD
+
+
+def _tell(message: str) -> None:
+    sys.stdout.flush()  # raises BrokenPipeError again if that is what happened
+    print(f"error: {message}", file=sys.stderr)
+
+
+def _forget_closed_pipes() -> None:
+    """Let what is still to be written go nowhere, so that Python does not complain of it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

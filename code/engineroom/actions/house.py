@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from engineroom import __version__, registry, run_args, systems, terminal, versions
-from engineroom.errors import ExitCode
+from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display
 from engineroom.shell import CommandError, run
 from engineroom.steps import fetch, native, setup
@@ -19,7 +19,7 @@ GIBIBYTE = 1 << 30
 
 def info(argv: Sequence[str]) -> int:
     """Show this machine, the benchmarks, the engines and what each still lacks."""
-    asked = run_args.options(argv, {"json": None})
+    asked = run_args.options(argv, {"json": "print JSON instead of tables"})
     found = _found()
     if "json" in asked:
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
@@ -89,7 +89,7 @@ def build_harness(argv: Sequence[str]) -> int:
     return build(argv)
 
 
-BUILD_FLAGS: dict[str, str | None] = {"force": None}
+BUILD_FLAGS = {"force": "make it again even if nothing changed"}
 
 
 def _built(what: str, built: native.Built) -> int:
@@ -99,8 +99,16 @@ def _built(what: str, built: native.Built) -> int:
 
 def install(argv: Sequence[str]) -> int:
     """Add an extra to build/venv: by its name, or by the engine that needs it."""
-    asked = run_args.options(argv, {"extra": "NAME", "engine": "NAME"})
-    setup.install(asked.get("extra") or asked.get("engine") or "")
+    extras, engines = ", ".join(setup.extras()), ", ".join(registry.find("engines"))
+    flags = {"extra=NAME": f"the extra: {extras}", "engine=NAME": f"the engine whose extra it is: {engines}"}
+    asked = run_args.options(argv, flags)
+    if not asked:
+        mend = f"--extra=NAME: {extras}\n  --engine=NAME: {engines}"
+        raise RequestError("what to install is not named", where=run_args.WHERE, mend=mend)
+    if extra := asked.get("extra"):
+        setup.install(extra)
+    if engine := asked.get("engine"):
+        setup.install_for(engine)
     return ExitCode.GOOD
 
 
@@ -120,7 +128,8 @@ def shell(argv: Sequence[str]) -> int:
 
 def clean(argv: Sequence[str]) -> int:
     """Remove what can be made again; measurements and downloads only if named and confirmed."""
-    asked = run_args.options(argv, {"results": None, "data": None})
+    flags = {"results": "runs and submissions, too; asks first", "data": "downloads, too; asks first"}
+    asked = run_args.options(argv, flags)
     setup.clean(results="results" in asked, data="data" in asked)
     return ExitCode.GOOD
 
@@ -157,25 +166,32 @@ def _passes(command: list[str]) -> bool:
 
 def test(argv: Sequence[str]) -> int:
     """Lint, then run the tests that are light and quick."""
+    _help_with_pytest(argv)
     return lint([]) or _pytest(["-m", "not heavy", *argv])
 
 
 def test_all(argv: Sequence[str]) -> int:
     """Run the tests that are long or heavy."""
+    _help_with_pytest(argv)
     setup.install("test")
     setup.install("train")
     native.build_harness()
     return _pytest(["-m", "heavy", *argv])
 
 
+def _help_with_pytest(argv: Sequence[str]) -> None:
+    if run_args.asks_help(argv):
+        raise run_args.Help({"...": 'every option of pytest, for example RUN_ARGS="-k digits"'})
+
+
 def _pytest(arguments: list[str]) -> int:
-    """RUN_ARGS of the test targets go to pytest: make test RUN_ARGS="-k digits"."""
     return ExitCode.GOOD if _passes([str(BIN / "python"), "-m", "pytest", *arguments]) else ExitCode.INVALID
 
 
 def bench(argv: Sequence[str]) -> int:
     """Measure what the README states, beside a peer."""
-    setup.install("test")
-    native.build_harness()
+    if not run_args.asks_help(argv):
+        setup.install("test")
+        native.build_harness()
     run([BIN / "python", "-m", "engineroom.bench", *argv], cwd=ROOT)
     return ExitCode.GOOD

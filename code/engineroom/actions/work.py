@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engineroom import registry, run_args, shell, systems, terminal
-from engineroom.artifacts import Artifact
+from engineroom.artifacts import Artifact, key_of
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig, resolve
 from engineroom.config.rules import Context
@@ -57,6 +57,11 @@ class Work:
         return fetch.check_data(self.benchmark)
 
     @cached_property
+    def samples_key(self) -> str:
+        """The key of the evaluation samples, whether they have been made or not."""
+        return key_of(preprocess.inputs_of(self.benchmark, Part.EVALUATION, self.data))
+
+    @cached_property
     def samples(self) -> Artifact:
         """The preprocessed evaluation samples."""
         return self.part(Part.EVALUATION)
@@ -80,14 +85,32 @@ class Work:
             raise RequestError(
                 f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
             )
-        precision = resolved.config.precision
-        if precision not in (Precision.AUTO, *self.benchmark.precisions):
+        self._check(resolved)
+        return resolved
+
+    def _check(self, resolved: Resolved) -> None:
+        """Refuse settings that the benchmark or the machine cannot serve."""
+        config, origins = resolved.config, resolved.origins
+        if config.precision not in (Precision.AUTO, *self.benchmark.precisions):
             raise RequestError(
-                f"{self.benchmark.name} has no precision {precision}",
-                where=resolved.origins["precision"].text,
+                f"{self.benchmark.name} has no precision {config.precision}",
+                where=origins["precision"].text,
                 mend=f"it has {', '.join(self.benchmark.precisions)}",
             )
-        return resolved
+        samples = self.benchmark.sample_count(Part.EVALUATION)
+        if (config.performance_sample_count or 0) > samples:
+            raise RequestError(
+                f"performance_sample_count is {config.performance_sample_count}, "
+                f"but {self.benchmark.name} has {samples} samples",
+                where=origins["performance_sample_count"].text,
+            )
+        threads = config.instances * max(1, config.threads_per_instance)
+        if config.pin_workers and threads > len(self.machine.cpus):
+            raise RequestError(
+                f"{threads} threads cannot be pinned to the {len(self.machine.cpus)} CPUs that this process may use",
+                where=origins["pin_workers"].text,
+                mend="lower instances or threads_per_instance",
+            )
 
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
@@ -103,6 +126,7 @@ class Work:
         values = {
             "engine": config.engine,
             "model": str(model),
+            "model_sha256": sha256,
             "precision": config.precision,
             "batch_size": config.batch_size,
             "inputs": self.benchmark.inputs,
@@ -124,8 +148,8 @@ class Work:
         for precision in candidates:
             chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
             engine = self.engine(chosen.config)
-            missed = plugin.measures_model and build.known_accuracy(engine) is False
-            if not missed or precision is candidates[-1]:
+            held = build.known_accuracy(engine, self.samples_key, self.benchmark.accuracy_target)
+            if held is not False or precision is candidates[-1]:
                 return chosen, engine
         raise RequestError(
             f"{self.benchmark.name} and the engine {plugin.name} have no precision in common", where="precision"

@@ -25,15 +25,13 @@ MEASUREMENTS = {
     "harness": "the null engine beside a bare LoadGen null SUT",
     "fresh": "from a fresh clone to the first table; takes minutes, so only when asked for",
 }
-FLAGS: dict[str, str | None] = {"only": "NAME", "pairs": "N", "fresh": None, "json": None, "help": None}
-HELP = """RUN_ARGS="--flag=value ...", for example RUN_ARGS="--only=startup --pairs=15"
-
-  --only=NAME   only this measurement (or several, with commas between)
-  --pairs=N     how often each value and its peer are taken, in turn; default 5
-  --fresh       measure a fresh clone, too
-  --json        print JSON with every single value instead of a table
-
-measurements:"""
+FLAGS = {
+    "only=NAME": "only this measurement (or several, with commas between)",
+    "pairs=N": "how often each value and its peer are taken, in turn; default 5",
+    "fresh": "measure a fresh clone, too",
+    "json": "print JSON with every single value instead of a table",
+    "help": "print this",
+}
 PAIRS = 5
 GIBIBYTE = 1 << 30
 
@@ -51,7 +49,10 @@ def main(argv: Sequence[str]) -> int:
     """Measure and print. A limit that is missed is no failure: the code is 0 unless something could not be measured."""
     given = run_args.options(argv, FLAGS)
     if "help" in given:
-        print(HELP)
+        print('RUN_ARGS="--flag=value ...", for example RUN_ARGS="--only=startup --pairs=15"\n')
+        for flag, meaning in FLAGS.items():
+            print(f"  --{flag:<10}  {meaning}")
+        print("\nmeasurements:")
         for name, meaning in MEASUREMENTS.items():
             print(f"  {name:<12}  {meaning}")
         return ExitCode.GOOD

@@ -16,7 +16,7 @@ from engineroom.terms import Scenario
 SCENARIOS = (Scenario.OFFLINE, Scenario.SINGLE_STREAM)  # where LoadGen generates most ahead
 LIMIT_MB = 300.0
 MB = 1e6
-PEER = "model + samples + LoadGen's queries"
+PEER = "model, samples, queries"
 # Next to nothing: LoadGen without queries. Milliseconds and samples/s; SingleStream's rate follows from its latency.
 ONE_QUERY: dict[Scenario, dict[str, float]] = {
     Scenario.OFFLINE: {"min_duration": 0, "min_query_count": 1, "target_qps": 1},
@@ -43,7 +43,7 @@ def _figure(scenario: Scenario, pairs: int) -> Figure:
         }
         taken = interleaved(f"memory, {scenario}", pairs, take)
     peer = tuple(given_mb + ahead_mb for ahead_mb in taken["LoadGen"])
-    name = f"peak resident memory, {scenario}"
+    name = f"peak memory, {scenario}"
     return Figure(name, "MB", taken["engineroom"], peer, PEER, Comparison.DIFFERENCE, LIMIT_MB)
 
 

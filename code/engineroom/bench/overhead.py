@@ -18,7 +18,7 @@ def measure(pairs: int) -> list[Figure]:
     taken = interleaved("overhead", pairs, {scenario.value: partial(_seconds, scenario) for scenario in Scenario})
     return [
         Figure(
-            f"{scenario}, performance and accuracy",
+            f"run of {scenario}, both tests",
             "s",
             tuple(wall_s for wall_s, _ in values),
             tuple(loadgen_s for _, loadgen_s in values),

@@ -64,7 +64,7 @@ def run_harness(*flags: str) -> Iterator[Ran]:
     results = {kind: row[kind] for kind in ("performance", "accuracy") if row[kind]}
     folders = {kind: ROOT / result["run"] for kind, result in results.items()}
     if done.returncode:
-        terminal.warn(f"{quoted(words)} ended with code {done.returncode}: INVALID, or below the accuracy target")
+        terminal.warn(f"a run counts, though it is INVALID or misses its accuracy target: {quoted(words)}")
     try:
         yield Ran(wall_s, folders, results)
     finally:

@@ -47,7 +47,7 @@ def _figure(precision: Precision, pairs: int) -> Figure:
     with product.scratch() as folder:
         take = {"engineroom": partial(_ours, flags), PEER: partial(_peer, request, folder)}
         taken = interleaved(f"Offline throughput, {precision}", pairs, take)
-    name = f"Offline, openvino, digits {precision}, batch {request.batch_size}"
+    name = f"Offline, openvino, digits {precision}"
     return Figure(name, "samples/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
 
 

@@ -11,7 +11,6 @@ import msgspec
 from engineroom.config import RunConfig
 from engineroom.terms import Precision, TensorSpec
 
-
 MODEL = "model.onnx"
 
 
@@ -24,6 +23,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
 
     engine: str
     model: str
+    model_sha256: str
     precision: Precision
     batch_size: int
     inputs: tuple[TensorSpec, ...]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engineroom import registry, shell, terminal, versions
 from engineroom.artifacts import Artifact, obtain
 from engineroom.config import RunConfig
@@ -86,17 +88,27 @@ def options_of(engine: Artifact) -> dict[str, str]:
     }
 
 
-def known_accuracy(engine: Artifact) -> bool | None:
-    """Tell whether this very engine has met its accuracy target before; None if it was never scored."""
+class AccuracyRecord(msgspec.Struct, frozen=True):
+    """accuracy.json beside an engine: its score, on which samples (their key) and against which target."""
+
+    samples: str
+    target: float
+    value: float
+    run: str
+
+
+def known_accuracy(engine: Artifact, samples_key: str, target: float) -> bool | None:
+    """Tell whether this very engine has met `target` before; None if it was not scored on these samples."""
     try:
-        return bool(json.loads(engine.file(ACCURACY).read_text(encoding="utf-8"))["met"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = msgspec.json.decode(engine.file(ACCURACY).read_bytes(), type=AccuracyRecord)
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors
         return None
+    return record.value >= target if record.samples == samples_key and record.target == target else None
 
 
-def remember_accuracy(engine: Artifact, record: Mapping[str, Any]) -> None:
+def remember_accuracy(engine: Artifact, record: AccuracyRecord) -> None:
     """Keep the score beside the engine, so that the precision can be chosen without measuring it again."""
-    write_text(engine.file(ACCURACY), json.dumps(dict(record), indent=1) + "\n")
+    write_text(engine.file(ACCURACY), msgspec.json.encode(record).decode() + "\n")
 
 
 def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:

@@ -94,7 +94,6 @@ def performance(config: RunConfig, log: dict[str, Any], counters: dict[str, Any]
         value=float(log[metric.key]) * metric.scale,
         valid=log["result_validity"] == "VALID",
         reasons=tuple(reasons),
-        errors=tuple(log["errors"]),
         min_duration_s=float(log.get("effective_min_duration_ms", 0)) / 1000,
         samples=int(counters.get("completed_samples", 0)),
     )

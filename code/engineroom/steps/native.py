@@ -73,15 +73,17 @@ def build_harness(*, force: bool = False, may_build: bool = True) -> Built:
 
 
 def loadgen_source() -> Path:
-    """Return the folder of LoadGen's sources, fetched, checked and unpacked if it is not there yet."""
+    """Return the folder of LoadGen's sources, fetched if it was not yet, checked, and unpacked anew.
+
+    Anew, because the rules want LoadGen unmodified: what somebody has changed in the folder is never compiled.
+    """
     version, sha256 = loadgen_pin()
     source = LOADGEN / f"mlcommons_loadgen-{version}"
-    if not source.is_dir():
-        archive = LOADGEN / f"{source.name}.tar.gz"
-        if not archive.exists():
-            packages.download(LOADGEN_LOCK, LOADGEN, source=True)
-        _check(archive, sha256)
-        _unpack(archive, source)
+    archive = LOADGEN / f"{source.name}.tar.gz"
+    if not archive.exists():
+        packages.download(LOADGEN_LOCK, LOADGEN, source=True)
+    _check(archive, sha256)
+    _unpack(archive, source)
     return source
 
 
@@ -110,6 +112,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside and rename, so that a folder that exists is complete."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(archive) as tar:
         tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
         tar.extractall(partial)

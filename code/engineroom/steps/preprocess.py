@@ -17,20 +17,24 @@ def preprocess(
     benchmark: Benchmark, part: Part, data: Mapping[Path, str], *, may_make: bool = True, force: bool = False
 ) -> Artifact:
     """Return the samples of `part`: `<input>.npy` of [samples, *shape]. `data` are the checked raw files."""
-    inputs = {
-        "data": sha256_text(" ".join(data.values())),
-        "maps": sha256_files(sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
-        "code": sha256_files((registry.get("benchmarks", benchmark.name).path, Path(datasets.__file__))),
-        "part": part.value,
-    }
     return obtain(
         PREPROCESSED_DATA / benchmark.dataset / benchmark.name / part.value,
-        inputs,
+        inputs_of(benchmark, part, data),
         lambda folder: _make(benchmark, part, folder),
         what=f"the preprocessed {part} data of {benchmark.name}",
         may_make=may_make,
         force=force,
     )
+
+
+def inputs_of(benchmark: Benchmark, part: Part, data: Mapping[Path, str]) -> dict[str, str]:
+    """Return everything the samples of `part`, and their labels and score, depend on."""
+    return {
+        "data": sha256_text(" ".join(data.values())),
+        "maps": sha256_files(sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
+        "code": sha256_files((registry.get("benchmarks", benchmark.name).path, Path(datasets.__file__))),
+        "part": part.value,
+    }
 
 
 def _make(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:

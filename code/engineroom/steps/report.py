@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from engineroom import terminal
+from engineroom import registry, terminal
 from engineroom.runs import Result
 
 
@@ -25,16 +26,16 @@ class Row:
     failure: str | None = None
 
 
-RUN_COLUMNS = ("Benchmark", "Scenario", "Engine", "Precision")
-COLUMNS = (*RUN_COLUMNS, "Metric", "Result", "Unit", "LoadGen", "Accuracy", "Target", "")
-RIGHT = ("Result", "Accuracy", "Target")
+COLUMNS = ("Benchmark", "Scenario", "Engine", "Result", "LoadGen", "Accuracy (target)")
+WHOLE = ("Benchmark", "Scenario", "Result", "LoadGen")
+METRIC_COLUMNS = 16  # on a narrow terminal
 
 
 def print_table(rows: Sequence[Row]) -> None:
     """Print the final table, and below it what a reader must know about the results."""
-    terminal.table("Results", COLUMNS, [_cells(row) for row in rows], right=RIGHT)
+    terminal.table("Results", COLUMNS, [_cells(row) for row in rows], whole=WHOLE)
     for note in notes(rows):
-        print(note)
+        terminal.note(note)
 
 
 def print_json(rows: Sequence[Row]) -> None:
@@ -44,7 +45,8 @@ def print_json(rows: Sequence[Row]) -> None:
 
 def line(result: Result) -> str:
     """Return one line for a test that has just finished."""
-    words = [f"{result.benchmark} {result.scenario}, {result.engine} {result.precision}:"]
+    engine = " ".join(_engine(result.engine, result.precision))
+    words = [f"{result.benchmark} {result.scenario}, {engine}:"]
     if performance := result.performance:
         verdict = "VALID" if performance.valid else "INVALID"
         words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict};")
@@ -64,9 +66,9 @@ def notes(rows: Iterable[Row]) -> list[str]:
         performance = row.performance.performance if row.performance else None
         for reason in performance.reasons if performance and not performance.valid else ():
             found[f"{name} is INVALID: {reason}"] = None
-        for error in performance.errors if performance else ():
-            found[f"{name}: LoadGen logged an error: {error}"] = None
         for result in (row.performance, row.accuracy):
+            for error in result.errors if result else ():
+                found[f"{name}: LoadGen logged an error: {error}"] = None
             for note in result.notes if result else ():
                 found[note] = None
     return list(found)
@@ -76,26 +78,31 @@ def significant(value: float) -> str:
     """Write a figure with at least four significant digits and thousands separators: 0.02134, 12.50, 48,310."""
     rounded = abs(float(f"{value:.4g}"))  # 9.9996 is shown as 10.00: the digits count after rounding
     if not math.isfinite(rounded) or rounded < 1:
-        return f"{value:.4g}"
+        return f"{value:#.4g}" if value else "0"
     return f"{value:,.{max(0, 4 - len(str(int(rounded))))}f}"
 
 
 def _cells(row: Row) -> list[str]:
+    """Return a line of the table; newlines are where a cell breaks on a narrow terminal."""
     performance = row.performance.performance if row.performance else None
     accuracy = row.accuracy.accuracy if row.accuracy else None
-    return [
-        row.benchmark,
-        row.scenario,
-        row.engine,
-        row.precision,
-        performance.metric if performance else "-",
-        significant(performance.value) if performance else "-",
-        performance.unit if performance else "-",
-        "FAILED" if row.failure else ("VALID" if performance.valid else "INVALID") if performance else "-",
-        f"{accuracy.value:.3f}{accuracy.unit}" if accuracy else "-",  # MLCommons' scorers write three digits too
-        f"{accuracy.target:.3f}{accuracy.unit}" if accuracy else "-",
-        ("met" if accuracy.met else "missed") if accuracy else "",
-    ]
+    result, verdict, score = "-", "-", "-"
+    if performance:
+        figure = f"{significant(performance.value)} {performance.unit}"
+        result = "\n".join([*textwrap.wrap(performance.metric, METRIC_COLUMNS), figure])
+        verdict = "VALID" if performance.valid else "INVALID"
+    if accuracy:  # MLCommons' scorers write three digits too
+        held = "met" if accuracy.met else "missed"
+        score = f"{accuracy.value:.3f}{accuracy.unit}\n({accuracy.target:.3f}{accuracy.unit}) {held}"
+    engine = "\n".join(_engine(row.engine, row.precision)) or "-"
+    return [row.benchmark, row.scenario, engine, result, "FAILED" if row.failure else verdict, score]
+
+
+def _engine(name: str, precision: str) -> list[str]:
+    """Return an engine's name and, if it runs the model, the precision."""
+    plugin = registry.find("engines").get(name)
+    runs_model = plugin is None or plugin.load().ENGINE.measures_model
+    return [word for word in (name, precision if runs_model else "") if word]
 
 
 def _plain(row: Row) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from engineroom import packages, registry
-from engineroom.errors import RequestError, did_you_mean
+from engineroom.errors import RequestError, did_you_mean, shown
 from engineroom.paths import (
     BUILD,
     CALIBRATION,
@@ -49,15 +49,23 @@ def extras() -> dict[str, Path]:
     return {path.stem: path for path in sorted(packages.LOCKS.glob("*.lock")) if path.stem not in _NO_EXTRAS}
 
 
-def install(name: str, *, where: str = "--extra") -> None:
-    """Install the extra or the engine called `name` into build/venv, unless it is there as its lock says."""
+def install(extra: str) -> None:
+    """Install an extra into build/venv, unless it is there as its lock says. Raises RequestError for an unknown one."""
     known = extras()
-    if name in known:
-        _install(known[name])
-    elif name in registry.find("engines"):
-        say(f"the engine {name} needs no extra: what it uses is installed with Engineroom")
+    if extra not in known:
+        raise RequestError(f"unknown extra {shown(extra)}", where="--extra", mend=did_you_mean(extra, known))
+    _install(known[extra])
+
+
+def install_for(engine: str) -> None:
+    """Install the extra of an engine, which has its name, if it needs one. Raises RequestError for an unknown one."""
+    known = registry.find("engines")
+    if engine not in known:
+        raise RequestError(f"unknown engine {shown(engine)}", where="--engine", mend=did_you_mean(engine, known))
+    if engine in extras():
+        install(engine)
     else:
-        raise RequestError(f"unknown name {name!r}", where=where, mend=did_you_mean(name, known))
+        say(f"the engine {engine} needs no extra: what it uses is installed with Engineroom")
 
 
 def _install(lock: Path) -> None:
@@ -131,7 +139,12 @@ def _confirm(paths: Sequence[Path]) -> None:
         )
     for path in paths:
         print(f"{display(path)}: {_size(path)}")
-    if input(f"these cannot be made again; to remove them type: {names}\n> ").split() != names.split():
+    try:
+        typed = input(f"these cannot be made again; to remove them type: {names}\n> ")
+    except EOFError:  # Ctrl-D
+        typed = ""
+        print()
+    if typed.split() != names.split():
         raise RequestError("not confirmed: nothing was removed", where="RUN_ARGS: --results, --data")
 
 

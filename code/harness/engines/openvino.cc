@@ -3,7 +3,8 @@
 // Options: `blob` (path), `device` (CPU where not given); every other option is an OpenVINO property. An exported blob
 // forgets its streams, precision and hint, so they are handed over again at import.
 #include <fstream>
-#include <openvino/openvino.hpp>
+#include <openvino/core/version.hpp>
+#include <openvino/runtime/core.hpp>
 #include <sstream>
 #include <utility>
 

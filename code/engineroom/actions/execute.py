@@ -1,0 +1,202 @@
+"""Executes one LoadGen test: writes its folder, runs what that describes, scores it, and records what took part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engineroom import artifacts, registry, runs, systems, versions
+from engineroom.actions.work import Work
+from engineroom.artifacts import Artifact
+from engineroom.benchmarks import Benchmark, Part
+from engineroom.config import Resolved, RunConfig
+from engineroom.errors import EngineError, ExitCode, RequestError
+from engineroom.paths import LIB, ROOT, VENV, display, sha256_file, write_text
+from engineroom.runs import Result
+from engineroom.steps import accuracy, build, harness, native, recipes, report, sizing
+from engineroom.steps.report import Row
+from engineroom.systems import Machine
+from engineroom.terms import TestMode
+
+SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
+LOADGEN_KEYS = ("result_", "effective_", "early_stopping_", "loadgen_version")  # of the detail log, kept in the result
+
+
+def measure(work: Work, resolved: Resolved, engine: Artifact) -> Result:
+    """Prepare the folder of one LoadGen test and execute it. Raises EngineError if engine or harness fail."""
+    artifacts.check_content(engine)
+    folder = runs.open_folder(resolved.config)
+    _write_recipe(work, resolved.config, engine, folder)
+    if sizing.needs_probe(resolved.config):
+        found = harness.probe(resolved.config, folder)
+        resolved = sizing.sized(resolved, found, work.machine.memory_bytes)
+        _write_recipe(work, resolved.config, engine, folder)
+    runs.write_config(folder, resolved)
+    return execute(folder, work.machine)
+
+
+def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path) -> None:
+    benchmark = work.benchmark
+    total = benchmark.sample_count(Part.EVALUATION)
+    values: dict[str, Any] = {
+        **msgspec.to_builtins(config),
+        "inputs": [
+            {**msgspec.to_builtins(spec), "path": str(work.samples.file(f"{spec.name}.npy"))}
+            for spec in benchmark.inputs
+        ],
+        "outputs": benchmark.outputs,
+        "total_sample_count": total,
+        "performance_sample_count": config.performance_sample_count or total,
+        "cpu_affinity": _cpu_affinity(config, work.machine),
+        "engine": {"name": config.engine, "options": build.options_of(engine)},
+        "made_from": {
+            **engine.inputs,
+            **{f"samples {name}": value for name, value in work.samples.inputs.items()},
+            "LoadGen": " ".join(native.loadgen_pin()),
+        },
+        "loadgen_settings": recipes.loadgen_settings(config),
+        "lib": str(LIB),
+        "python": str(VENV / "bin" / "python"),
+    }
+    for name in ("user.conf", "harness.json", "run.sh"):
+        write_text(folder / runs.RECIPE / name, recipes.render(name, config.system, values))
+    (folder / runs.RECIPE / "run.sh").chmod(0o755)
+
+
+def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
+    """Return each worker's CPUs: consecutive ones of those that this process may use, or none for "anywhere"."""
+    threads = max(1, config.threads_per_instance) if config.pin_workers else 0
+    return [list(machine.cpus[first * threads : (first + 1) * threads]) for first in range(config.instances)]
+
+
+def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = ()) -> Result:
+    """Run the test that a prepared `*.partial` folder describes, score it, and finish the folder."""
+    config = runs.read_config(folder).config
+    benchmark: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
+    started, begin = datetime.now(UTC), time.perf_counter()
+    write_text(folder / "env.json", json.dumps(_environment(machine), indent=1) + "\n")
+    recipe = _recipe(folder, config)
+    counters = harness.run_test(config, folder)
+    log = harness.read_log(folder)
+    performance = None if config.test_mode is TestMode.ACCURACY_ONLY else harness.performance(config, log, counters)
+    scored = accuracy.score(benchmark, folder) if config.test_mode in SCORED else None
+    if scored is None and performance is None:
+        raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
+    good = not log["errors"] and (performance is None or performance.valid) and (scored is None or scored.met)
+    result = Result(
+        benchmark=config.benchmark,
+        scenario=config.scenario,
+        test_mode=config.test_mode,
+        system=config.system,
+        engine=config.engine,
+        precision=config.precision,
+        exit_code=ExitCode.GOOD if good else ExitCode.INVALID,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - begin, 3),
+        performance=performance,
+        accuracy=scored,
+        errors=tuple(log["errors"]),
+        notes=(*_notes(benchmark, config), *notes),
+        made_from=recipe["made_from"],
+        loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
+        counters=counters,
+        checksums=_checksums(folder, recipe),
+    )
+    final = runs.finish(folder, result)
+    return msgspec.structs.replace(result, run=display(final))
+
+
+def rerun(argv: Sequence[str]) -> int:
+    """Run a recipe folder again, by hand: in a new run folder, with the same settings.
+
+    Raises RequestError if what the recipe names is no longer what the first run used.
+    """
+    recipe = Path(argv[0])
+    config = runs.read_config(recipe.parent).config
+    _recipe(recipe.parent, config)
+    notes = _check_unchanged(recipe.parent)
+    folder = runs.open_folder(config)
+    shutil.copytree(recipe, folder / runs.RECIPE, dirs_exist_ok=True)
+    shutil.copy(recipe.parent / runs.RUN_CONFIG, folder / runs.RUN_CONFIG)
+    result = execute(folder, systems.detect(), notes)
+    row = Row(result.benchmark, result.scenario, result.engine, result.precision)
+    row.performance = result if result.performance else None
+    row.accuracy = result if result.accuracy else None
+    report.print_table([row])
+    return result.exit_code
+
+
+def _check_unchanged(run: Path) -> tuple[str, ...]:
+    """Compare engine, samples and recipe with the checksums in the run's result.json; return remarks on the recipe."""
+    path = run / runs.RESULT
+    if not path.is_file():
+        return ("The run that the recipe is from did not finish: nothing says what it used.",)
+    try:
+        checksums = msgspec.json.decode(path.read_bytes(), type=Result).checksums
+    except msgspec.DecodeError as error:
+        raise RequestError(f"cannot be read: {error}", where=display(path)) from None
+    edited = []
+    for name, sha256 in checksums.items():
+        if name.startswith(f"{runs.RECIPE}/") and sha256_file(run / name) != sha256:
+            edited.append(name)
+        outside = ROOT / name  # an absolute name stays what it is
+        if "/" in name and outside.is_file() and sha256_file(outside) != sha256:
+            raise RequestError(
+                "is not what the first run used", where=name, mend="make run_harness runs what is here now"
+            )
+    return (f"The recipe was edited by hand: {', '.join(edited)}.",) if edited else ()
+
+
+def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:
+    """Read harness.json and make sure that it is the test which run_config.yaml tells of. Raises RequestError."""
+    path = folder / runs.RECIPE / "harness.json"
+    try:
+        recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        told = {name: recipe[name] for name in ("benchmark", "scenario", "test_mode", "batch_size", "instances")}
+        told["engine"] = recipe["engine"]["name"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"is no recipe: {type(error).__name__} {error}", where=display(path)) from None
+    for name, value in told.items():
+        if value != getattr(config, name):
+            raise RequestError(
+                f"{name} is {value!r}, but {runs.RUN_CONFIG} says {getattr(config, name)!r}",
+                where=display(path),
+                mend="to run something else, use make run_harness with RUN_ARGS",
+            )
+    return recipe
+
+
+def _notes(benchmark: Benchmark, config: RunConfig) -> tuple[str, ...]:
+    notes = []
+    if not benchmark.mlperf:
+        notes.append(f"{benchmark.name} is a quick start, not an MLPerf benchmark: its results are not submittable.")
+    if not registry.get("engines", config.engine).load().ENGINE.measures_model:
+        notes.append(f"The engine {config.engine} answers without running the model: it measures the harness.")
+    return tuple(notes)
+
+
+def _environment(machine: Machine) -> dict[str, Any]:
+    return {
+        "machine": msgspec.to_builtins(machine),
+        "python": sys.version.split()[0],
+        "distributions": versions.all_distributions(),
+        "revision": versions.git_revision(),
+    }
+
+
+def _checksums(folder: Path, recipe: dict[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of every file of the run, and of the engine, the samples and the harness that it used."""
+    named = [Path(item["path"]) for item in recipe["inputs"]]
+    named += [Path(value) for value in recipe["engine"]["options"].values() if value.startswith("/")]
+    named += sorted(LIB.glob("engineroom_native*.so"))
+    inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]
+    found = {str(path.relative_to(folder)): sha256_file(path) for path in inside}
+    return {**found, **{display(path): sha256_file(path) for path in named if path.is_file()}}
