@@ -119,7 +119,6 @@ def table(
         grid.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     for row in rows:
         grid.add_row(*(_styled(cell, Text) for cell in row))
-    # By print, not by the console: rich ends the process where stdout is a closed pipe.
     with console.capture() as captured:
         console.print(grid)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
@@ -147,6 +146,10 @@ def _width() -> int | None:
 def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError that is being handled; rich would end the process here
+
     # Piped output has no width: 160 columns keep each row on one line.
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 160, highlight=False)
+    return Piped(stderr=stderr, width=None if stream.isatty() else 160, highlight=False)

@@ -55,12 +55,16 @@ void Failure::end_process(const std::string& where, const std::string& what, std
   if (taken_.test_and_set()) {
     for (;;) ::pause();
   }
-  const std::string number = worker ? std::to_string(*worker) : "null";
-  if (!record_path_.empty()) {
-    write_synced(record_path_, "{\"what\": " + json_text(what) + ", \"where\": " + json_text(where) +
-                                   ", \"worker\": " + number + ", \"mend\": " + json_text(mend) + "}\n");
+  try {
+    const std::string number = worker ? std::to_string(*worker) : "null";
+    if (!record_path_.empty()) {
+      write_synced(record_path_, "{\"what\": " + json_text(what) + ", \"where\": " + json_text(where) +
+                                     ", \"worker\": " + number + ", \"mend\": " + json_text(mend) + "}\n");
+    }
+    write_all(STDERR_FILENO, where + ": " + what + (mend.empty() ? "\n" : "\n  " + mend + "\n"));
+  } catch (...) {  // no memory for the words
+    write_all(STDERR_FILENO, "out of memory\n");
   }
-  write_all(STDERR_FILENO, where + ": " + what + (mend.empty() ? "\n" : "\n  " + mend + "\n"));
   ::_exit(kExitEngine);
 }
 

@@ -164,14 +164,18 @@ ProbeResult measure(const HarnessConfig& config, Engine& engine, Stage& stage, d
   const std::int64_t begin = now_ns(), until = begin + static_cast<std::int64_t>(seconds * 1e9);
   std::atomic<std::uint64_t> samples{0};
   std::vector<std::thread> threads;
-  for (std::size_t i = 0; i < workers; ++i) {
-    threads.emplace_back([&, i]() noexcept {
-      try {
-        samples += full * time_batches(*lanes[i], stage.library, full, i * full, until).size();
-      } catch (...) {
-        failure.end_process_on_exception("engine infer", i);
-      }
-    });
+  try {
+    for (std::size_t i = 0; i < workers; ++i) {
+      threads.emplace_back([&, i]() noexcept {
+        try {
+          samples += full * time_batches(*lanes[i], stage.library, full, i * full, until).size();
+        } catch (...) {
+          failure.end_process_on_exception("engine infer", i);
+        }
+      });
+    }
+  } catch (...) {  // not unwound: threads that already run have not been joined
+    failure.end_process_on_exception("engine load", threads.size());
   }
   for (std::thread& thread : threads) thread.join();
   ProbeResult result;
@@ -197,9 +201,13 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
     const auto sut = make_sut(config, {config.sut_name, *engine, stage.library, stage.counters, failure,
                                        config.cpu_affinity});
     stage.monitor.enter(Phase::kTest);
-    // The name is always given: LoadGen's default would pick up an audit.config that lies in the working directory.
-    mlperf::StartTest(sut.get(), &stage.library, settings, log_settings(config), config.audit_conf);
-    check_outcome(config, stage);
+    try {
+      // The name is always given: LoadGen's default would pick up an audit.config that lies in the working directory.
+      mlperf::StartTest(sut.get(), &stage.library, settings, log_settings(config), config.audit_conf);
+      check_outcome(config, stage);
+    } catch (...) {  // here, before the engine is torn down: that may hang, and the record must come first
+      failure.end_process_on_exception("loadgen", std::nullopt);
+    }
     stage.monitor.enter(Phase::kDone);
   } catch (...) {
     failure.end_process_on_exception("loadgen", std::nullopt);

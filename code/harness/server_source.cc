@@ -72,7 +72,7 @@ std::size_t ServerSource::fill(std::span<mlperf::QuerySample> room, Taken& taken
     const std::int64_t left_ns = oldest_ns + queue_delay_ns_ - now_ns();
     if (left_ns <= 0) break;
     const std::uint32_t seen = fill_wakes_;
-    full_at_ = head_ + (room.size() - count);
+    full_at_ = head_ + std::min<std::uint64_t>(room.size() - count, kSlots);  // the ring holds no more at a time
     if (tail_ < full_at_ && !flushed_) futex_wait(fill_wakes_, seen, left_ns);
     std::int64_t unused = 0;
     count += claim(room.subspan(count), taken, unused);

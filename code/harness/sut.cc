@@ -50,7 +50,11 @@ void InlineSut::IssueQuery(const std::vector<mlperf::QuerySample>& samples) try 
 PooledSut::PooledSut(SutParts parts, std::unique_ptr<BatchSource> source)
     : Sut(std::move(parts)), source_(std::move(source)) {
   const std::size_t workers = parts_.engine.spec().instances;
-  for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (...) {  // not unwound: threads that already run could not be joined
+    parts_.failure.end_process_on_exception("engine load", workers_.size());
+  }
   for (std::size_t warm = warm_; warm != workers; warm = warm_) warm_.wait(warm);
 }
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import select
 import signal
 import sys
 import traceback
@@ -33,7 +34,7 @@ def act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> int:
         if code:
             print(f"exit code {code.value}", file=sys.stderr, flush=True)
     except BrokenPipeError:  # who read our words has gone, as in `inv info | head`
-        _forget_closed_pipes()
+        _forget_readers()
         return CLOSED_PIPE
     return int(code)
 
@@ -48,6 +49,8 @@ def _act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> ExitCode:
         _tell(str(error))
         return error.code
     except (OSError, UnicodeError, json.JSONDecodeError) as error:  # a disk, a file that something else has damaged
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise
         _tell(f"{type(error).__name__}: {error}\n  {TRACEBACK}=1 shows where it came from")
         if "--verbose" in words or os.environ.get(TRACEBACK):
             traceback.print_exc()
@@ -70,18 +73,23 @@ def _done(action: Action, words: Sequence[str]) -> ExitCode:
 
 
 def _tell(message: str) -> None:
-    sys.stdout.flush()  # raises BrokenPipeError again if that is what happened
+    sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
 
 
-def _forget_closed_pipes() -> None:
+def _reader_is_gone() -> bool:
+    """Tell whether stdout or stderr is a pipe that nobody reads any more."""
+    pipes = select.poll()
+    for number in (1, 2):
+        pipes.register(number, 0)
+    return any(event & select.POLLERR for _, event in pipes.poll(0))
+
+
+def _forget_readers() -> None:
     """Let what is still to be written go nowhere, so that Python does not complain of it when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(nowhere, stream.fileno())
+    for number in (1, 2):
+        os.dup2(nowhere, number)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
