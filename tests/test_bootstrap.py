@@ -74,6 +74,8 @@ def test_everything_missing_is_named_in_one_pass(checkout: Path, command: Any, t
     assert "sudo apt-get install g++" in done.stderr
     assert "sudo dnf install gcc-c++" in done.stderr
     assert f"{checkout}/build: File exists" in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.splitlines()[-1] == "exit code 2"
     assert "Traceback" not in done.stderr
 
 
@@ -126,16 +128,21 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def test_a_build_folder_of_somebody_else_is_explained(monkeypatch: pytest.MonkeyPatch, open_folder: Path) -> None:
+@pytest.mark.parametrize("closed", ["build", "build/venv"])
+def test_the_outermost_folder_of_somebody_else_is_explained(
+    monkeypatch: pytest.MonkeyPatch, open_folder: Path, closed: str
+) -> None:
     build = open_folder / "build"
-    build.mkdir(mode=0o555)
+    (build / "venv").mkdir(parents=True)
+    (build / "venv").chmod(0o555)
+    build.chmod(0o555 if closed == "build" else 0o777)
     monkeypatch.setattr(bootstrap, "ROOT", open_folder)
     monkeypatch.setattr(bootstrap, "BUILD", build)
     monkeypatch.setattr(bootstrap, "VENV", build / "venv")
     text = as_another_user(lambda: str(bootstrap.no_build_folder()))
-    assert f"{build}: user " in text
+    assert f"{open_folder / closed}: user " in text
     assert re.search(r"cannot write here; it belongs to \S+", text)
-    assert re.search(rf"mend it with: (sudo chown -R \S+|chmod u\+rwx) {re.escape(str(build))}$", text)
+    assert re.search(rf"mend it with: (sudo chown -R \S+|chmod u\+rwx) {re.escape(str(open_folder / closed))}$", text)
     assert "777" not in text
 
 
@@ -159,10 +166,13 @@ def test_an_old_python_hands_over_to_a_newer_one_that_works(tmp_path: Path) -> N
     for name, script in {"python3.13": "exit 127", "python3.12": 'echo "python3.12 $*"'}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    code = "from engineroom import bootstrap; bootstrap.start_newer_python(['--unknown-target', 'x'])"
+    code = (
+        "import sys; from engineroom import bootstrap; bootstrap.OLDEST_PYTHON = (9,);"
+        "sys.exit(bootstrap.main(['--setup']))"
+    )
     ours = {"PATH": str(tmp_path), "PYTHONPATH": str(ROOT / "code")}
     done = subprocess.run([sys.executable, "-c", code], env=ours, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == f"python3.12 -I {ROOT / SCRIPT} --unknown-target x"
+    assert done.stdout.splitlines()[-1] == f"python3.12 -I {ROOT / SCRIPT} --setup"
     (tmp_path / "python3.12").unlink()
     done = subprocess.run([sys.executable, "-c", code], env=ours, capture_output=True, text=True)
     assert done.returncode == 2
@@ -235,11 +245,14 @@ def test_a_wheelhouse_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPa
         bootstrap.wheelhouse()
 
 
-def test_no_network_is_one_message_that_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("retries", ["0", "1"])
+def test_no_network_is_one_message_that_names_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, retries: str
+) -> None:
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "WHEELHOUSE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_INDEX_URL", NO_INDEX)
-    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("PIP_RETRIES", retries)
     monkeypatch.setattr(bootstrap, "VENV", Path(sys.prefix))
     monkeypatch.setattr(bootstrap, "BUILD", tmp_path)
     with pytest.raises(bootstrap.SetupError, match="no network") as caught:

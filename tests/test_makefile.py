@@ -105,7 +105,8 @@ def test_a_failing_task_fails_make_and_its_exit_code_is_named(ready_checkout: Pa
 def test_an_unknown_target_names_the_nearest(checkout: Path, make: Any, typed: str, meant: str) -> None:
     done = make(checkout, typed)
     assert done.returncode == 2
-    assert f"make {typed}: unknown target; did you mean {meant}?" in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[:3] == [f"error: make {typed}: unknown target", f"  did you mean {meant}?", "exit code 2"]
     assert "Traceback" not in done.stderr
 
 
@@ -146,7 +147,10 @@ def test_a_venv_that_does_not_fit_starts_bootstrap(ready_checkout: Path, make: A
 def test_a_missing_python_is_named_with_what_mends_it(checkout: Path, make: Any) -> None:
     done = make(checkout, "info", "PYTHON=no-such-python")
     assert done.returncode == 2
-    assert "no-such-python: not found; install Python 3.11 or newer" in done.stderr
+    said = done.stderr.splitlines()
+    assert said[0] == "error: no-such-python: not found"
+    assert said[1].startswith("  install Python 3.11 or newer")
+    assert said[2] == "exit code 2"
 
 
 def test_the_ci_script_stops_at_the_first_failure(checkout: Path, tmp_path: Path) -> None:

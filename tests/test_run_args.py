@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engineroom.config import fields
 from engineroom.errors import EngineroomError, Mistakes, RequestError
 from engineroom.paths import ROOT
-from engineroom.run_args import SWITCHES, Request, flags, options, parse, split
+from engineroom.run_args import SWITCHES, Help, Request, flags, options, parse, split
 from engineroom.terms import Scenario, TestMode
 
 
@@ -170,7 +170,7 @@ def test_every_setting_but_the_runs_identity_is_a_flag_with_a_meaning() -> None:
 
 
 def test_options_of_other_tasks() -> None:
-    known = {"force": None, "extra": "NAME"}
+    known = {"force": "make it again", "extra=NAME": "what to add"}
     assert options(["--force", "--extra", "train"], known) == {"force": None, "extra": "train"}
     with pytest.raises(Mistakes) as caught:
         options(["--force=1", "--extra", "--extr=a", "--force"], known)
@@ -181,6 +181,30 @@ def test_options_of_other_tasks() -> None:
         "  did you mean --extra?",
         "RUN_ARGS: --force: is given twice",
     ]
+
+
+def test_help_of_other_tasks_shows_their_flags() -> None:
+    known = {"force": "make it again"}
+    for argv in (["--help"], ["--nonsense", "--help"], ["--help=true"]):
+        with pytest.raises(Help) as caught:
+            options(argv, known)
+        assert caught.value.flags == known
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [(["--pin_workers"], "true"), (["--pin-workers", "--force"], "true"), (["--pin_workers", "false"], "false")],
+)
+def test_a_setting_that_is_true_or_false_is_a_switch_too(argv: list[str], value: str) -> None:
+    assert parse(argv).overrides == {"pin_workers": value}
+
+
+@pytest.mark.parametrize(
+    "flag", ["--power_setting=2", "--gpu_batch_size=1", "--benchmarks=llama2-70b", "--benchmarks=3D-UNet"]
+)
+def test_what_mlperf_has_and_this_version_not_is_said(flag: str) -> None:
+    (said,) = _mistakes([flag])
+    assert said.endswith(" is not in this version of Engineroom\n  see README, Scope")
 
 
 def test_nothing_reaches_a_shell(tmp_path: Path) -> None:

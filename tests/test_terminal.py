@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ def test_cells_are_text_and_each_row_one_line(capsys: pytest.CaptureFixture[str]
     terminal.table("Results", ("Benchmark", "LoadGen", "Result"), rows, right=("Result",))
     lines = capsys.readouterr().out.splitlines()
     assert any("[red]x[/red]" in line and "INVALID" in line and "1,234" in line for line in lines)
-    assert any("[/" in line and line.rstrip(" │|").endswith("    5") for line in lines)
+    assert any("[/" in line and line.endswith("    5") for line in lines)
     assert "\x1b" not in "".join(lines)
 
 
@@ -63,10 +64,37 @@ def test_a_table_can_be_printed_to_an_ascii_pipe() -> None:
     assert b"x" in done.stdout
 
 
-def _on_terminal(script: str) -> str:
-    """Run a Python script with stderr and stdout on a terminal of 100 columns, and return what it wrote."""
+@pytest.mark.parametrize("columns", [40, 80])
+def test_bar_and_percentage_stay_on_a_narrow_terminal(columns: int) -> None:
+    script = (
+        "import time\nfrom engineroom import terminal\n"
+        "with terminal.progress('digits SingleStream performance, fixed_delay int8', 1) as update:\n"
+        "    update(0.5, '300 of 600 s, 26,265,600 samples, 43,775/s'); time.sleep(0.6)\n"
+    )
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", _on_terminal(script, columns))
+    (line, *_) = [line for line in re.split(r"[\r\n]+", shown) if "300 of 600 s" in line]
+    assert len(line) <= columns
+    assert re.match(r"[━╸╺]{10,} +50% 300 of 600 s, 26,265,6", line)
+    assert columns < 80 or "43,775/s" in line
+    assert "digits SingleStream performance, fixed_" in shown
+
+
+def test_cells_break_at_newlines_only_where_the_table_is_too_wide() -> None:
+    script = (
+        "from engineroom import terminal\n"
+        "terminal.table('T', ('one', 'two'), [('name', 'many words\\nof text')], whole=('two',))\n"
+        "terminal.note('words that go ' * 3 + 'on')\n"
+    )
+    assert "name  many words of text" in _on_terminal(script, 80)
+    narrow = [line.rstrip() for line in _on_terminal(script, 20).splitlines()]
+    assert "name  many words" in narrow and "      of text" in narrow
+    assert narrow[-3:] == ["words that go words", "that go words that", "go on"]
+
+
+def _on_terminal(script: str, columns: int = 100) -> str:
+    """Run a Python script with stderr and stdout on a terminal, and return what it wrote."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(CODE), "TERM": "xterm-256color", "COLUMNS": "100"}
+    environment = {**os.environ, "PYTHONPATH": str(CODE), "TERM": "xterm-256color", "COLUMNS": str(columns)}
     process = subprocess.Popen([sys.executable, "-c", script], stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     written = b""

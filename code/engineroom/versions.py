@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from importlib import metadata
 
 from engineroom.paths import ROOT
@@ -21,6 +22,7 @@ def of_distributions(names: tuple[str, ...]) -> dict[str, str]:
     return {name: of_distribution(name) for name in names}
 
 
+@cache
 def all_distributions() -> dict[str, str]:
     """Return every installed distribution with its version, by name."""
     found = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}

@@ -47,12 +47,17 @@ def left(checkout: Path) -> set[str]:
 
 
 def test_an_unknown_extra_names_the_nearest() -> None:
-    with pytest.raises(RequestError, match="--extra: unknown name 'trian'\n  did you mean train?"):
+    with pytest.raises(RequestError, match="--extra: unknown extra 'trian'\n  did you mean train?"):
         setup.install("trian")
 
 
+def test_an_unknown_engine_names_the_engines() -> None:
+    with pytest.raises(RequestError, match="--engine: unknown engine 'litert'\n  known: .*openvino"):
+        setup.install_for("litert")
+
+
 def test_an_engine_without_an_extra_is_there_already(capsys: pytest.CaptureFixture[str]) -> None:
-    setup.install("openvino")
+    setup.install_for("openvino")
     assert "needs no extra" in capsys.readouterr().err
 
 
@@ -80,13 +85,17 @@ def test_without_a_terminal_nothing_precious_is_removed(full: Path, command: Any
 
 
 @pytest.mark.parametrize(
-    ("typed", "code", "gone"), [("build/runs build/submission", 0, set(RESULTS)), ("yes", 2, set()), ("", 2, set())]
+    ("typed", "code", "gone"),
+    [
+        ("build/runs build/submission\n", 0, set(RESULTS)),
+        *[(typed, 2, set()) for typed in ("yes\n", "\n", "\x04")],  # the last is Ctrl-D
+    ],
 )
 def test_results_go_only_if_their_names_are_typed(full: Path, typed: str, code: int, gone: set[str]) -> None:
     before = left(full)
     keyboard, terminal = pty.openpty()
     process = subprocess.Popen(step("clean(results=True)"), cwd=full, stdin=terminal, stdout=subprocess.DEVNULL)
-    os.write(keyboard, f"{typed}\n".encode())
+    os.write(keyboard, typed.encode())
     assert process.wait() == code
     os.close(keyboard)
     os.close(terminal)

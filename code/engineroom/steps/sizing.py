@@ -6,7 +6,7 @@ An expectation that is too low leaves the test short; one that is too high costs
 from __future__ import annotations
 
 from engineroom.config import Resolved, RunConfig
-from engineroom.runs import Probe
+from engineroom.runs import Probe, Result
 from engineroom.terms import Scenario, TestMode
 
 # The settings that hold the expectation of each scenario.
@@ -21,6 +21,7 @@ FIELDS = {
 LOADGEN_QUERY_NS_MIN = 2_000
 # What LoadGen 6.0 keeps of each sample that it generates ahead, with room to spare.
 LOADGEN_SAMPLE_BYTES = 200
+PROBED = "rule probe"  # how the origin of a probed value begins
 MEMORY_SHARE = 0.25  # of the machine's memory that LoadGen's queries may take
 
 # Queries generated ahead beyond what the probe saw. Unused ones only cost memory, of which a short test needs little;
@@ -52,5 +53,22 @@ def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
         case Scenario.OFFLINE:
             value = min(probe.samples_per_second * OFFLINE_MARGIN, samples_max / seconds)
     found = f"{probe.samples_per_second:,.0f} samples/s, {probe.latency_p50_ns:,.0f} ns a query"
-    origin = f"rule probe: {found}, measured for {probe.seconds:.1f} s"
+    origin = f"{PROBED}: {found}, measured for {probe.seconds:.1f} s"
     return resolved.replace(origin, **{FIELDS[config.scenario]: value})
+
+
+def after_short_test(resolved: Resolved, result: Result) -> Resolved | None:
+    """Return settings sized by the test itself, if it was too short because the probe had seen a slower machine.
+
+    None if it was long enough, or if somebody had said what to expect: then INVALID is the answer.
+    """
+    config = resolved.config
+    field = FIELDS[config.scenario]
+    too_short = result.performance is not None and result.loadgen.get("result_min_duration_met") is False
+    if not too_short or config.scenario is Scenario.SERVER or not resolved.origins[field].text.startswith(PROBED):
+        return None
+    if config.scenario is Scenario.OFFLINE:
+        value: float = float(result.loadgen["result_samples_per_second"]) * OFFLINE_MARGIN
+    else:
+        value = max(LOADGEN_QUERY_NS_MIN, round(getattr(config, field) / SHORT_STREAM_MARGIN))
+    return resolved.replace(f"rule after_short_test: {result.run} was too short", **{field: value})

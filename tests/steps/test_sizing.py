@@ -1,0 +1,85 @@
+"""What LoadGen is told to expect: enough for the whole test, no more than memory holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from engineroom.config import Origin, Resolved, RunConfig
+from engineroom.runs import PerformanceResult, Probe, Result
+from engineroom.steps import sizing
+from engineroom.terms import Scenario, TestMode
+
+GIBIBYTE = 1 << 30
+
+
+def resolved(scenario: Scenario, **changes: Any) -> Resolved:
+    config = RunConfig(
+        benchmark="digits",
+        system="s",
+        scenario=scenario,
+        test_mode=TestMode.PERFORMANCE_ONLY,
+        batch_size=1,
+        instances=1,
+        threads_per_instance=1,
+        min_duration=3000,
+    )
+    config = msgspec.structs.replace(config, **changes)
+    return Resolved(config, dict.fromkeys(RunConfig.__struct_fields__, Origin("default")))
+
+
+def probe(rate: float = 1000.0, latency_ns: float = 1e6) -> Probe:
+    return Probe(rate, latency_ns, latency_ns, 1, 0.5)
+
+
+def result(scenario: Scenario, rate: float, *, long_enough: bool) -> Result:
+    figure = PerformanceResult(metric="", unit="", value=rate, valid=long_enough, min_duration_s=3.0, samples=1)
+    log = {"result_min_duration_met": long_enough, "result_samples_per_second": rate}
+    return Result(
+        benchmark="digits",
+        scenario=scenario,
+        test_mode="PerformanceOnly",
+        system="s",
+        engine="null",
+        precision="fp32",
+        exit_code=0,
+        started="",
+        seconds=1.0,
+        performance=figure,
+        loadgen=log,
+    )
+
+
+def test_offline_expects_more_than_the_probe_saw_and_streams_a_shorter_latency() -> None:
+    offline = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), 8 * GIBIBYTE)
+    assert 1100 <= (offline.config.offline_expected_qps or 0) <= 1500
+    stream = sizing.sized(resolved(Scenario.SINGLE_STREAM), probe(latency_ns=1e6), 8 * GIBIBYTE)
+    assert 200_000 <= (stream.config.single_stream_expected_latency_ns or 0) <= 700_000
+    assert "1,000 samples/s" in stream.origins["single_stream_expected_latency_ns"].text
+
+
+@pytest.mark.parametrize("scenario", [Scenario.OFFLINE, Scenario.SINGLE_STREAM, Scenario.SERVER])
+@pytest.mark.parametrize("min_duration", [3000, 600_000])
+def test_an_engine_that_answers_at_once_does_not_fill_the_memory(scenario: Scenario, min_duration: int) -> None:
+    """LoadGen 6.0 keeps some 100 bytes of each sample it generates ahead: a quarter of 8 GiB holds 20 million."""
+    config = sizing.sized(resolved(scenario, min_duration=min_duration), probe(1e9, 1.0), 8 * GIBIBYTE).config
+    latency_ns = config.single_stream_expected_latency_ns
+    rate = config.offline_expected_qps or config.server_target_qps or 1e9 / (latency_ns or 1)
+    assert rate * min_duration / 1000 <= 20e6
+
+
+def test_a_test_that_was_too_short_is_sized_by_itself_once() -> None:
+    first = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), 8 * GIBIBYTE)
+    assert sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=True)) is None
+    again = sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=False))
+    assert again is not None
+    assert (again.config.offline_expected_qps or 0) >= 4400
+    assert sizing.after_short_test(again, result(Scenario.OFFLINE, 9000.0, long_enough=False)) is None
+
+
+def test_what_a_person_said_to_expect_stays() -> None:
+    told = resolved(Scenario.OFFLINE, offline_expected_qps=10.0)
+    assert not sizing.needs_probe(told.config)
+    assert sizing.after_short_test(told, result(Scenario.OFFLINE, 4000.0, long_enough=False)) is None
