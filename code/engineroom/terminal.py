@@ -108,6 +108,7 @@ def table(
     grid = Table(
         title=title,
         title_justify="left",
+        title_style="bold",
         show_header=any(columns),
         box=SIMPLE_HEAD,
         show_edge=False,

@@ -375,7 +375,7 @@ def test_auto_goes_on_in_fp32_where_int8_misses_the_target(copy: Checkout) -> No
     assert done.code == 1
     assert "digits Offline misses its accuracy target in int8; going on in fp32" in done.err
     assert [result["precision"] for result in copy.results().values()] == ["int8", "fp32"]
-    assert "│ fp32" in done.out and "│ int8" not in done.out
+    assert "openvino fp32  " in done.out and "openvino int8  " not in done.out
     again = copy.inv("run_harness", f"--scenarios=Offline --test_mode=AccuracyOnly {QUICK}")
     assert again.code == 1 and copy.result()["precision"] == "fp32"
     assert len(copy.results()) == 3, "that int8 misses is known"

@@ -204,7 +204,7 @@ def test_one_engine_that_fails_does_not_stop_the_others(copy: Checkout) -> None:
     adjust_manifest(folder, "model.blob")
     done = copy.inv("run_harness", "--scenarios=Offline,Server --precision=fp32 --test_mode=AccuracyOnly")
     assert done.code == 3
-    rows = [line for line in done.out.splitlines() if line.startswith("│ digits")]
+    rows = [line for line in done.out.splitlines() if line.startswith("digits  ")]
     assert ["FAILED" in row for row in rows] == [True, False] and "met" in rows[1]
 
 

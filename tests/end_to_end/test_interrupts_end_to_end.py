@@ -82,7 +82,7 @@ def test_an_interrupt_ends_the_child_and_shows_what_was_finished(
     assert "interrupted" in err and err.splitlines()[-1] == "exit code 130"
     assert not running.child.is_running()
     assert running.folder.is_dir() and not (running.folder / "result.json").exists()
-    rows = [line for line in out.splitlines() if line.startswith("│ digits")]
+    rows = [line for line in out.splitlines() if line.startswith("digits  ")]
     assert len(rows) == 1 and "missed" in rows[0], "the accuracy run was finished"
 
 

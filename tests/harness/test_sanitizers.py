@@ -1,4 +1,4 @@
-"""The native test program, plain and under each sanitizer: LoadGen, null, fixed-delay and failing engines, no Python."""
+"""The native test program, plain and under sanitizers: LoadGen, null, fixed-delay and failing engines, no Python."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engineroom.actions.work import helped, works
+from engineroom.actions.work import works
 from engineroom.benchmarks import Part
 from engineroom.errors import ExitCode
 from engineroom.paths import display
@@ -13,8 +13,6 @@ from engineroom.terms import TestMode
 
 def download_model(argv: Sequence[str]) -> int:
     """Make sure that each benchmark's model is here and is the right one."""
-    if helped(argv):
-        return ExitCode.GOOD
     for work in works(argv)[1]:
         print(f"{work.benchmark.name}: {display(work.benchmark.model_file()[0])} is right ({work.model_sha256[:12]})")
     return ExitCode.GOOD
@@ -22,8 +20,6 @@ def download_model(argv: Sequence[str]) -> int:
 
 def download_data(argv: Sequence[str]) -> int:
     """Make sure that each benchmark's data is here and is the right one."""
-    if helped(argv):
-        return ExitCode.GOOD
     for work in works(argv)[1]:
         for path, sha256 in work.data.items():
             print(f"{work.benchmark.name}: {display(path)} is right ({sha256[:12]})")
@@ -32,8 +28,6 @@ def download_data(argv: Sequence[str]) -> int:
 
 def preprocess_data(argv: Sequence[str]) -> int:
     """Write the arrays that the harness maps into memory and those that calibration reads."""
-    if helped(argv):
-        return ExitCode.GOOD
     for work in works(argv, explain=True)[1]:
         for part in (Part.CALIBRATION, Part.EVALUATION):
             work.part(part)
@@ -42,8 +36,6 @@ def preprocess_data(argv: Sequence[str]) -> int:
 
 def calibrate(argv: Sequence[str]) -> int:
     """Write one quantized model per benchmark."""
-    if helped(argv):
-        return ExitCode.GOOD
     for work in works(argv, explain=True)[1]:
         work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config.calibrator)
     return ExitCode.GOOD
@@ -51,8 +43,6 @@ def calibrate(argv: Sequence[str]) -> int:
 
 def generate_engines(argv: Sequence[str]) -> int:
     """Build the engine of each benchmark and scenario."""
-    if helped(argv):
-        return ExitCode.GOOD
     for work in works(argv, explain=True)[1]:
         for scenario in work.scenarios:
             work.best_precision(work.resolve(scenario, TestMode.PERFORMANCE_ONLY))

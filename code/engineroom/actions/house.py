@@ -27,6 +27,7 @@ def info(argv: Sequence[str]) -> int:
     for section, facts in found.items():
         rows = [(name, _words(value)) for name, value in facts.items()]
         terminal.table(section.capitalize(), ("", ""), rows)
+        print()
     return ExitCode.GOOD
 
 

@@ -167,8 +167,10 @@ class Work:
 def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
     """Return the request and its benchmarks; by default every one whose model and data are here.
 
-    `explain` is for tasks whose whole outcome is what they made or reused.
+    `explain` is for tasks whose whole outcome is what they made or reused. Raises Help if the flags are asked for.
     """
+    if run_args.asks_help(argv):
+        raise run_args.Help(run_args.flags())
     request = run_args.parse(argv)
     request = replace(request, explain=request.explain or explain)
     shell.verbose = request.verbose
@@ -185,13 +187,3 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
             "the quick start runs on the CPU (--engine=openvino says so without this warning)"
         )
     return request, [Work(benchmark, request, machine) for benchmark in chosen]
-
-
-def helped(argv: Sequence[str]) -> bool:
-    """Print the flags and return True if RUN_ARGS asks for help."""
-    if not any(word.partition("=")[0] == "--help" for word in argv):
-        return False
-    print('RUN_ARGS="--flag=value ...", for example RUN_ARGS="--benchmarks=digits --scenarios=Offline"\n')
-    for name, meaning in run_args.flags().items():
-        print(f"  --{name:<34} {meaning}")
-    return True
