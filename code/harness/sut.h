@@ -61,7 +61,8 @@ class InlineSut : public Sut {
   Lane lane_;
 };
 
-// Server and Offline: one thread per engine instance takes batches from the source and reports its own answers.
+// Server and Offline: one thread per engine instance takes batches from the source and reports its own answers. The
+// threads live until the test is over: LoadGen's logger may crash when a thread that has logged ends before.
 class PooledSut : public Sut {
  public:
   PooledSut(SutParts parts, std::unique_ptr<BatchSource> source);

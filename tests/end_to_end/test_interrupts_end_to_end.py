@@ -91,7 +91,7 @@ def test_a_child_that_is_killed_is_a_failure_of_the_harness(running: Running) ->
     code, out, err = running.ended()
     assert code == 3
     folder = f"build/runs/{running.folder.name}"
-    assert f"error: {folder}: the harness was ended by SIGKILL; out of memory?" in err
+    assert f"failed: {folder}: the harness was ended by SIGKILL; out of memory?" in err
     assert f"{folder}/harness.log" in err
     assert "FAILED" in out
     assert running.folder.is_dir() and not (running.folder / "result.json").exists()

@@ -59,6 +59,8 @@ class BareOfflineSut : public BareSut {
  public:
   BareOfflineSut(std::size_t batch_size, std::size_t threads) : batch_size_(batch_size), threads_(threads) {}
   ~BareOfflineSut() override {
+    test_over_.test_and_set();
+    test_over_.notify_all();
     for (std::thread& thread : running_) thread.join();
   }
 
@@ -69,6 +71,7 @@ class BareOfflineSut : public BareSut {
       for (std::size_t at = next_.fetch_add(batch_size_); at < total; at = next_.fetch_add(batch_size_)) {
         complete(first + at, std::min(batch_size_, total - at), room);
       }
+      test_over_.wait(false);  // LoadGen may crash when a thread that has logged ends while the test runs
     };
     for (std::size_t i = 0; i < threads_; ++i) running_.emplace_back(work);
   }
@@ -76,6 +79,7 @@ class BareOfflineSut : public BareSut {
  private:
   const std::size_t batch_size_, threads_;
   std::atomic<std::size_t> next_{0};
+  std::atomic_flag test_over_;
   std::vector<std::thread> running_;
 };
 
