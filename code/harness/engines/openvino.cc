@@ -27,7 +27,7 @@ void bind_memory(ov::InferRequest& request, const ov::Output<const ov::Node>& po
   request.set_tensor(port, ov::Tensor(port.get_element_type(), port.get_shape(), memory));
 }
 
-// OpenVINO tells the source locations that an error came through, a line each; the reason is the last line that is none.
+// OpenVINO tells the source locations that an error came through, a line each; the last other line is the reason.
 std::string reason(const std::string& message) {
   std::istringstream lines(message);
   std::string found = message;
