@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,9 @@ Done = subprocess.CompletedProcess[str]
 Make = Callable[..., Done]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Whoever starts the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machines that run the tests are shared and noisy: a slow example is no failure.
 settings.register_profile("engineroom", deadline=None)

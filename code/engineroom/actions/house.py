@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -186,6 +187,7 @@ def _help_with_pytest(argv: Sequence[str]) -> None:
 
 
 def _pytest(arguments: list[str]) -> int:
+    os.environ.pop("RUN_ARGS", None)  # pytest's options are not for what the tests run
     return ExitCode.GOOD if _passes([str(BIN / "python"), "-m", "pytest", *arguments]) else ExitCode.INVALID
 
 
