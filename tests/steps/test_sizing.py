@@ -12,7 +12,7 @@ from engineroom.runs import PerformanceResult, Probe, Result
 from engineroom.steps import sizing
 from engineroom.terms import Scenario, TestMode
 
-GIBIBYTE = 1 << 30
+MEMORY = 8 << 30
 
 
 def resolved(scenario: Scenario, **changes: Any) -> Resolved:
@@ -53,9 +53,9 @@ def result(scenario: Scenario, rate: float, *, long_enough: bool) -> Result:
 
 
 def test_offline_expects_more_than_the_probe_saw_and_streams_a_shorter_latency() -> None:
-    offline = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), 8 * GIBIBYTE)
+    offline = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), MEMORY)
     assert 1100 <= (offline.config.offline_expected_qps or 0) <= 1500
-    stream = sizing.sized(resolved(Scenario.SINGLE_STREAM), probe(latency_ns=1e6), 8 * GIBIBYTE)
+    stream = sizing.sized(resolved(Scenario.SINGLE_STREAM), probe(latency_ns=1e6), MEMORY)
     assert 200_000 <= (stream.config.single_stream_expected_latency_ns or 0) <= 700_000
     assert "1,000 samples/s" in stream.origins["single_stream_expected_latency_ns"].text
 
@@ -63,23 +63,28 @@ def test_offline_expects_more_than_the_probe_saw_and_streams_a_shorter_latency()
 @pytest.mark.parametrize("scenario", [Scenario.OFFLINE, Scenario.SINGLE_STREAM, Scenario.SERVER])
 @pytest.mark.parametrize("min_duration", [3000, 600_000])
 def test_an_engine_that_answers_at_once_does_not_fill_the_memory(scenario: Scenario, min_duration: int) -> None:
-    """LoadGen 6.0 keeps some 100 bytes of each sample it generates ahead: a quarter of 8 GiB holds 20 million."""
-    config = sizing.sized(resolved(scenario, min_duration=min_duration), probe(1e9, 1.0), 8 * GIBIBYTE).config
+    """LoadGen 6.0 takes some 100 bytes for each sample it generates ahead: a quarter of 8 GiB holds 20 million."""
+    config = sizing.sized(resolved(scenario, min_duration=min_duration), probe(1e9, 1.0), MEMORY).config
     latency_ns = config.single_stream_expected_latency_ns
     rate = config.offline_expected_qps or config.server_target_qps or 1e9 / (latency_ns or 1)
     assert rate * min_duration / 1000 <= 20e6
 
 
 def test_a_test_that_was_too_short_is_sized_by_itself_once() -> None:
-    first = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), 8 * GIBIBYTE)
-    assert sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=True)) is None
-    again = sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=False))
+    first = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), MEMORY)
+    assert sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=True), MEMORY) is None
+    again = sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=False), MEMORY)
     assert again is not None
     assert (again.config.offline_expected_qps or 0) >= 4400
-    assert sizing.after_short_test(again, result(Scenario.OFFLINE, 9000.0, long_enough=False)) is None
+    assert sizing.after_short_test(again, result(Scenario.OFFLINE, 9000.0, long_enough=False), MEMORY) is None
 
 
 def test_what_a_person_said_to_expect_stays() -> None:
     told = resolved(Scenario.OFFLINE, offline_expected_qps=10.0)
     assert not sizing.needs_probe(told.config)
-    assert sizing.after_short_test(told, result(Scenario.OFFLINE, 4000.0, long_enough=False)) is None
+    assert sizing.after_short_test(told, result(Scenario.OFFLINE, 4000.0, long_enough=False), MEMORY) is None
+
+
+def test_what_memory_bounds_is_not_run_again() -> None:
+    first = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1e9), MEMORY)
+    assert sizing.after_short_test(first, result(Scenario.OFFLINE, 1e8, long_enough=False), MEMORY) is None

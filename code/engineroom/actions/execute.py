@@ -40,7 +40,7 @@ def measure(work: Work, resolved: Resolved, engine: Artifact) -> Result:
         resolved = sizing.sized(resolved, found, work.machine.memory_bytes)
         _write_recipe(work, resolved.config, engine, folder)
     result = _finish(work, resolved, folder)
-    if again := sizing.after_short_test(resolved, result):
+    if again := sizing.after_short_test(resolved, result, work.machine.memory_bytes):
         terminal.say(f"{report.line(result)}: faster than while it was probed, so too short; once more")
         folder = runs.open_folder(again.config)
         _write_recipe(work, again.config, engine, folder)

@@ -196,5 +196,10 @@ def bench(argv: Sequence[str]) -> int:
     if not run_args.asks_help(argv):
         setup.install("test")
         native.build_harness()
-    run([BIN / "python", "-m", "engineroom.bench", *argv], cwd=ROOT)
+    try:
+        run([BIN / "python", "-m", "engineroom.bench", *argv], cwd=ROOT)
+    except CommandError as error:
+        if error.exit_code not in list(ExitCode):
+            raise
+        return error.exit_code  # it has said what is wrong
     return ExitCode.GOOD

@@ -245,17 +245,19 @@ class _Stall:
 
     def __init__(self, config: RunConfig) -> None:
         self._limit_s = config.watchdog_s + AFTER_WATCHDOG_S
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._since = time.monotonic()
 
     def seconds(self, counters: Counters) -> float:
         """Return how long nothing has moved if that is too long, else 0."""
-        state = (counters.value("phase"), counters.value("completed_samples"))
+        published = counters.value("published_ns")
+        state = (published, counters.value("phase"), counters.value("completed_samples"))
         now = time.monotonic()
         if state != self._seen:
             self._seen, self._since = state, now
         pending = counters.value("issued_samples") > counters.value("completed_samples")
-        limit = self._limit_s if pending else LOAD_LIMIT_S + self._limit_s
+        # The child publishes ten times a second whatever it does, so once it has begun any standstill is one.
+        limit = self._limit_s if published or pending else LOAD_LIMIT_S + self._limit_s
         return now - self._since if now - self._since > limit else 0.0
 
 

@@ -19,8 +19,14 @@ FIELDS = {
 
 # Queries issued one by one take LoadGen 6.0 about 2.8 us each, whatever answers them; no stream can be faster.
 LOADGEN_QUERY_NS_MIN = 2_000
-# What LoadGen 6.0 keeps of each sample that it generates ahead, with room to spare.
-LOADGEN_SAMPLE_BYTES = 200
+# What LoadGen 6.0.17 takes for each sample (Offline) or query generated ahead: the peak memory of a program that does
+# nothing but answer ten million of them was 99 and 468 bytes each; MultiStream's queries have 8 samples.
+LOADGEN_BYTES = {
+    Scenario.SINGLE_STREAM: 500,
+    Scenario.MULTI_STREAM: 1200,
+    Scenario.SERVER: 500,
+    Scenario.OFFLINE: 110,
+}
 PROBED = "rule probe"  # how the origin of a probed value begins
 MEMORY_SHARE = 0.25  # of the machine's memory that LoadGen's queries may take
 
@@ -41,23 +47,29 @@ def needs_probe(config: RunConfig) -> bool:
 def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
     """Return the settings with the expectation that `probe` suggests, no more than `memory_bytes` can hold."""
     config = resolved.config
-    samples_max = MEMORY_SHARE * memory_bytes / LOADGEN_SAMPLE_BYTES
     seconds = max(1.0, (config.min_duration or 0) / 1000)
+    rate_max = _rate_max(config, memory_bytes)
     match config.scenario:
         case Scenario.SINGLE_STREAM | Scenario.MULTI_STREAM:
-            floor = max(LOADGEN_QUERY_NS_MIN, seconds * 1e9 / samples_max)
+            floor = max(LOADGEN_QUERY_NS_MIN, 1e9 / rate_max)
             margin = SHORT_STREAM_MARGIN if seconds < SHORT_S else STREAM_MARGIN
             value: float = round(max(probe.latency_p50_ns / margin, floor))
         case Scenario.SERVER:
-            value = min(probe.samples_per_second * SERVER_SHARE, samples_max / seconds)
+            value = min(probe.samples_per_second * SERVER_SHARE, rate_max)
         case Scenario.OFFLINE:
-            value = min(probe.samples_per_second * OFFLINE_MARGIN, samples_max / seconds)
+            value = min(probe.samples_per_second * OFFLINE_MARGIN, rate_max)
     found = f"{probe.samples_per_second:,.0f} samples/s, {probe.latency_p50_ns:,.0f} ns a query"
     origin = f"{PROBED}: {found}, measured for {probe.seconds:.1f} s"
     return resolved.replace(origin, **{FIELDS[config.scenario]: value})
 
 
-def after_short_test(resolved: Resolved, result: Result) -> Resolved | None:
+def _rate_max(config: RunConfig, memory_bytes: int) -> float:
+    """Return the rate at which LoadGen's queries for the whole test fill their share of the memory."""
+    seconds = max(1.0, (config.min_duration or 0) / 1000)
+    return MEMORY_SHARE * memory_bytes / LOADGEN_BYTES[config.scenario] / seconds
+
+
+def after_short_test(resolved: Resolved, result: Result, memory_bytes: int) -> Resolved | None:
     """Return settings sized by the test itself, if it was too short because the probe had seen a slower machine.
 
     None if it was long enough, or if somebody had said what to expect: then INVALID is the answer.
@@ -68,7 +80,11 @@ def after_short_test(resolved: Resolved, result: Result) -> Resolved | None:
     if not too_short or config.scenario is Scenario.SERVER or not resolved.origins[field].text.startswith(PROBED):
         return None
     if config.scenario is Scenario.OFFLINE:
-        value: float = float(result.loadgen["result_samples_per_second"]) * OFFLINE_MARGIN
+        wanted = float(result.loadgen["result_samples_per_second"]) * OFFLINE_MARGIN
+        value: float = min(wanted, _rate_max(config, memory_bytes))
     else:
-        value = max(LOADGEN_QUERY_NS_MIN, round(getattr(config, field) / SHORT_STREAM_MARGIN))
+        wanted = getattr(config, field) / SHORT_STREAM_MARGIN
+        value = round(max(wanted, LOADGEN_QUERY_NS_MIN, 1e9 / _rate_max(config, memory_bytes)))
+    if value == getattr(config, field):
+        return None  # it is memory that bounds the test
     return resolved.replace(f"rule after_short_test: {result.run} was too short", **{field: value})
