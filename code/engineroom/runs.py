@@ -88,6 +88,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, Any] = {}
     checksums: dict[str, str] = {}
     run: str = ""
+    replaces: str = ""  # the run before it, which was too short only because its probe saw a slower machine
 
 
 def open_folder(config: RunConfig, *, runs: Path = RUNS) -> Path:

@@ -399,6 +399,8 @@ def test_every_engine_in_every_scenario_at_full_length(house: Checkout, engine: 
     measures_model = engine in ("openvino", "onnxruntime")
     assert done.code == (0 if measures_model else 1), done.text
     new = [result for path, result in house.results().items() if path not in before]
+    replaced = {result["replaces"] for result in new}  # too short, because the machine was slower while it was probed
+    new = [result for result in new if result["run"] not in replaced]
     assert len(new) == len(SCENARIOS) * len(MODES)
     for result in new:
         if result["performance"]:

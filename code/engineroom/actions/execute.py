@@ -44,13 +44,13 @@ def measure(work: Work, resolved: Resolved, engine: Artifact) -> Result:
         terminal.say(f"{report.line(result)}: faster than while it was probed, so too short; once more")
         folder = runs.open_folder(again.config)
         _write_recipe(work, again.config, engine, folder)
-        result = _finish(work, again, folder)
+        result = _finish(work, again, folder, replaces=result.run)
     return result
 
 
-def _finish(work: Work, resolved: Resolved, folder: Path) -> Result:
+def _finish(work: Work, resolved: Resolved, folder: Path, *, replaces: str = "") -> Result:
     runs.write_config(folder, resolved)
-    return execute(folder, work.machine)
+    return execute(folder, work.machine, replaces=replaces)
 
 
 def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path) -> None:
@@ -87,7 +87,7 @@ def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
     return [list(machine.cpus[first * threads : (first + 1) * threads]) for first in range(config.instances)]
 
 
-def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = ()) -> Result:
+def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replaces: str = "") -> Result:
     """Run the test that a prepared `*.partial` folder describes, score it, and finish the folder."""
     config = runs.read_config(folder).config
     benchmark: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
@@ -119,6 +119,7 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = ()) -> Resu
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
         checksums=_checksums(folder, recipe),
+        replaces=replaces,
     )
     final = runs.finish(folder, result)
     return msgspec.structs.replace(result, run=display(final))

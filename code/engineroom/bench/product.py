@@ -68,8 +68,9 @@ def run_harness(*flags: str) -> Iterator[Ran]:
     try:
         yield Ran(wall_s, folders, results)
     finally:
-        for folder in folders.values():
-            shutil.rmtree(folder)
+        for result in results.values():
+            for run in filter(None, (result["run"], result["replaces"])):
+                shutil.rmtree(ROOT / run)
 
 
 def loadgen_seconds(folder: Path) -> float:
