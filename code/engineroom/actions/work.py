@@ -145,6 +145,8 @@ class Work:
             return resolved, self.engine(resolved.config)
         plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE
         candidates = [precision for precision in self.benchmark.precisions if precision in plugin.precisions]
+        if not plugin.measures_model:
+            del candidates[1:]  # it misses the target in every precision, and says nothing about any
         for precision in candidates:
             chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
             engine = self.engine(chosen.config)
