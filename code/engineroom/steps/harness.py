@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from engineroom.telemetry import Telemetry
 from engineroom.terms import METRICS, Scenario, TestMode
 
 POLL_S = 0.1
+RATE_WINDOW_S = 1.0
 LOAD_LIMIT_S = 600.0  # an engine of many gigabytes may take minutes to load
 AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SIGKILL is for when it cannot act
 DETAIL_LOG = "mlperf_log_detail.txt"
@@ -48,12 +50,13 @@ def run_test(config: RunConfig, folder: Path) -> dict[str, Any]:
 
     Raises EngineError with the child's own error record, its signal, or the stall that the parent saw.
     """
+    rate = _Rate()
     with terminal.progress(_title(config), 1) as update:
         return _run_child(
             config,
             folder,
             [],
-            lambda counters: update(*_progress_of(config, counters)),
+            lambda counters: update(*_progress_of(config, counters, rate)),
             telemetry=folder / "telemetry.csv",
         )
 
@@ -105,18 +108,34 @@ def _title(config: RunConfig) -> str:
     return f"{config.benchmark} {config.scenario} {mode}, {config.engine} {config.precision}"
 
 
-def _progress_of(config: RunConfig, counters: Counters) -> tuple[float, str]:
+class _Rate:
+    """The current rate: over about the last second, so that a slow-down shows while it lasts."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def per_second(self, done: int) -> float:
+        """Note how much is done by now and return the rate."""
+        now = time.monotonic()
+        self._marks.append((now, done))
+        while len(self._marks) > 2 and now - self._marks[1][0] >= RATE_WINDOW_S:
+            self._marks.popleft()
+        first_s, first_done = self._marks[0]
+        return (done - first_done) / max(now - first_s, POLL_S / 2)
+
+
+def _progress_of(config: RunConfig, counters: Counters, rate: _Rate) -> tuple[float, str]:
     """Return the part of the test that is done and the words beside the bar."""
     done, issued = counters.value("completed_samples"), counters.value("issued_samples")
     begin = counters.value("test_start_ns")
     if not begin:
         return 0.0, "loading" if not counters.value("phase") else "warming up"
     elapsed = max(1e-3, time.monotonic() - begin / 1e9)
-    wanted = (config.min_duration or 0) / 1000
-    rate = f"{done:,} samples, {done / elapsed:,.0f}/s"
-    if config.test_mode is TestMode.ACCURACY_ONLY or config.scenario is Scenario.OFFLINE or not wanted:
-        return done / max(issued, 1), f"{elapsed:.0f} s, {rate}"
-    return elapsed / wanted, f"{elapsed:.0f} of {wanted:g} s, {rate}"
+    wanted = 0.0 if config.test_mode is TestMode.ACCURACY_ONLY else (config.min_duration or 0) / 1000
+    text = f"{elapsed:.0f}{f' of {wanted:g}' if wanted else ''} s, {done:,} samples, {rate.per_second(done):,.0f}/s"
+    if config.scenario is Scenario.OFFLINE or not wanted:  # all is issued at once: what is answered is what is done
+        return done / max(issued, 1), text
+    return elapsed / wanted, text
 
 
 class Counters:
