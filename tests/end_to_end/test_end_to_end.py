@@ -290,6 +290,67 @@ def test_a_recipe_by_hand_makes_a_new_folder_and_leaves_the_old_one(
         assert dict(answers(path)) == dict(answers(folder))
 
 
+@pytest.fixture
+def finished(copy: Checkout) -> Path:
+    """Return the folder of a good accuracy run that nothing else uses."""
+    copy.good("run_harness", "--scenarios=Offline --precision=fp32 --test_mode=AccuracyOnly")
+    (folder,) = copy.results()
+    return folder
+
+
+def by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the recipe of a run as a person would."""
+    return subprocess.run([folder / "recipe/run.sh"], env={}, capture_output=True, text=True, check=False)
+
+
+def test_a_recipe_that_tells_another_test_than_its_settings_is_refused(copy: Checkout, finished: Path) -> None:
+    recipe = finished / "recipe/harness.json"
+    recipe.write_text(recipe.read_text().replace('"name":"openvino"', '"name":"null"'))
+    done = by_hand(finished)
+    assert done.returncode == 2
+    assert "harness.json: engine is 'null', but run_config.yaml says 'openvino'" in done.stderr
+    assert list(copy.results()) == [finished] and not copy.partial()
+
+
+def test_an_engine_that_changed_since_the_first_run_is_refused(copy: Checkout, finished: Path) -> None:
+    blob = next(copy.root.glob("build/engines/*/digits/Offline/openvino-fp32/*/model.blob"))
+    blob.write_bytes(blob.read_bytes() + b"\0")
+    done = by_hand(finished)
+    assert done.returncode == 2
+    assert f"{blob.relative_to(copy.root)}: is not what the first run used" in done.stderr
+
+
+def test_what_loadgen_complains_of_is_told_and_makes_a_run_no_good(copy: Checkout, finished: Path) -> None:
+    """A rate below zero: LoadGen logs an error and goes on; the edit itself is told, too."""
+    settings = finished / "recipe/user.conf"
+    settings.write_text(settings.read_text() + "digits.Offline.target_qps = -1\n")
+    done = by_hand(finished)
+    assert done.returncode == 1, done.stderr
+    assert "LoadGen logged an error: error_invalid_test_settings" in done.stdout
+    assert "The recipe was edited by hand: recipe/user.conf." in done.stdout
+    result = copy.result()
+    assert result["accuracy"]["met"] and result["errors"] and result["exit_code"] == 1
+
+
+def test_the_best_precision_is_the_first_that_holds_its_target_and_is_remembered(copy: Checkout) -> None:
+    """Calibrated on samples a hundred times too dark, int8 saturates and misses."""
+    step = copy.root / "code/engineroom/steps/calibrate.py"
+    right = 'mmap_mode="r")'
+    assert right in step.read_text()
+    step.write_text(step.read_text().replace(right, f"{right} * np.float32(0.01)"))
+    shutil.rmtree(copy.root / "build/calibration")
+    asked = f"--scenarios=Offline --test_mode=AccuracyOnly {PATIENT}"
+    done = copy.good("run_harness", asked)
+    assert "digits Offline misses its accuracy target in int8; going on in fp32" in done.err
+    first = {result["precision"]: result["accuracy"]["met"] for result in copy.results().values()}
+    assert first == {"int8": False, "fp32": True}
+    assert "openvino fp32" in done.out and "int8" not in done.out
+    before = set(copy.results())
+    copy.good("run_harness", asked)
+    (again,) = (result for path, result in copy.results().items() if path not in before)
+    assert again["precision"] == "fp32"
+
+
 # What is made once
 
 

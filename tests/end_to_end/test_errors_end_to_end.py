@@ -37,6 +37,12 @@ DATA = "data_maps/digits/digits.csv.gz"
         ("--scenario=Offline", "unknown flag --scenario", "did you mean --scenarios?"),
         ("--batch-sise=3", "unknown flag --batch_sise", "did you mean --batch_size?"),
         ("--benchmarks=digit", "unknown benchmark 'digit'", "did you mean digits?"),
+        ("--performance_sample_count=501", "digits has 500 samples", "give at most 500"),
+        (
+            "--pin_workers --instances=4096",
+            "threads cannot be pinned to the",
+            "lower instances or threads_per_instance",
+        ),
         ("--scenarios=offlin", "unknown scenario 'offlin'", "did you mean Offline?"),
         ("--engine=openvno", "--engine: is 'openvno'", "did you mean openvino?"),
         ("--test_mode=Accuracy", "unknown test mode 'Accuracy'", "did you mean AccuracyOnly?"),

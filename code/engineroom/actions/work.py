@@ -103,6 +103,7 @@ class Work:
                 f"performance_sample_count is {config.performance_sample_count}, "
                 f"but {self.benchmark.name} has {samples} samples",
                 where=origins["performance_sample_count"].text,
+                mend=f"give at most {samples}",
             )
         threads = config.instances * max(1, config.threads_per_instance)
         if config.pin_workers and threads > len(self.machine.cpus):
