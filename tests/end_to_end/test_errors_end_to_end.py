@@ -37,12 +37,6 @@ DATA = "data_maps/digits/digits.csv.gz"
         ("--scenario=Offline", "unknown flag --scenario", "did you mean --scenarios?"),
         ("--batch-sise=3", "unknown flag --batch_sise", "did you mean --batch_size?"),
         ("--benchmarks=digit", "unknown benchmark 'digit'", "did you mean digits?"),
-        ("--performance_sample_count=501", "digits has 500 samples", "give at most 500"),
-        (
-            "--pin_workers --instances=4096",
-            "threads cannot be pinned to the",
-            "lower instances or threads_per_instance",
-        ),
         ("--scenarios=offlin", "unknown scenario 'offlin'", "did you mean Offline?"),
         ("--engine=openvno", "--engine: is 'openvno'", "did you mean openvino?"),
         ("--test_mode=Accuracy", "unknown test mode 'Accuracy'", "did you mean AccuracyOnly?"),
@@ -56,6 +50,22 @@ DATA = "data_maps/digits/digits.csv.gz"
 def test_a_wrong_request_is_refused(house: Checkout, run_args: str, what: str, mend: str) -> None:
     done = refused(house, "run_harness", run_args)
     assert "RUN_ARGS" in done.err and what in done.err and mend in done.err, done.err
+
+
+@pytest.mark.parametrize(
+    ("run_args", "what", "mend"),
+    [
+        ("--performance_sample_count=501", "performance_sample_count is 501, but digits has 500", "give at most 500"),
+        ("--pin_workers --instances=4096", "4096 threads cannot be pinned to the", "lower instances"),
+        ("--precision=bf16", "digits has no precision bf16", "it has int8, fp32"),
+    ],
+)
+def test_what_benchmark_or_machine_cannot_serve_is_refused(
+    house: Checkout, run_args: str, what: str, mend: str
+) -> None:
+    done = refused(house, "run_harness", run_args)
+    flag = re.match(r"--\w+", run_args)[0]
+    assert f"{flag}: {what}" in done.err and mend in done.err
 
 
 def test_every_mistake_is_shown_at_once(house: Checkout) -> None:
