@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from engineroom.systems import Machine
+from engineroom.detection import Cpu, Machine
 
 Done = subprocess.CompletedProcess[str]
 Make = Callable[..., Done]
@@ -102,18 +102,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def machine() -> Machine:
     """Return a machine of four cores without a GPU, so that no test depends on the one it runs on."""
-    return Machine(
-        system="test_system",
-        cpu_model="Test CPU",
-        sockets=1,
-        cores=4,
-        logical_cpus=8,
-        usable_cores=4,
-        isa=("avx2",),
-        memory_bytes=8 << 30,
-        gpus=(),
-        architecture="x86_64",
-        operating_system="Linux",
-        kernel="6.0",
-        container=None,
+    cpu = Cpu(
+        "Test CPU", architecture="x86_64", cores=4, threads=8, usable=tuple(range(8)), usable_cores=4, isa=("avx2",)
     )
+    return Machine(cpu, 8 << 30, 8 << 30, system="test_system", operating_system="Linux", kernel="6.0")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engineroom.detection import Machine
 from engineroom.errors import Mistakes, RequestError
 from engineroom.paths import SYSTEMS
-from engineroom.systems import Machine, detect
+from engineroom.systems import detect
 
 SPOOFS = Path(__file__).parent / "spoofs"
 GIB = 1 << 30
@@ -42,7 +43,14 @@ def test_processors(
     record: str, system: str, sockets: int, cores: int, logical: int, usable: int, isa: tuple[str, ...]
 ) -> None:
     found = detect(SPOOFS / record, SYSTEMS)
-    assert (found.system, found.sockets, found.cores, found.logical_cpus, found.usable_cores, found.isa) == (
+    assert (
+        found.system,
+        found.cpu.sockets,
+        found.cpu.cores,
+        found.cpu.threads,
+        found.cpu.usable_cores,
+        found.cpu.isa,
+    ) == (
         system,
         sockets,
         cores,
@@ -63,11 +71,11 @@ def test_processors(
 )
 def test_memory_is_what_the_container_allows(record: str, memory_bytes: int, container: str | None) -> None:
     found = detect(SPOOFS / record)
-    assert (found.memory_bytes, found.container) == (memory_bytes, container)
+    assert (found.memory_bytes, found.container and found.container.kind) == (memory_bytes, container)
 
 
 def test_a_gpu_is_seen_without_any_library() -> None:
-    assert detect(SPOOFS / "one_h200").gpus == ("NVIDIA H200",)
+    assert [gpu.name for gpu in detect(SPOOFS / "one_h200").gpus] == ["NVIDIA H200"]
     assert detect(SPOOFS / "vm_2_cores").gpus == ()
 
 
@@ -80,13 +88,13 @@ def test_this_machine_is_detected_quickly() -> None:
     begin = time.perf_counter()
     found = detect()
     assert time.perf_counter() - begin < 0.3
-    assert 1 <= found.usable_cores <= found.logical_cpus
+    assert 1 <= found.cpu.usable_cores <= found.cpu.threads
     assert found.memory_bytes > 100 << 20
 
 
 def test_an_empty_machine_still_runs(tmp_path: Path) -> None:
     found = detect(tmp_path)
-    assert found.usable_cores >= 1
+    assert found.cpu.usable_cores >= 1
     assert found.system
 
 
@@ -118,7 +126,7 @@ def test_no_content_of_proc_and_sys_breaks_detection(
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     found = detect(root)
-    assert found.usable_cores >= 1
+    assert found.cpu.usable_cores >= 1
     assert found.system.replace("_", "").replace("-", "").replace(".", "").isalnum()
 
 
@@ -171,4 +179,4 @@ def test_all_mistakes_of_all_systems_are_told_at_once(tmp_path: Path) -> None:
 def test_the_name_of_a_machine_can_be_a_folder(machine: Machine, tmp_path: Path) -> None:
     from engineroom.systems import _derived_id
 
-    assert _derived_id(replace(machine, cpu_model="../../etc; $(x)")) == ".._.._etc_x-4c"
+    assert _derived_id(replace(machine, cpu=replace(machine.cpu, model="../../etc; $(x)"))) == ".._.._etc_x-4c"

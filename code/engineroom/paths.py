@@ -33,6 +33,27 @@ ENGINES = BUILD / "engines"
 RUNS = BUILD / "runs"
 
 
+OVERLAYS = "ENGINEROOM_PATH"
+
+
+def overlays() -> tuple[Path, ...]:
+    """Return the folders that add to the checkout, the weakest first: ENGINEROOM_PATH names the strongest first.
+
+    Each may hold systems/, configs/, data_maps/ and templates/ and plug-ins (benchmarks/, engines/, calibrators/).
+    Raises RequestError for one that is no folder.
+    """
+    named = [Path(name).expanduser().absolute() for name in os.environ.get(OVERLAYS, "").split(os.pathsep) if name]
+    for folder in named:
+        if not folder.is_dir():
+            raise RequestError(f"{folder} is no folder", where=OVERLAYS, mend="name folders, with : between them")
+    return tuple(reversed(dict.fromkeys(named)))
+
+
+def layers(folder: Path) -> tuple[Path, ...]:
+    """Return a folder of the checkout and what overlays have in its place, the weakest first."""
+    return (folder, *(found for root in overlays() if (found := root / folder.name).is_dir()))
+
+
 def display(path: Path) -> str:
     """Return `path` as a person in the checkout would type it."""
     try:

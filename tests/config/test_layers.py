@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from engineroom.config import Resolved, fields, resolve
 from engineroom.config.rules import Context
+from engineroom.detection import Cpu, Machine
 from engineroom.errors import Mistakes, RequestError
 from engineroom.paths import CONFIGS
 from engineroom.registry import find
-from engineroom.systems import Machine
 from engineroom.terms import Scenario, TestMode
 
 Resolve = Callable[..., Resolved]
@@ -253,7 +253,7 @@ def test_any_text_resolves_or_is_a_mistake_with_its_line(settings_: Any, configs
 @pytest.fixture(scope="module", name="settings_")
 def settings_for_properties(configs: Path) -> Resolve:
     """`settings` for many examples in one test: only the system's own file changes."""
-    machine = Machine("test_system", "CPU", 1, 4, 4, 4, (), 1 << 30, (), "x86_64", "Linux", "6", None)
+    machine = Machine(Cpu("CPU", cores=4, usable_cores=4), 1 << 30, system="test_system")
 
     def write(own: str | bytes) -> Resolved:
         path = configs / "test_system" / "b.yaml"

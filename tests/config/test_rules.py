@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from engineroom.config import Resolved, resolve
 from engineroom.config.rules import Context
+from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.errors import RequestError
-from engineroom.systems import Machine
 from engineroom.terms import Scenario, TestMode
 
 NOWHERE = Path("/no such folder")
@@ -41,7 +41,7 @@ def test_streams_get_all_cores_and_throughput_gets_an_instance_per_core(
 
 @given(st.integers(1, 512), st.sampled_from(Scenario), st.integers(1, 4096))
 def test_derived_threads_never_outnumber_the_cores(cores: int, scenario: Scenario, instances: int) -> None:
-    machine = Machine("s", "CPU", 1, cores, cores, cores, (), 1 << 30, (), "x86_64", "Linux", "6", None)
+    machine = Machine(Cpu("CPU", cores=cores, usable_cores=cores), 1 << 30, system="s")
     derived = _resolve(machine, scenario).config
     assert 1 <= derived.instances * derived.threads_per_instance <= cores
     asked = _resolve(machine, scenario, instances=str(instances)).config
@@ -54,7 +54,7 @@ def test_without_a_gpu_the_engine_is_openvino(machine: Machine) -> None:
 
 
 def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine) -> None:
-    machine = replace(machine, gpus=("NVIDIA H200",))
+    machine = replace(machine, gpus=(Gpu("NVIDIA H200"),))
     found = _resolve(machine, Scenario.OFFLINE, quick_start=True)
     assert found.config.engine == "openvino"
     assert "NVIDIA H200" in found.origins["engine"].text

@@ -260,7 +260,7 @@ def test_the_table_says_what_the_results_say(matrix: Callable[[str], Matrix], pr
 @each_run
 def test_the_environment_is_on_record(run: Run) -> None:
     environment = json.loads((run[0] / "env.json").read_text())
-    assert environment["machine"]["cpu_model"] and environment["machine"]["memory_bytes"] > 0
+    assert environment["machine"]["cpu"]["model"] and environment["machine"]["memory_bytes"] > 0
     assert environment["distributions"]["openvino"] == run[1]["made_from"]["openvino"]
     first, *rows = (run[0] / "telemetry.csv").read_text().splitlines()
     assert rows and all(row.count(",") == first.count(",") for row in rows)

@@ -15,10 +15,10 @@ import pytest
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks.digits import BENCHMARK
 from engineroom.config import RunConfig
+from engineroom.detection import Machine
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import sha256_file
 from engineroom.steps import build, recipes
-from engineroom.systems import Machine
 from engineroom.terms import Precision, Scenario, TestMode
 
 CONFIG = RunConfig(
@@ -80,7 +80,7 @@ def test_an_engine_is_built_once_and_hands_over_its_options(machine: Machine) ->
 )
 def test_what_an_engine_depends_on_makes_a_new_one(machine: Machine, change: dict[str, Any], why: str) -> None:
     first = _built(machine)
-    other = replace(machine, cpu_model=change.pop("cpu", machine.cpu_model))
+    other = replace(machine, cpu=replace(machine.cpu, model=change.pop("cpu", machine.cpu.model)))
     made = _built(other, **change)
     assert not made.reused
     assert re.fullmatch(why, made.why)

@@ -18,12 +18,12 @@ from engineroom.actions.work import Work
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig
+from engineroom.detection import Machine
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display, sha256_file, write_text
 from engineroom.runs import Result
 from engineroom.steps import accuracy, build, harness, native, recipes, report, sizing
 from engineroom.steps.report import Row
-from engineroom.systems import Machine
 from engineroom.terms import TestMode
 
 SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
@@ -84,7 +84,7 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path)
 def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
     """Return each worker's CPUs: consecutive ones of those that this process may use, or none for "anywhere"."""
     threads = max(1, config.threads_per_instance) if config.pin_workers else 0
-    return [list(machine.cpus[first * threads : (first + 1) * threads]) for first in range(config.instances)]
+    return [list(machine.cpu.usable[first * threads : (first + 1) * threads]) for first in range(config.instances)]
 
 
 def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replaces: str = "") -> Result:

@@ -12,11 +12,11 @@ from engineroom.artifacts import Artifact, key_of
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig, resolve
 from engineroom.config.rules import Context
+from engineroom.detection import Machine
 from engineroom.errors import RequestError
 from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.steps import build, calibrate, fetch, preprocess, recipes
-from engineroom.systems import Machine
 from engineroom.terms import Precision, Scenario, TestMode
 
 
@@ -105,10 +105,10 @@ class Work:
                 where=origins["performance_sample_count"].text,
                 mend=f"give at most {samples}",
             )
-        threads = config.instances * max(1, config.threads_per_instance)
-        if config.pin_workers and threads > len(self.machine.cpus):
+        threads, usable = config.instances * max(1, config.threads_per_instance), len(self.machine.cpu.usable)
+        if config.pin_workers and threads > usable:
             raise RequestError(
-                f"{threads} threads cannot be pinned to the {len(self.machine.cpus)} CPUs that this process may use",
+                f"{threads} threads cannot be pinned to the {usable} CPUs that this process may use",
                 where=origins["pin_workers"].text,
                 mend="lower instances or threads_per_instance",
             )
@@ -186,7 +186,7 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
     machine = systems.detect()
     if machine.gpus and request.overrides.get("engine", "auto") == "auto":
         terminal.warn(
-            f"this machine has {machine.gpus[0]}, but this version of Engineroom has no GPU engine: "
+            f"this machine has {machine.gpus[0].name}, but this version of Engineroom has no GPU engine: "
             "the quick start runs on the CPU (--engine=openvino says so without this warning)"
         )
     return request, [Work(benchmark, request, machine) for benchmark in chosen]

@@ -97,11 +97,11 @@ def _machine() -> dict[str, str]:
     machine = systems.detect()
     installed = versions.of_distributions(("openvino", "onnxruntime", "numpy", "invoke"))
     return {
-        "CPU": f"{machine.cpu_model}, {machine.usable_cores} usable of {machine.cores} cores",
-        "instruction sets": ", ".join(machine.isa) or "none of those that matter",
+        "CPU": f"{machine.cpu.model}, {machine.cpu.usable_cores} usable of {machine.cpu.cores} cores",
+        "instruction sets": ", ".join(machine.cpu.isa) or "none of those that matter",
         "memory": f"{machine.memory_bytes / GIBIBYTE:.1f} GiB",
-        "GPUs": ", ".join(machine.gpus) or "none",
-        "system": f"{machine.operating_system}, Linux {machine.kernel}, {machine.architecture}",
+        "GPUs": ", ".join(gpu.name for gpu in machine.gpus) or "none",
+        "system": f"{machine.operating_system}, Linux {machine.kernel}, {machine.cpu.architecture}",
         "software": ", ".join(
             f"{name} {version}"
             for name, version in {"Python": platform.python_version(), "LoadGen": loadgen_pin()[0], **installed}.items()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engineroom.detection import Machine
 from engineroom.errors import RequestError
-from engineroom.systems import Machine
 from engineroom.terms import SAMPLES_PER_QUERY_MULTI_STREAM, Scenario
 
 OFFLINE_BATCH_SIZE = 32
@@ -30,7 +30,7 @@ def engine_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[str,
     """Choose openvino without an NVIDIA GPU. With one, only the quick start may fall back to the CPU."""
     if not context.machine.gpus:
         return "openvino", "no NVIDIA GPU is visible"
-    gpu = context.machine.gpus[0]
+    gpu = context.machine.gpus[0].name
     if context.quick_start:
         return "openvino", f"the quick start runs on the CPU, though {gpu} is there: no tensorrt engine is available"
     raise RequestError(
@@ -53,13 +53,13 @@ def instances_by_cores(context: Context, values: Mapping[str, Any]) -> tuple[int
     """One instance answers a stream; throughput scenarios get one per usable core."""
     if context.scenario in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM):
         return 1, "LoadGen issues one query at a time"
-    cores = context.machine.usable_cores
+    cores = context.machine.cpu.usable_cores
     return cores, f"one per usable core of {cores}"
 
 
 def threads_by_cores(context: Context, values: Mapping[str, Any]) -> tuple[int, str]:
     """Share the usable cores among the instances."""
-    cores, instances = context.machine.usable_cores, int(values["instances"])
+    cores, instances = context.machine.cpu.usable_cores, int(values["instances"])
     return max(1, cores // instances), f"{cores} usable cores, {instances} instances"
 
 

@@ -14,10 +14,10 @@ import msgspec
 from engineroom import registry, shell, terminal, versions
 from engineroom.artifacts import Artifact, obtain
 from engineroom.config import RunConfig
+from engineroom.detection import Machine
 from engineroom.engines import Engine
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import ENGINES, sha256_file, write_text
-from engineroom.systems import Machine
 
 RECIPE = "engine.json"
 LOG = "build.log"
@@ -52,7 +52,7 @@ def inputs_of(
         "batch_size": str(config.batch_size),
         **engine.settings_of(config),
         **versions.of_distributions(engine.distributions),
-        "CPU": f"{machine.cpu_model} {' '.join(machine.isa)}".strip(),
+        "CPU": f"{machine.cpu.model} {' '.join(machine.cpu.isa)}".strip(),
         "recipe": recipe_sha256,
         "code": sha256_file(registry.get("engines", engine.name).path),
     }

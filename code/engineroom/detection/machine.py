@@ -1,0 +1,162 @@
+"""What detection finds out about a machine. Nothing here is guessed: what no source says is None or empty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The caches of one level and kind ("data", "instruction", "unified"): `count` of `size_bytes` each."""
+
+    level: int
+    kind: str
+    size_bytes: int
+    count: int
+
+
+@dataclass(frozen=True)
+class CoreKind:
+    """The cores of one kind in a hybrid processor: "core" and "atom" by Linux's names, or an arm64 part's name."""
+
+    name: str
+    cores: int
+    max_mhz: float | None = None
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processors. `sockets`, `cores` and `threads` count what is online.
+
+    `usable` holds the numbers of the logical CPUs that this process may use; `usable_cores` is what they amount to in
+    physical cores, no more than the container's quota.
+    """
+
+    model: str
+    vendor: str = ""
+    architecture: str = ""  # "x86_64", "aarch64"
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+    offline: int = 0  # logical CPUs that are there and switched off
+    usable: tuple[int, ...] = ()
+    usable_cores: int = 1
+    isa: tuple[str, ...] = ()  # of those that decide which precision pays, by Linux's names
+    caches: tuple[Cache, ...] = ()
+    kinds: tuple[CoreKind, ...] = ()  # more than one only in a hybrid processor
+    max_mhz: float | None = None
+    governor: str | None = None  # of CPU frequency scaling
+
+
+@dataclass(frozen=True)
+class NumaNode:
+    """One NUMA node that has CPUs or memory."""
+
+    number: int
+    cpus: tuple[int, ...]
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One MIG device as the driver names it: `profile` is its own word, such as "1g.18gb" or "2g.35gb+me"."""
+
+    profile: str
+    uuid: str
+    memory_bytes: int
+    gpu_instance: int
+    compute_instance: int
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU. Only `name` is known where NVML is missing. `mig` is None on a GPU that cannot be split."""
+
+    name: str
+    index: int = 0
+    uuid: str = ""
+    memory_bytes: int | None = None
+    compute_capability: str | None = None  # "9.0"
+    pci_bus_id: str = ""
+    numa_node: int | None = None
+    ecc: bool | None = None
+    power_limit_w: float | None = None
+    power_limit_max_w: float | None = None
+    max_sm_mhz: int | None = None
+    max_memory_mhz: int | None = None
+    pcie: str | None = None  # "PCIe 5.0 x16"
+    mig: bool | None = None
+    slices: tuple[Slice, ...] = ()
+
+
+@dataclass(frozen=True)
+class GpuDriver:
+    """The NVIDIA driver; `cuda_version` is the newest CUDA that it serves."""
+
+    version: str
+    cuda_version: str | None = None
+    nvml_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    """What this process runs in: `kind` is docker, podman, enroot, apptainer, kubernetes or another's own name."""
+
+    kind: str
+    ngc: str | None = None  # an NGC image's product and version: "TensorRT 25.09"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the control group allows: CPUs (2.0 for a quota of two) and memory; None is no limit."""
+
+    cpus: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A physical network card's port. `speed_mbit` is None while its link is down."""
+
+    name: str
+    speed_mbit: int | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A physical disk: `kind` is NVMe SSD, SSD, HDD or virtual."""
+
+    name: str
+    size_bytes: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine. `system` is its id, from systems/ or made from its processor or GPUs.
+
+    `memory_bytes` is what this process may use, `memory_total_bytes` what the machine has. `gpu_links[a][b]` is how
+    GPU a reaches GPU b, in nvidia-smi's words ("NV18", "PIX", "SYS", "X" for itself). `gpu_problem` says why GPUs that
+    are there could not be asked.
+    """
+
+    cpu: Cpu
+    memory_bytes: int
+    memory_total_bytes: int = 0
+    system: str = ""
+    swap_bytes: int = 0
+    numa: tuple[NumaNode, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    gpu_links: tuple[tuple[str, ...], ...] = ()
+    gpu_driver: GpuDriver | None = None
+    gpu_problem: str | None = None
+    container: Container | None = None
+    limits: Limits = field(default_factory=Limits)
+    nics: tuple[Nic, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    product: str | None = None  # maker and model of the whole machine, from its firmware
+    operating_system: str = ""
+    kernel: str = ""
+    transparent_huge_pages: str | None = None  # "always", "madvise" or "never"
+    virtualization: str | None = None  # "wsl2", "hypervisor"; None on bare metal
