@@ -24,6 +24,7 @@ LISTS = {
 SWITCHES = {
     "no_build": "use engines, calibration and harness as they are; fail if one is missing",
     "force": "make engines, calibration and data again even if nothing changed",
+    "plan": "print what would be made, reused and run, with time, disk and memory; do nothing",
     "explain": "say for each thing why it was reused or made",
     "verbose": "show every command that is run",
     "json": "print JSON instead of a table",
@@ -56,6 +57,7 @@ class Request:
     test_modes: tuple[TestMode, ...] = (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY)
     no_build: bool = False
     force: bool = False
+    plan: bool = False
     explain: bool = False
     verbose: bool = False
     json: bool = False
