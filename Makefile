@@ -23,7 +23,15 @@ run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGe
 generate_engines: venv ; $(INV)  #- build the engines of the benchmarks; what is unchanged is reused
 run:              venv ; $(INV)  #- generate_engines, then run_harness
 calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
-info:             venv ; $(INV)  #- show this machine, the benchmarks, the engines and what each still lacks
+info:             venv ; $(INV)  #- show every component with version and path; --diff A B compares two runs or machines
+doctor:           venv ; $(INV)  #- check what a run needs and what makes it steadier; each finding with its remedy
+add_system:       venv ; $(INV)  #- write systems/<id>.yaml, by which this machine is recognised
+describe_system:  venv ; $(INV)  #- show MLPerf's system description of this machine, and how each field is known
+
+#- Understand settings, for example: make explain RUN_ARGS="batch_size"
+config:           venv ; $(INV)  #- print the merged settings of each run, each with its origin
+explain:          venv ; $(INV)  #- say what a setting means, who uses it, and where it is set now
+schemas:          venv ; $(INV)  #- write the JSON Schemas by which editors check the YAML files
 
 #- Fetch and prepare
 download_data:    venv ; $(INV)  #- fetch the data sets and check them

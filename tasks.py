@@ -42,6 +42,24 @@ def calibrate(context: Any) -> None:
 
 
 @task
+def config(context: Any) -> None:
+    """Print the merged settings of each run, each with its origin."""
+    _act("settings", "config")
+
+
+@task
+def explain(context: Any) -> None:
+    """Say what a setting means, who uses it, and where it is set now."""
+    _act("settings", "explain")
+
+
+@task
+def schemas(context: Any) -> None:
+    """Write the JSON Schemas by which editors check the YAML files."""
+    _act("settings", "schemas")
+
+
+@task
 def download_model(context: Any) -> None:
     """Fetch the models and check them."""
     _act("engines", "download_model")
@@ -61,8 +79,26 @@ def preprocess_data(context: Any) -> None:
 
 @task
 def info(context: Any) -> None:
-    """Show this machine, the benchmarks, the engines and what each still lacks."""
-    _act("house", "info")
+    """Show every component with its version, its path and how it was found."""
+    _act("health", "info")
+
+
+@task
+def doctor(context: Any) -> None:
+    """Check what a run needs and what makes its figures steadier; each finding with its remedy."""
+    _act("health", "doctor")
+
+
+@task
+def add_system(context: Any) -> None:
+    """Write systems/<id>.yaml, by which this machine is recognised."""
+    _act("machine", "add_system")
+
+
+@task
+def describe_system(context: Any) -> None:
+    """Show MLPerf's system description of this machine, and how each field is known."""
+    _act("machine", "describe_system")
 
 
 @task

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineroom.artifacts import MANIFEST, check_content, key_of, look_up, obtain
+from engineroom.artifacts import MANIFEST, UNKNOWN, State, check_content, key_of, look_up, newest, obtain
 from engineroom.errors import EngineError, RequestError
 
 INPUTS = {"model": "a" * 64, "precision": "int8"}
@@ -172,10 +172,7 @@ def test_nothing_is_made_where_that_was_forbidden(tmp_path: Path) -> None:
 
 def test_force_makes_it_again_but_once(tmp_path: Path) -> None:
     obtain(tmp_path, INPUTS, Maker(b"old"), what="it")
-    # As if in a later process: this one has made it already.
-    from engineroom import artifacts
-
-    artifacts._made_here.clear()
+    _in_another_process()
     make = Maker(b"new")
     forced = [obtain(tmp_path, INPUTS, make, what="it", force=True) for _ in range(2)]
     assert [item.why for item in forced] == ["asked for by --force", "unchanged: model, precision"]
@@ -207,3 +204,66 @@ def test_a_full_disk_is_told_in_words(tmp_path: Path) -> None:
 
     with pytest.raises(RequestError, match="no space left"):
         obtain(tmp_path, INPUTS, fill, what="it")
+
+
+def _files(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("case", ["nothing there", "unchanged", "another input", "damaged", "forced"])
+def test_a_plan_says_what_the_next_call_does_and_does_nothing(tmp_path: Path, case: str) -> None:
+    shelf, make = tmp_path / "shelf", Maker()
+    if case != "nothing there":
+        inputs = {**INPUTS, "precision": "fp32"} if case == "another input" else INPUTS
+        file = obtain(shelf, inputs, make, what="it").file("part/file")
+        _in_another_process()
+        if case == "damaged":
+            file.write_bytes(b"c0ntent")
+    before, calls, force = _files(tmp_path), make.calls, case == "forced"
+    plan = obtain(shelf, INPUTS, make, what="it", plan=True, force=force)
+    assert (_files(tmp_path), make.calls) == (before, calls)
+    done = obtain(shelf, INPUTS, make, what="it", force=force)
+    assert (plan.folder, plan.reused, plan.why) == (done.folder, done.reused, done.why)
+    assert plan.planned == (case != "unchanged")
+    assert plan.sha256("part/file") == (UNKNOWN if plan.planned else done.sha256("part/file"))
+
+
+def _in_another_process() -> None:
+    from engineroom import artifacts
+
+    artifacts._made_here.clear()
+
+
+def test_a_plan_of_what_must_not_be_made_is_refused_as_the_call_is(tmp_path: Path) -> None:
+    said = []
+    for plan in (True, False):
+        with pytest.raises(RequestError) as caught:
+            obtain(tmp_path / "shelf", INPUTS, Maker(), what="the engine", may_make=False, plan=plan)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+def test_what_follows_from_something_unmade_is_open_if_it_may_come_out_as_it_was(tmp_path: Path) -> None:
+    unknown = {**INPUTS, "model": UNKNOWN}
+    assert obtain(tmp_path, unknown, Maker(), what="it", plan=True).state is State.TO_MAKE
+    obtain(tmp_path, INPUTS, Maker(), what="it")
+    perhaps = obtain(tmp_path, unknown, Maker(), what="it", plan=True)
+    assert (perhaps.state, perhaps.why) == (State.OPEN, "reused if this comes out as it was: model")
+    other = obtain(tmp_path, {**unknown, "precision": "fp32"}, Maker(), what="it", plan=True)
+    assert other.state is State.TO_MAKE
+
+
+def test_how_long_it_took_is_on_record_and_older_manifests_are_without(tmp_path: Path) -> None:
+    def slow(folder: Path) -> Mapping[str, Any]:
+        time.sleep(0.1)
+        return Maker()(folder)
+
+    manifest = obtain(tmp_path, INPUTS, slow, what="it").file(MANIFEST)
+    made = newest(tmp_path)
+    assert made and made.seconds and 0.1 <= made.seconds < 5 and made.bytes == 7
+    old = json.loads(manifest.read_text())
+    del old["seconds"]
+    manifest.write_text(json.dumps(old))
+    made = newest(tmp_path)
+    assert made and made.seconds is None
+    assert obtain(tmp_path, INPUTS, slow, what="it").reused

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from engineroom import legacy
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
     *("help", "info", "install", "wheelhouse", "shell", "clean", "clean_shallow", "test", "test_all", "lint", "bench"),
     *("build", "build_loadgen", "build_harness", "download_data", "download_model", "preprocess_data", "calibrate"),
-    *("generate_engines", "run_harness", "run"),
+    *("generate_engines", "run_harness", "run", "config", "explain", "schemas", "import_nvidia_config"),
+    *("doctor", "add_system", "describe_system"),
 }
 
 AWKWARD = [
@@ -108,6 +111,22 @@ def test_an_unknown_target_names_the_nearest(checkout: Path, make: Any, typed: s
     lines = done.stderr.splitlines()
     assert lines[:3] == [f"error: make {typed}: unknown target", f"  did you mean {meant}?", "exit code 2"]
     assert "Traceback" not in done.stderr
+
+
+def test_nvidias_targets_say_what_is_instead(checkout: Path, make: Any) -> None:
+    for target, said in (("link_dirs", "nothing to link"), ("run_harness_power", "power runs")):
+        done = make(checkout, target)
+        lines = done.stderr.splitlines()
+        assert (done.returncode, lines[0], lines[2]) == (
+            2,
+            f"error: make {target}: no target of Engineroom",
+            "exit code 2",
+        )
+        assert said in lines[1]
+
+
+def test_no_target_is_both_ours_and_nvidias() -> None:
+    assert not set(legacy.TARGETS) & set(TARGETS)
 
 
 def test_an_unknown_target_like_no_other_lists_all_and_reaches_no_shell(checkout: Path, make: Any) -> None:

@@ -22,7 +22,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
     monkeypatch.setattr(registry, "CODE", tmp_path)
     monkeypatch.setattr(benchmarks, "__path__", [str(folder)])
     before = set(sys.modules)
-    registry.find.cache_clear()
+    registry._find.cache_clear()
 
     def write(name: str, text: str) -> None:
         path = folder / name
@@ -30,7 +30,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
         path.write_text(text)
 
     yield write
-    registry.find.cache_clear()
+    registry._find.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("engineroom.benchmarks."):
             del sys.modules[name]
@@ -96,3 +96,47 @@ def test_every_plugin_here_loads_and_knows_its_name(kind: str) -> None:
     assert plugins
     for name, plugin in plugins.items():
         assert getattr(plugin.load(), registry.KINDS[kind].upper()).name == name
+
+
+@pytest.fixture
+def overlay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder benchmarks/ of an overlay that ENGINEROOM_PATH names."""
+    folder = tmp_path / "overlay" / "benchmarks"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("ENGINEROOM_PATH", str(folder.parent))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("engineroom_overlay.")]:
+        del sys.modules[name]
+
+
+def test_an_overlays_plugin_is_found_beside_ours(add: Add, overlay: Path) -> None:
+    add("ours.py", "BENCHMARK = 1")
+    (overlay / "theirs.py").write_text(
+        "from dataclasses import dataclass\n@dataclass\nclass B: x: int = 2\nBENCHMARK = B()"
+    )
+    (overlay / "__init__.py").write_text("")
+    assert set(registry.find("benchmarks")) == {"ours", "theirs"}
+    module = registry.get("benchmarks", "theirs").load()
+    assert module.BENCHMARK.x == 2
+    assert registry.get("benchmarks", "theirs").load() is module
+
+
+def test_an_overlays_plugin_does_not_hide_ours(add: Add, overlay: Path) -> None:
+    add("bert.py", "")
+    (overlay / "bert.py").write_text("")
+    with pytest.raises(RequestError, match=rf"two benchmarks are named bert: .*bert.py and {overlay}/bert.py"):
+        registry.find("benchmarks")
+
+
+def test_a_broken_plugin_of_an_overlay_is_named(add: Add, overlay: Path) -> None:
+    (overlay / "broken.py").write_text("import no_such_module")
+    plugin = registry.get("benchmarks", "broken")
+    for _ in range(2):  # what failed to import is not there the second time either
+        with pytest.raises(RequestError, match=r"broken.py: the benchmark broken cannot be imported: ModuleNotFound"):
+            plugin.load()
+
+
+def test_an_overlay_that_is_not_there_is_said(add: Add, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ENGINEROOM_PATH", f"{tmp_path}/gone")
+    with pytest.raises(RequestError, match=rf"ENGINEROOM_PATH: {tmp_path}/gone is no folder"):
+        registry.find("benchmarks")

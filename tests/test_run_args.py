@@ -164,7 +164,7 @@ def test_very_long_words_earn_short_messages() -> None:
 
 def test_every_setting_but_the_runs_identity_is_a_flag_with_a_meaning() -> None:
     known = flags()
-    assert set(fields.names()) - set(known) == {"benchmark", "system", "scenario"}
+    assert set(fields.names()) - set(known) == {"benchmark", "scenario"}
     assert all(known.values())
     assert "[us]" in known["queue_delay_us"]
 
@@ -200,7 +200,7 @@ def test_a_setting_that_is_true_or_false_is_a_switch_too(argv: list[str], value:
 
 
 @pytest.mark.parametrize(
-    "flag", ["--power_setting=2", "--gpu_batch_size=1", "--benchmarks=llama2-70b", "--benchmarks=3D-UNet"]
+    "flag", ["--power_server=2", "--gpu_clock=1", "--benchmarks=llama2-70b", "--benchmarks=3D-UNet"]
 )
 def test_what_mlperf_has_and_this_version_not_is_said(flag: str) -> None:
     (said,) = _mistakes([flag])
@@ -223,3 +223,63 @@ def test_nothing_reaches_a_shell(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "exit code 2"
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "overrides", "note"),
+    [
+        (["--gpu_batch_size=64"], {"batch_size": "64"}, "--gpu_batch_size is --batch_size here"),
+        (["--deque-timeout-usec", "0"], {"queue_delay_us": "0"}, "--deque_timeout_usec is --queue_delay_us here"),
+        (["--test_run"], {"min_duration": "60000"}, "--test_run is --min_duration=60000 here: a short run, "),
+        (["--fast", "--json"], {"min_duration": "60000"}, "--fast is --min_duration=60000 here: a short run, "),
+        (["--config_ver=Default"], {}, "--config_ver=Default: that is what Engineroom does in any case"),
+        (["--harness_type", "lwis"], {}, "--harness_type=lwis: the native harness always runs"),
+        (["--accuracy_target=.99"], {}, "--accuracy_target=.99: that is what Engineroom does in any case"),
+        (["--power_setting=MaxP"], {}, "--power_setting=MaxP: that is what Engineroom does in any case"),
+    ],
+)
+def test_nvidias_flags_are_taken_and_say_for_what(argv: list[str], overrides: dict[str, str], note: str) -> None:
+    found = parse(argv)
+    assert found.overrides == overrides
+    (said,) = found.notes
+    assert said.startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config_ver=maxq", "RUN_ARGS: --config_ver=maxq: power runs (PTDaemon, MaxQ) are not in this version"),
+        (
+            "--config_ver=high_acuracy",
+            "RUN_ARGS: --config_ver=high_acuracy means nothing here\n  did you mean high_accuracy?",
+        ),
+        ("--harness_type=triton", "RUN_ARGS: --harness_type=triton: Triton is not in this version"),
+        ("--accuracy_target=.999", "RUN_ARGS: --accuracy_target=.999: MLPerf's higher accuracy target is a benchmark"),
+        ("--use_graphs", "RUN_ARGS: --use_graphs: belongs to a TensorRT engine"),
+        ("--use_graphs=True", "RUN_ARGS: --use_graphs=True: belongs to a TensorRT engine"),
+        ("--fast=3", "RUN_ARGS: --fast=3 means nothing here\n  leave the value out"),
+        ("--config_ver", "RUN_ARGS: --config_ver means nothing here"),
+        ("--action=run_harness", "RUN_ARGS: --action=run_harness: the action is the target: make run_harness"),
+        ("--gpu_batch_size=0", "RUN_ARGS: --batch_size: is '0', must be a whole number >= 1"),
+        ("--confg_ver=default", "RUN_ARGS: unknown flag --confg_ver\n  did you mean --config_ver?"),
+    ],
+)
+def test_what_nvidias_flags_cannot_mean_here_is_refused(flag: str, said: str) -> None:
+    (mistake,) = _mistakes([flag])
+    assert mistake.startswith(said)
+
+
+def test_nvidias_name_and_ours_together_are_a_mistake() -> None:
+    assert _mistakes(["--gpu_batch_size=1", "--batch_size=2"]) == ["RUN_ARGS: --batch_size: is given twice"]
+
+
+def test_the_environment_sets_fields_and_is_read_as_strictly() -> None:
+    environ = {"ENGINEROOM_BATCH_SIZE": "64", "ENGINEROOM_ENGINE": "", "ENGINEROOM_PATH": "/x", "PATH": "/bin"}
+    assert parse([], environ).environment == {"batch_size": "64"}
+    with pytest.raises(Mistakes) as caught:
+        parse([], {"ENGINEROOM_BATCH_SISE": "1", "ENGINEROOM_INSTANCES": "none"})
+    assert str(caught.value).splitlines() == [
+        "environment: unknown variable ENGINEROOM_BATCH_SISE",
+        "  did you mean ENGINEROOM_BATCH_SIZE?",
+        "ENGINEROOM_INSTANCES: is 'none', must be a whole number",
+    ]

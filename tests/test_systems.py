@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineroom.detection import Machine
-from engineroom.errors import Mistakes, RequestError
 from engineroom.paths import SYSTEMS
 from engineroom.systems import detect
 
@@ -128,55 +125,3 @@ def test_no_content_of_proc_and_sys_breaks_detection(
     found = detect(root)
     assert found.cpu.usable_cores >= 1
     assert found.system.replace("_", "").replace("-", "").replace(".", "").isalnum()
-
-
-def _systems(folder: Path, **files: str) -> Path:
-    for name, text in files.items():
-        (folder / f"{name}.yaml").write_text(text)
-    return folder
-
-
-def test_the_most_specific_system_wins(tmp_path: Path) -> None:
-    systems = _systems(
-        tmp_path,
-        any_h200='match: {gpu: "NVIDIA H200*"}',
-        one_h200='match: {gpu: "NVIDIA H200*", gpu_count: 1}',
-        eight_h200='match: {gpu: "NVIDIA H200*", gpu_count: 8, sockets: 2}',
-        notes="cooling: air",
-    )
-    assert detect(SPOOFS / "one_h200", systems).system == "one_h200"
-    assert detect(SPOOFS / "vm_2_cores", systems).system == "AMD_EPYC-2c"
-
-
-def test_a_tie_names_both(tmp_path: Path) -> None:
-    systems = _systems(tmp_path, a="match: {sockets: 1}", b="match: {cores: 2}", c="match: {cores: 3}")
-    with pytest.raises(RequestError, match=r"matches a and b equally well\n  add a condition"):
-        detect(SPOOFS / "vm_2_cores", systems)
-
-
-def test_all_mistakes_of_all_systems_are_told_at_once(tmp_path: Path) -> None:
-    systems = _systems(
-        tmp_path,
-        a='match:\n  gpu_cuont: 1\n  cores: "2"\n  gpu: 0\n',
-        b="match: 3",
-        c="match: [",
-        d="match:\n  cores: 2\n  cores: 4\n",
-    )
-    with pytest.raises(Mistakes) as caught:
-        detect(SPOOFS / "vm_2_cores", systems)
-    said = str(caught.value).replace(f"{tmp_path}/", "")
-    for part in (
-        "a.yaml:2: match.gpu_cuont: unknown condition\n  did you mean gpu_count?",
-        "a.yaml:3: match.cores is '2', must be a whole number",
-        "a.yaml:4: match.gpu is 0, must be a text",
-        "b.yaml:1: match must hold `condition: value` lines",
-        "c.yaml:1: is not YAML",
-        "d.yaml:3: cores stands here a second time",
-    ):
-        assert part in said
-
-
-def test_the_name_of_a_machine_can_be_a_folder(machine: Machine, tmp_path: Path) -> None:
-    from engineroom.systems import _derived_id
-
-    assert _derived_id(replace(machine, cpu=replace(machine.cpu, model="../../etc; $(x)"))) == ".._.._etc_x-4c"

@@ -1,6 +1,6 @@
 """Things that are made once and reused: folders keyed by the content of everything they were made from.
 
-    <shelf>/<key>/manifest.json    inputs, files with size and SHA-256, what the maker returned
+    <shelf>/<key>/manifest.json    inputs, files with size and SHA-256, what the maker returned, how long it took
     <shelf>/<key>/...              the files themselves
 
 A folder appears by one rename, so one that exists is complete.
@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -25,6 +27,7 @@ from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display, ensure_folder, not_writable, sha256_file
 
 MANIFEST = "manifest.json"
+UNKNOWN = "not known before it is made"  # stands in a plan's inputs for the content of what is still to be made
 _made_here: set[Path] = set()  # `force` makes a thing again once in a process, however often it is asked for
 
 
@@ -37,23 +40,62 @@ class FileFact(TypedDict):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What manifest.json says."""
+    """What manifest.json says. `seconds` is how long it took to make; older manifests do not have it."""
 
     inputs: dict[str, str]
     files: dict[str, FileFact]
     facts: dict[str, Any]
+    seconds: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(fact["bytes"] for fact in self.files.values())
+
+
+class State(StrEnum):
+    """What became of an artifact that was asked for; the last two only in a plan.
+
+    OPEN: reused if what has to be made before it comes out as it was, else to be made.
+    """
+
+    REUSED = "reused"
+    MADE = "made"
+    TO_MAKE = "to make"
+    OPEN = "open"
+
+
+class Switches(TypedDict, total=False):
+    """How artifacts are obtained: may they be made, must they be made again, or is only asked what would be done?"""
+
+    may_make: bool
+    force: bool
+    plan: bool
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A keyed folder. `why` says in a few words why it was reused or made; `facts` is what its maker returned."""
+    """A keyed folder. `why` says in a few words why it was reused or made; `facts` is what its maker returned.
+
+    One that is only planned has neither files nor facts.
+    """
 
     folder: Path
     inputs: Mapping[str, str]
     files: Mapping[str, FileFact]
     facts: Mapping[str, Any]
-    reused: bool
+    state: State
     why: str
+
+    @property
+    def reused(self) -> bool:
+        """Whether it was there and has not changed."""
+        return self.state is State.REUSED
+
+    @property
+    def planned(self) -> bool:
+        """Whether it is still to be made."""
+        return self.state in (State.TO_MAKE, State.OPEN)
 
     @property
     def key(self) -> str:
@@ -63,6 +105,10 @@ class Artifact:
     def file(self, name: str) -> Path:
         """Return the path of one of its files."""
         return self.folder / name
+
+    def sha256(self, name: str) -> str:
+        """Return the SHA-256 of one of its files, or UNKNOWN if it is only planned."""
+        return UNKNOWN if self.planned else self.files[name]["sha256"]
 
 
 def key_of(inputs: Mapping[str, str]) -> str:
@@ -79,7 +125,7 @@ def look_up(shelf: Path, inputs: Mapping[str, str]) -> Artifact | None:
     manifest = _manifest(folder)
     if manifest is None or manifest.inputs != dict(inputs) or _broken_file(folder, manifest):
         return None
-    return Artifact(folder, inputs, manifest.files, manifest.facts, True, f"unchanged: {', '.join(inputs)}")
+    return Artifact(folder, inputs, manifest.files, manifest.facts, State.REUSED, f"unchanged: {', '.join(inputs)}")
 
 
 def obtain(
@@ -88,36 +134,68 @@ def obtain(
     make: Callable[[Path], Mapping[str, Any]],
     *,
     what: str,
-    may_make: bool = True,
-    force: bool = False,
+    **switches: Unpack[Switches],
 ) -> Artifact:
     """Return the artifact made from `inputs`, calling `make(folder)` only if there is none yet, or with `force`.
 
-    Raises RequestError if it would have to be made and `may_make` is false.
+    With `plan`, return what would be done instead, and write nothing. Raises RequestError if it would have to be made
+    and `may_make` is false.
     """
-    force = force and (shelf / key_of(inputs)) not in _made_here
-    if not force and (found := look_up(shelf, inputs)):
-        return found
-    if not may_make:
-        why = "asked for by --force" if force else _why_made(shelf, inputs)
-        raise RequestError(f"{what} has to be made ({why})", where=display(shelf), mend="leave out --no_build")
+    decided = _decide(shelf, inputs, what, switches)
+    if decided.reused or switches.get("plan"):
+        return decided
     ensure_folder(shelf)
     with _locked(shelf):
-        if not force and (found := look_up(shelf, inputs)):  # another process made it while this one waited
-            return found
-        why = "asked for by --force" if force else _why_made(shelf, inputs)
-        return _make(shelf, inputs, make, why)
+        decided = _decide(shelf, inputs, what, switches)  # another process may have made it while this one waited
+        return decided if decided.reused else _make(decided, make)
 
 
-def _make(shelf: Path, inputs: Mapping[str, str], make: Callable[[Path], Mapping[str, Any]], why: str) -> Artifact:
+def newest(shelf: Path) -> Manifest | None:
+    """Return the manifest of what was made last on `shelf`; None if nothing was, or it cannot be read."""
+    folders = _made_on(shelf)
+    return _manifest(max(folders, key=lambda folder: (folder / MANIFEST).stat().st_mtime)) if folders else None
+
+
+def _made_on(shelf: Path) -> list[Path]:
+    return [path.parent for path in shelf.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
+
+
+def _decide(shelf: Path, inputs: Mapping[str, str], what: str, switches: Switches) -> Artifact:
+    """Return what is there, or what is to be made and why; write nothing."""
     folder = shelf / key_of(inputs)
-    partial = shelf / f".{folder.name}.partial"
+    force = switches.get("force", False) and folder not in _made_here
+    if not force and (found := look_up(shelf, inputs)):
+        return found
+    state, why = State.TO_MAKE, "asked for by --force" if force else _why_made(shelf, inputs)
+    if not switches.get("may_make", True):
+        raise RequestError(f"{what} has to be made ({why})", where=display(shelf), mend="leave out --no_build")
+    if not force and (follows := _follows(shelf, inputs)):
+        state, why = State.OPEN, f"reused if this comes out as it was: {', '.join(follows)}"
+    return Artifact(folder, inputs, {}, {}, state, why)
+
+
+def _follows(shelf: Path, inputs: Mapping[str, str]) -> list[str]:
+    """Return the inputs that are not known yet, if something on the shelf was made from the others."""
+    unknown = [name for name, value in inputs.items() if value == UNKNOWN]
+    manifests = map(_manifest, _made_on(shelf) if unknown else ())
+    return unknown if any(manifest and _alike(manifest.inputs, inputs) for manifest in manifests) else []
+
+
+def _alike(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
+    return made_from.keys() == inputs.keys() and all(inputs[name] in (UNKNOWN, made_from[name]) for name in inputs)
+
+
+def _make(decided: Artifact, make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+    folder, inputs = decided.folder, decided.inputs
+    partial = folder.with_name(f".{folder.name}.partial")
+    begin = time.perf_counter()
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         facts = dict(make(partial))
         files = {str(path.relative_to(partial)): _fact(path) for path in sorted(partial.rglob("*")) if path.is_file()}
-        manifest = {"inputs": dict(inputs), "files": files, "facts": facts}
+        seconds = round(time.perf_counter() - begin, 3)
+        manifest = {"inputs": dict(inputs), "files": files, "facts": facts, "seconds": seconds}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         for name in (*files, MANIFEST):
             _sync(partial / name)
@@ -128,7 +206,7 @@ def _make(shelf: Path, inputs: Mapping[str, str], make: Callable[[Path], Mapping
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     _made_here.add(folder)
-    return Artifact(folder, inputs, files, facts, False, why)
+    return Artifact(folder, inputs, files, facts, State.MADE, decided.why)
 
 
 def check_content(artifact: Artifact) -> None:
@@ -178,13 +256,12 @@ def _why_made(shelf: Path, inputs: Mapping[str, str]) -> str:
         manifest = _manifest(folder)
         broken = _broken_file(folder, manifest) if manifest else None
         return broken or "its manifest cannot be read or does not fit"
-    others = [path for path in shelf.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
-    if not others:
+    if not _made_on(shelf):
         return "first time"
-    newest = _manifest(max(others, key=lambda path: path.stat().st_mtime).parent)
-    if newest is None:
+    manifest = newest(shelf)
+    if manifest is None:
         return "the earlier one's manifest cannot be read"
-    old = newest.inputs
+    old = manifest.inputs
     changed = [name for name in {**old, **inputs} if old.get(name) != inputs.get(name)]
     return "; ".join(f"{name}: {_short(old.get(name))} -> {_short(inputs.get(name))}" for name in changed)
 

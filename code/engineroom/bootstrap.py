@@ -88,9 +88,13 @@ def main(arguments: List[str]) -> int:
 
 
 def unknown_target(target: str) -> SetupError:
-    """Name the known target nearest to `target`."""
+    """Say what replaces a target of NVIDIA's, or name the known target nearest to `target`."""
     import difflib
+    import runpy
 
+    instead = runpy.run_path(str(Path(__file__).with_name("legacy.py")))["TARGETS"].get(target)
+    if instead:
+        return SetupError("make {}: no target of Engineroom".format(shlex.quote(target)), instead)
     known = re.findall(r"^([a-z_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     near = difflib.get_close_matches(target.lower().replace("-", "_"), known, n=1)
     hint = "did you mean {}?".format(near[0]) if near else "known: {}".format(", ".join(sorted(known)))

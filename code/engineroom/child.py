@@ -21,6 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from engineroom import registry
 from engineroom.errors import EngineroomError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _follow_parent() -> None:
 
 def _run(recipe_path: Path, run_dir: Path, probe_seconds: float) -> None:
     recipe = _read_recipe(recipe_path)
+    _keep_to(recipe.get("cpus", []))
     _check_native()
     import engineroom_native as native
 
@@ -120,6 +122,15 @@ def _run(recipe_path: Path, run_dir: Path, probe_seconds: float) -> None:
         _write_probe(run_dir, native.probe(config, spec, probe_seconds, session))
     else:
         native.run_test(config, spec, session)
+
+
+def _keep_to(cpus: Sequence[int]) -> None:
+    """Let every thread of this process, those of engines too, run on these CPUs only; none named: on all."""
+    try:
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise ChildError(f"cannot run on the CPUs {list(cpus)}: {error.strerror}", where="cpus") from error
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
@@ -203,7 +214,7 @@ def _python_session(recipe: dict[str, Any]) -> Callable[..., Any] | None:
         return None
     options = engine.get("options", {})
     try:
-        module = import_module(f"engineroom.engines.{engine['name']}")
+        module = registry.get("engines", engine["name"]).load()
         session: Callable[..., Any] = module.open_session(options, recipe["inputs"], recipe["outputs"])
     except EngineroomError as error:
         raise ChildError(error.what, where="engine load", mend=error.mend) from error

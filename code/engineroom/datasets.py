@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from engineroom.errors import Mistakes, RequestError, did_you_mean
-from engineroom.paths import DATA_MAPS, display
+from engineroom.paths import DATA_MAPS, display, layers
 from engineroom.terms import TensorSpec
 from engineroom.yaml_file import Entry, entries
 
@@ -68,6 +68,11 @@ class Manifest(msgspec.Struct, frozen=True):
     parts: dict[str, PartMap]
 
 
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of dataset.yaml."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Manifest)}
+
+
 @dataclass(frozen=True)
 class Sample:
     """One line of a map: a path below the data set's folder, and the index of its class if the map has labels."""
@@ -76,12 +81,18 @@ class Sample:
     label: int | None = None
 
 
+def folder_of(name: str) -> Path:
+    """Return the folder of data_maps/ that is a data set's: ours, or that of the strongest overlay that has it."""
+    found = [folder / name for folder in layers(DATA_MAPS) if (folder / name).is_dir()]
+    return found[-1] if found else DATA_MAPS / name
+
+
 class Dataset:
     """A data set's manifest and maps, each read when first asked for."""
 
     def __init__(self, name: str, folder: Path | None = None) -> None:
         self.name = name
-        self.folder = folder or DATA_MAPS / name
+        self.folder = folder or folder_of(name)
         self._samples: dict[str, tuple[Sample, ...]] = {}
 
     @cached_property

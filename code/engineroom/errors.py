@@ -70,11 +70,13 @@ def plain(name: str) -> str:
     return name if name.isprintable() and len(name) <= _SHORT.maxstring else shown(name)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Say which known name is nearest to `name`; if none is near, list them all."""
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Say which known name is nearest to `name`; if none is near, say `otherwise`, by default a list of all."""
     names = sorted(known)
     lowered = {known_name.lower(): known_name for known_name in names}
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     if near:
         return f"did you mean {lowered[near[0]]}?"
+    if otherwise:
+        return otherwise
     return f"known: {', '.join(names)}" if names else "none is known here"

@@ -1,7 +1,9 @@
 """What users of NVIDIA's closed-division code type and write, and what it is here.
 
-bootstrap.py reads TARGETS before there is a venv, so nothing is imported, and an old Python can read it.
+bootstrap.py reads TARGETS before there is a venv, so nothing of ours is imported, and an old Python can read it.
 """
+
+from typing import Dict, Optional, Tuple  # noqa: F401  (in comments: an old Python has no annotations of variables)
 
 # NVIDIA's names of settings that are fields here under another name, in the same unit.
 FIELDS = {
@@ -10,4 +12,82 @@ FIELDS = {
     "gpu_inference_streams": "instances",
     "deque_timeout_usec": "queue_delay_us",
     "system_name": "system",
+}
+
+_NO_POWER = "power runs (PTDaemon, MaxQ) are not in this version of Engineroom"
+_NO_TRITON = "Triton is not in this version of Engineroom: the native harness runs"
+_NO_GPU = "belongs to a TensorRT engine, which this version of Engineroom does not have"
+_NO_AUDIT = "audits are not in this version of Engineroom"
+_NO_HETERO = "heterogeneous MIG runs are not in this version of Engineroom"
+_HIGHER = "MLPerf's higher accuracy target is a benchmark of its own (bert-99.9): name it in --benchmarks"
+_AS_ALWAYS = "that is what Engineroom does in any case"
+
+# NVIDIA's flags that are no settings here: for each value (lower case; "*": any, "": none) the flags that it stands
+# for, or None if it cannot be served, and the words to say.
+FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
+    "config_ver": {
+        "default": ((), _AS_ALWAYS),
+        "high_accuracy": (None, _HIGHER),
+        "triton": (None, _NO_TRITON),
+        "high_accuracy_triton": (None, _NO_TRITON),
+        "hetero": (None, _NO_HETERO),
+        "maxq": (None, _NO_POWER),
+    },
+    "harness_type": {
+        "auto": ((), _AS_ALWAYS),
+        "lwis": ((), "the native harness always runs"),
+        "custom": ((), "the native harness always runs"),
+        "triton": (None, _NO_TRITON),
+        "hetero": (None, _NO_HETERO),
+    },
+    "accuracy_target": {".99": ((), _AS_ALWAYS), "0.99": ((), _AS_ALWAYS), "*": (None, _HIGHER)},
+    "power_setting": {"maxp": ((), _AS_ALWAYS), "*": (None, _NO_POWER)},
+    "power_limit": {"*": (None, _NO_POWER)},
+    "fast": {"": (("--min_duration=60000",), "a short run, no valid one for a submission")},
+    "test_run": {"": (("--min_duration=60000",), "a short run, no valid one for a submission")},
+    "force_calibration": {"": (("--force",), "with make calibrate")},
+    "gpu_only": {"": ((), "no other accelerator would be used")},
+    "action": {"*": (None, "the action is the target: make run_harness, make generate_engines, ...")},
+    "audit_test": {"*": (None, _NO_AUDIT)},
+    "no_audit_verify": {"": (None, _NO_AUDIT)},
+    "log_dir": {"*": (None, "every run has a folder of its own in build/runs")},
+    "numa_config": {"*": (None, "--cpus=0-3,8 names the CPUs to run on; --pin_workers pins each worker to its own")},
+    "input_dtype": {"*": (None, "follows from the benchmark and --precision")},
+    "input_format": {"*": (None, "follows from the model")},
+    "gpu_copy_streams": {"*": (None, _NO_GPU)},
+    "use_graphs": {"*": (None, _NO_GPU), "": (None, _NO_GPU)},
+    "workspace_size": {"*": (None, _NO_GPU)},
+    "start_from_device": {"*": (None, _NO_GPU), "": (None, _NO_GPU)},
+}
+
+_NO_DOCKER = "nothing here needs Docker: make run_harness sets up build/venv by itself"
+_NO_SUBMISSION = "staging a submission is not in this version of Engineroom"
+
+# NVIDIA's targets that are none here, with what to do instead.
+TARGETS = {
+    "run_harness_power": _NO_POWER,
+    "build_plugins": "there are no plug-ins of TensorRT to compile: make build compiles LoadGen and the harness",
+    "build_triton": _NO_TRITON,
+    "generate_conf_files": "make run_harness renders user.conf for each run, into the run's own folder (recipe/)",
+    "link_dirs": "there is nothing to link: everything generated lies in build/",
+    "prebuild": _NO_DOCKER,
+    "build_docker": _NO_DOCKER,
+    "attach_docker": _NO_DOCKER,
+    "launch_docker": _NO_DOCKER,
+    "docker_add_user": _NO_DOCKER,
+    "configure_mig": "Engineroom does not change MIG: set it up with nvidia-smi mig; make info shows the slices",
+    "teardown_mig": "Engineroom does not change MIG: take it down with nvidia-smi mig; make info shows the slices",
+    "autotune": "tuning is not in this version of Engineroom: give settings as flags or in configs/<system>/",
+    "copy_profiles": "there are no profiles to copy",
+    "run_audit_harness": _NO_AUDIT,
+    "run_audit_test01": _NO_AUDIT,
+    "run_audit_test04": _NO_AUDIT,
+    "run_audit_verification": _NO_AUDIT,
+    "stage_results": _NO_SUBMISSION,
+    "stage_compliance": _NO_SUBMISSION,
+    "truncate_results": _NO_SUBMISSION,
+    "export_submission": _NO_SUBMISSION,
+    "check_submission": _NO_SUBMISSION,
+    "pack_submission": _NO_SUBMISSION,
+    "summarize_results": "make run_harness prints the table; each run's figures are in build/runs/*/result.json",
 }

@@ -1,16 +1,17 @@
-"""Finds plug-ins: one Python file each, known by its name, imported only when used."""
+"""Finds plug-ins: one Python file each, ours or an overlay's, known by its name, imported only when used."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 from engineroom.errors import RequestError, did_you_mean, shown
-from engineroom.paths import CODE, display
+from engineroom.paths import CODE, display, overlays
 
 KINDS = {"benchmarks": "benchmark", "engines": "engine", "calibrators": "calibrator"}
 
@@ -27,7 +28,7 @@ class Plugin:
         """Import the plug-in's module. Raises RequestError if the file does not import or holds no plug-in."""
         word = KINDS[self.kind]
         try:
-            module = importlib.import_module(f"engineroom.{self.kind}.{self.name}")
+            module = self._import()
         except Exception as error:  # whatever a plug-in's file may raise, the others shall stay usable
             raise RequestError(
                 f"the {word} {self.name} cannot be imported: {type(error).__name__}: {error}",
@@ -41,15 +42,35 @@ class Plugin:
             )
         return module
 
+    def _import(self) -> ModuleType:
+        if self.path.is_relative_to(CODE / "engineroom"):
+            return importlib.import_module(f"engineroom.{self.kind}.{self.name}")
+        name = f"engineroom_overlay.{self.kind}.{self.name}"  # of a package that is not there: no overlay is one
+        if name not in sys.modules:
+            folder = [str(self.path.parent)] if self.path.name == "__init__.py" else None
+            spec = spec_from_file_location(name, self.path, submodule_search_locations=folder)
+            if spec is None or spec.loader is None:
+                raise ImportError("is no Python source")
+            module = sys.modules[name] = module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]
 
-@cache
+
 def find(kind: str) -> dict[str, Plugin]:
     """Return every plug-in of `kind` by name. Raises RequestError if two files bear one name."""
+    return _find(kind, (CODE / "engineroom" / kind, *(root / kind for root in overlays())))
+
+
+@cache
+def _find(kind: str, folders: tuple[Path, ...]) -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
-    folder = CODE / "engineroom" / kind
-    for path in sorted([*folder.glob("*.py"), *folder.glob("*/__init__.py")]):
+    for path in [path for folder in folders for path in _files(folder)]:
         name = path.parent.name if path.name == "__init__.py" else path.stem
-        if path == folder / "__init__.py" or name.startswith("_") or not name.isidentifier():
+        if name.startswith("_") or not name.isidentifier():
             continue  # an editor's lock file, for one
         if name in found:
             raise RequestError(
@@ -58,6 +79,14 @@ def find(kind: str) -> dict[str, Plugin]:
             )
         found[name] = Plugin(kind, name, path)
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in [*folder.glob("*.py"), *folder.glob("*/__init__.py")]
+        if path.name != "__init__.py" or path.parent != folder
+    )
 
 
 def get(kind: str, name: str, *, where: str | None = None) -> Plugin:

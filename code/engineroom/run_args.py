@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
-from engineroom import registry
+from engineroom import legacy, registry
 from engineroom.config import fields
+from engineroom.config.layers import VARIABLE
 from engineroom.errors import Mistakes, RequestError, did_you_mean, plain, shown
 from engineroom.terms import Scenario, TestMode
 
@@ -21,6 +21,7 @@ LISTS = {
     "scenarios": "comma list of scenarios; default: all that the benchmark has",
     "test_mode": "comma list of LoadGen test modes; default: PerformanceOnly,AccuracyOnly",
 }
+SYSTEM = {"system": "id of the system whose settings count; default: this machine's"}
 SWITCHES = {
     "no_build": "use engines, calibration and harness as they are; fail if one is missing",
     "force": "make engines, calibration and data again even if nothing changed",
@@ -40,6 +41,13 @@ _NOT_YET = (
 )
 
 
+# Flags of NVIDIA's that take no value.
+_SWITCHES_OF_NVIDIA = {name for name, values in legacy.FLAGS.items() if "" in values}
+
+# Variables of the environment that are ours and set no field.
+NO_FIELDS = ("ENGINEROOM_PATH", "ENGINEROOM_TRACEBACK", "ENGINEROOM_PARENT_PID")
+
+
 class Help(Exception):  # noqa: N818  (no error: it ends a task that was only asked what it does)
     """RUN_ARGS holds --help. `flags` are the task's, each as it is typed, with its meaning."""
 
@@ -50,7 +58,11 @@ class Help(Exception):  # noqa: N818  (no error: it ends a task that was only as
 
 @dataclass(frozen=True)
 class Request:
-    """What RUN_ARGS asks for. `overrides` holds the text of every config field that was given."""
+    """What RUN_ARGS asks for.
+
+    `overrides` holds the text of every config field that was given as a flag, `environment` of those that have a
+    variable. `notes` say what flags of NVIDIA's were taken for.
+    """
 
     benchmarks: tuple[str, ...] = ()
     scenarios: tuple[Scenario, ...] = ()
@@ -62,7 +74,10 @@ class Request:
     verbose: bool = False
     json: bool = False
     help: bool = False
+    system: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def split(text: str) -> list[str]:
@@ -73,10 +88,14 @@ def split(text: str) -> list[str]:
         raise RequestError(f"cannot be split into flags: {str(error).lower()}", where=WHERE) from None
 
 
-def parse(argv: Sequence[str]) -> Request:
-    """Return the request of a task that acts on benchmarks. Raises Mistakes with every mistake at once."""
+def parse(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Request:
+    """Return the request of a task that acts on benchmarks. Raises Mistakes with every mistake at once.
+
+    `environ` is the environment, where ENGINEROOM_<FIELD> sets a field that no flag sets.
+    """
     mistakes: list[RequestError] = []
-    given = _pairs(argv, mistakes)
+    notes: list[str] = []
+    given = _pairs(argv, mistakes, notes)
     request = {name: _switch(name, given.pop(name), mistakes) for name in SWITCHES if name in given}
     lists = {name: _items(given.pop(name)) for name in LISTS if name in given}
     benchmarks = _known(lists.get("benchmarks", []), "benchmark", list(registry.find("benchmarks")), mistakes)
@@ -85,21 +104,41 @@ def parse(argv: Sequence[str]) -> Request:
     for name, what in LISTS.items():
         if name in lists and not lists[name]:
             mistakes.append(RequestError("is empty", where=f"{WHERE}: --{name}", mend=f"give a {what.split(';')[0]}"))
+    system = given.pop("system", None)
     overrides = {name: text for name, text in given.items() if text is not None}
-    for name, text in overrides.items():
-        try:
-            fields.convert(name, text, from_text=True)
-        except ValueError as error:
-            mistakes.append(RequestError(str(error), where=f"{WHERE}: --{name}"))
+    environment = _variables(environ or {}, mistakes)
+    for texts, where in ((overrides, f"{WHERE}: --{{}}"), (environment, f"{VARIABLE}{{}}")):
+        for name, text in texts.items():
+            try:
+                fields.convert(name, text, from_text=True)
+            except ValueError as error:
+                place = where.format(name if texts is overrides else name.upper())
+                mistakes.append(RequestError(str(error), where=place))
     if mistakes:
         raise Mistakes(mistakes)
     return Request(
         benchmarks=tuple(benchmarks),
         scenarios=tuple(Scenario(name) for name in scenarios),
         test_modes=tuple(TestMode(name) for name in modes) or Request.test_modes,
+        system=system,
         overrides=overrides,
+        environment=environment,
+        notes=tuple(notes),
         **request,
     )
+
+
+def _variables(environ: Mapping[str, str], mistakes: list[RequestError]) -> dict[str, str]:
+    """Return the fields that the environment sets; an empty variable counts as none."""
+    known = {f"{VARIABLE}{name.upper()}": name for name in fields.settable()}
+    found = {}
+    for variable, text in environ.items():
+        if variable in known and text:
+            found[known[variable]] = text
+        elif variable.startswith(VARIABLE) and variable not in known and variable not in NO_FIELDS:
+            mend = did_you_mean(variable, [*known, *NO_FIELDS])
+            mistakes.append(RequestError(f"unknown variable {plain(variable)}", where="environment", mend=mend))
+    return found
 
 
 def options(argv: Sequence[str], meanings: Mapping[str, str]) -> dict[str, str | None]:
@@ -135,17 +174,16 @@ def asks_help(argv: Sequence[str]) -> bool:
 def flags() -> dict[str, str]:
     """Return every flag of a task that acts on benchmarks with its meaning, for --help."""
     settings = {}
-    for name in fields.names():
-        if name not in ("benchmark", "system", "scenario", "test_mode"):
-            meaning, unit = fields.describe(name)
-            settings[name] = f"{meaning} [{unit}]" if unit else meaning
-    return {**LISTS, **SWITCHES, **settings}
+    for name in fields.settable():
+        unit = fields.about(name).unit
+        settings[name] = f"{fields.in_short(name)} [{unit}]" if unit else fields.in_short(name)
+    return {**LISTS, **SYSTEM, **SWITCHES, **settings}
 
 
-def _pairs(argv: Sequence[str], mistakes: list[RequestError]) -> dict[str, str | None]:
+def _pairs(argv: Sequence[str], mistakes: list[RequestError], notes: list[str]) -> dict[str, str | None]:
     known = flags()
     given: dict[str, str | None] = {}
-    for name, value in _split_flags(argv, mistakes, set(SWITCHES)):
+    for name, value in _of_nvidia(_split_flags(argv, mistakes, {*SWITCHES, *_SWITCHES_OF_NVIDIA}), mistakes, notes):
         if name not in known:
             mistakes.append(_unknown(name, known))
         elif name in given:
@@ -159,12 +197,40 @@ def _pairs(argv: Sequence[str], mistakes: list[RequestError]) -> dict[str, str |
     return given
 
 
+def _of_nvidia(
+    given: Sequence[tuple[str, str | None]], mistakes: list[RequestError], notes: list[str]
+) -> Iterator[tuple[str, str | None]]:
+    """Turn flags of NVIDIA's into ours and say so; refuse those that have no counterpart, in words."""
+    for name, value in given:
+        if name in legacy.FIELDS:
+            notes.append(f"--{name} is --{legacy.FIELDS[name]} here")
+            yield legacy.FIELDS[name], value
+            continue
+        if name not in legacy.FLAGS:
+            yield name, value
+            continue
+        values = legacy.FLAGS[name]
+        flag, key = f"--{name}" + (f"={plain(value)}" if value else ""), (value or "").lower()
+        if key not in values and not ("*" in values and value):
+            known = [each for each in values if each not in ("", "*")]
+            mend = did_you_mean(key, known) if known else "leave the value out" if value else f"--{name}=VALUE"
+            mistakes.append(RequestError(f"{flag} means nothing here", where=WHERE, mend=mend))
+            continue
+        ours, words = values.get(key, values.get("*", ((), "")))
+        if ours is None:
+            mistakes.append(RequestError(f"{flag}: {words}", where=WHERE))
+            continue
+        notes.append(f"{flag} is {' '.join(ours)} here: {words}" if ours else f"{flag}: {words}")
+        yield from ((each[2:].partition("=")[0], each.partition("=")[2] or None) for each in ours)
+
+
 def _is_switch(name: str) -> bool:
-    return name in SWITCHES or bool in get_args(fields.types().get(name))
+    return name in SWITCHES or (name in fields.settable() and fields.is_switch(name))
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> RequestError:
-    mend = did_you_mean(f"--{name}", [f"--{each}" for each in known])
+    flags = [f"--{each}" for each in (*known, *legacy.FLAGS, *legacy.FIELDS)]
+    mend = did_you_mean(f"--{name}", flags, otherwise="--help lists the flags")
     return _not_yet(f"--{name}") or RequestError(f"unknown flag {plain(f'--{name}')}", where=WHERE, mend=mend)
 
 

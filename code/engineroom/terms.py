@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -45,6 +47,12 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of one sample's tensor. NumPy's names of fixed-size types end in their bits."""
+        bits = re.search(r"[0-9]+$", self.dtype)
+        return math.prod(self.shape) * (int(bits[0]) // 8 if bits else 1)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def _limits(name: str) -> dict[str, Any]:
     return found
 
 
-NUMBERS = [name for name in NAMES if _limits(name)]
+NUMBERS = [name for name in NAMES if fields.bounds(name)]
 
 
 def _refused(name: str, value: Any, *, from_text: bool = False) -> str:
@@ -41,10 +41,11 @@ def _refused(name: str, value: Any, *, from_text: bool = False) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_says_what_it_means(name: str) -> None:
-    meaning, unit = fields.describe(name)
-    assert meaning
+    about = fields.about(name)
+    assert about.meaning
     suffix = name.rpartition("_")[2]
-    assert unit == {"us": "us", "ns": "ns", "s": "s", "qps": "samples/s", "duration": "ms"}.get(suffix, unit)
+    units = {"us": "us", "ns": "ns", "s": "s", "qps": "samples/s", "duration": "ms"}
+    assert about.unit == units.get(suffix, about.unit)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -73,7 +74,8 @@ def test_what_is_no_number_in_range_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("benchmark", "system")])
 def test_a_flags_text_that_means_nothing_is_refused(name: str) -> None:
-    for text in ("", " ", "nan", "inf", "-1", "9" * 400, "1_000", "１２", "😀", "0x10", "a\nb", "[1]", "\udcff"):
+    empty = () if fields.is_list(name) else ("", " ", "[1]")
+    for text in (*empty, "nan", "inf", "-1", "9" * 400, "1_000", "１２", "😀", "0x10", "a\nb", "[1}", "\udcff"):
         _refused(name, text, from_text=True)
 
 
@@ -106,7 +108,41 @@ def test_messages_name_unit_and_range() -> None:
     assert _refused("batch_size", 1.5) == "is 1.5, must be a whole number (samples)"
     assert _refused("pin_workers", "yes") == "is 'yes', must be true or false"
     assert _refused("server_target_qps", math.nan) == "is not a number"
-    assert _refused("min_duration", "1 s") == "is '1 s', must be a whole number or none (ms)"
+    assert _refused("min_duration", "soon") == "is 'soon', must be a whole number or none (ms)"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("min_duration", "10 min", 600_000),
+        ("min_duration", "0.5s", 500),
+        ("server_target_latency_ns", "15 ms", 15_000_000),
+        ("queue_delay_us", "2000 us", 2000),
+        ("queue_delay_us", "2 µs", 2),
+        ("watchdog_s", "500 ms", 0.5),
+        ("server_target_qps", "5.3e4 samples/s", 53_000),
+        ("batch_size", "64 samples", 64),
+    ],
+)
+def test_a_number_may_bear_its_unit(name: str, text: str, value: float) -> None:
+    assert fields.convert(name, text, from_text=True) == value
+    assert fields.convert(name, text, from_text=False) == value
+
+
+def test_a_unit_that_does_not_fit_is_refused() -> None:
+    assert _refused("min_duration", "5 samples") == "is '5 samples', but is measured in ns, us, ms, s, min, h"
+    assert _refused("batch_size", "5 ms") == "is '5 ms', but is measured in samples, queries"
+    assert _refused("instances", "4 x") == "is '4 x', must be a plain number"
+    assert _refused("queue_delay_us", "1 ns") == "is 0.001, must be a whole number (us)"
+    assert _refused("watchdog_s", "1e999 h").startswith("is inf, must be a number")
+
+
+def test_a_list_of_cpus_is_written_as_linux_does() -> None:
+    for text, value in (("0-3,8", (0, 1, 2, 3, 8)), ("", ()), ("[]", ()), ("[1, 1]", (1,)), ([0, 2], (0, 2)), ([], ())):
+        assert fields.convert("cpus", text, from_text=isinstance(text, str)) == value
+    assert _refused("cpus", "3-1", from_text=True) == "is '3-1', must be numbers and ranges: 0-3,8"
+    assert _refused("cpus", [-1]).startswith("is [-1], must be a whole number >= 0")
+    assert _refused("cpus", 3) == "is 3, must be a list"
 
 
 @given(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engineroom import registry
 from engineroom.config import Resolved, resolve
 from engineroom.config.rules import Context
 from engineroom.detection import Cpu, Gpu, Machine
+from engineroom.detection.machine import NumaNode, Slice
 from engineroom.errors import RequestError
 from engineroom.terms import Scenario, TestMode
 
@@ -20,7 +23,7 @@ NOWHERE = Path("/no such folder")
 
 def _resolve(machine: Machine, scenario: Scenario, *, quick_start: bool = False, **overrides: str) -> Resolved:
     context = Context("b", scenario, machine, quick_start=quick_start)
-    return resolve(context, TestMode.PERFORMANCE_ONLY, overrides, configs=NOWHERE)
+    return resolve(context, TestMode.PERFORMANCE_ONLY, overrides, configs=[NOWHERE])
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,56 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
     ):
         _resolve(machine, Scenario.OFFLINE)
     assert _resolve(machine, Scenario.OFFLINE, engine="onnxruntime").config.engine == "onnxruntime"
+
+
+@pytest.fixture
+def gpu_engine(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the name of an engine that runs on GPUs: onnxruntime made to say so, for none that does is here."""
+    monkeypatch.setattr(type(registry.get("engines", "onnxruntime").load().ENGINE), "accelerator", "gpu")
+    return "onnxruntime"
+
+
+def _machine(**changes: Any) -> Machine:
+    nodes = (NumaNode(0, tuple(range(10)), 64 << 30), NumaNode(1, tuple(range(10, 20)), 64 << 30))
+    cpu = Cpu("CPU", sockets=2, cores=20, threads=20, usable=tuple(range(20)), usable_cores=20)
+    return replace(Machine(cpu, 128 << 30, system="s", numa=nodes), **changes)
+
+
+def test_gpus_and_slices_get_instances_each(gpu_engine: str) -> None:
+    gpu = Gpu("NVIDIA H200", memory_bytes=140 << 30)
+    found = _resolve(_machine(gpus=(gpu,) * 8), Scenario.OFFLINE, engine=gpu_engine)
+    assert (found.config.instances, found.config.batch_size) == (16, 1024)
+    assert found.origins["instances"].text == "rule instances_by_machine: 2 per device of 8: NVIDIA H200"
+    slices = tuple(Slice("1g.18gb", f"MIG-{n}", 16 << 30, n, 0) for n in range(3))
+    found = _resolve(_machine(gpus=(replace(gpu, mig=True, slices=slices),)), Scenario.OFFLINE, engine=gpu_engine)
+    assert found.config.instances == 6
+    assert _resolve(_machine(gpus=(gpu,) * 8), Scenario.SINGLE_STREAM, engine=gpu_engine).config.instances == 1
+
+
+def test_instances_are_even_over_numa_nodes() -> None:
+    assert _resolve(_machine(), Scenario.OFFLINE).config.instances == 20
+    nodes = tuple(NumaNode(n, tuple(range(n * 7, n * 7 + 7)), 1 << 30) for n in range(3))
+    machine = _machine(numa=nodes)
+    found = _resolve(machine, Scenario.OFFLINE)
+    assert found.config.instances == 18
+    assert found.origins["instances"].text.endswith("6 per NUMA node of 3, with 20 usable cores")
+    one_node = replace(machine, cpu=replace(machine.cpu, usable=(0, 1, 2), usable_cores=3))
+    assert _resolve(one_node, Scenario.OFFLINE).config.instances == 3
+
+
+def test_the_cpus_asked_for_count_as_cores() -> None:
+    machine = _machine(cpu=Cpu("CPU", cores=4, threads=8, usable=tuple(range(8)), usable_cores=4), numa=())
+    assert _resolve(machine, Scenario.OFFLINE, cpus="0-3").config.instances == 2
+    assert _resolve(machine, Scenario.OFFLINE, cpus="").config.instances == 4
+
+
+@given(st.integers(1 << 20, 1 << 40), st.integers(1, 1 << 24), st.integers(0, 1 << 34))
+def test_the_derived_batch_fits_the_memory(memory: int, sample_bytes: int, model_bytes: int) -> None:
+    machine = _machine(memory_bytes=memory)
+    context = Context("b", Scenario.OFFLINE, machine, sample_bytes=sample_bytes, model_bytes=model_bytes)
+    config = resolve(context, TestMode.PERFORMANCE_ONLY, {}, configs=[NOWHERE]).config
+    assert config.batch_size in (1, 2, 4, 8, 16, 32)
+    needed = config.instances * (config.batch_size * sample_bytes + model_bytes)
+    assert config.batch_size == 1 or needed < memory
+    more = resolve(replace(context, sample_bytes=2 * sample_bytes), TestMode.PERFORMANCE_ONLY, {}, configs=[NOWHERE])
+    assert more.config.batch_size <= config.batch_size

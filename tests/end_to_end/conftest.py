@@ -49,13 +49,15 @@ class Checkout:
     def runs(self) -> Path:
         return self.root / "build" / "runs"
 
-    def start(self, task: str, run_args: str = "", *, unprivileged: bool = False) -> subprocess.Popen[str]:
+    def start(
+        self, task: str, run_args: str = "", *, unprivileged: bool = False, **variables: str
+    ) -> subprocess.Popen[str]:
         """Start a task as make does, in a process group of its own: a terminal interrupts a whole group."""
         environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return subprocess.Popen(
             [*(UNPRIVILEGED if unprivileged else ()), self.root / "build/venv/bin/inv", task],
             cwd=self.root,
-            env={**environ, "RUN_ARGS": run_args},
+            env={**environ, **variables, "RUN_ARGS": run_args},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -63,9 +65,9 @@ class Checkout:
             start_new_session=True,
         )
 
-    def inv(self, task: str, run_args: str = "", *, unprivileged: bool = False) -> Done:
+    def inv(self, task: str, run_args: str = "", *, unprivileged: bool = False, **variables: str) -> Done:
         """Run a task to its end. Whatever happens, nobody shall see a traceback, and a failure's code stands last."""
-        process = self.start(task, run_args, unprivileged=unprivileged)
+        process = self.start(task, run_args, unprivileged=unprivileged, **variables)
         out, err = process.communicate(timeout=300)
         done = Done(process.returncode, out, err)
         assert "Traceback" not in done.text, done.text
@@ -73,9 +75,9 @@ class Checkout:
             assert done.err.splitlines()[-1] == f"exit code {done.code}", done.text
         return done
 
-    def good(self, task: str, run_args: str = "") -> Done:
+    def good(self, task: str, run_args: str = "", **variables: str) -> Done:
         """Run a task that must succeed."""
-        done = self.inv(task, run_args)
+        done = self.inv(task, run_args, **variables)
         assert done.code == 0, done.text
         return done
 

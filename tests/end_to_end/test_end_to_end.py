@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from engineroom.config import RunConfig
@@ -449,6 +453,38 @@ def test_info_knows_what_is_here(house: Checkout) -> None:
 
 
 # The long way
+
+
+def test_an_overlays_benchmark_runs_the_whole_way_and_again_by_hand(house: Checkout) -> None:
+    meridian = Path(__file__).parents[1] / "overlays" / "meridian"
+    asked = f"--benchmarks=digit_parity --scenarios=Offline --precision=fp32 {QUICK}"
+    house.good("run_harness", asked, ENGINEROOM_PATH=str(meridian))
+    folder, result = list(house.results().items())[-1]
+    assert (result["benchmark"], result["accuracy"]["good"], result["accuracy"]["total"]) == ("digit_parity", 499, 500)
+    assert str(meridian / "configs/default/digit_parity.yaml") in (folder / "run_config.yaml").read_text()
+    done = by_hand(folder)
+    assert done.returncode == 0, done.stderr
+    assert house.result()["benchmark"] == "digit_parity"
+
+
+def test_a_run_keeps_to_the_cpus_asked_for(house: Checkout) -> None:
+    """Each thread of the child, the engine's own too, may run on that CPU only."""
+    last = max(os.sched_getaffinity(0))
+    longer = QUICK.replace("--min_duration=300 ", "--min_duration=3000 ")
+    asked = f"--scenarios=Offline --precision=fp32 --test_mode=PerformanceOnly --cpus={last} {longer}"
+    process = house.start("run_harness", asked)
+    seen: set[frozenset[int]] = set()
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error, OSError):
+                if "engineroom.child" in child.cmdline():
+                    threads = child.threads() if child.num_threads() > 2 else []
+                    seen |= {frozenset(os.sched_getaffinity(thread.id)) for thread in threads}
+        time.sleep(0.05)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert seen == {frozenset({last})}
+    assert house.result()["performance"]["valid"]
 
 
 @pytest.mark.heavy

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engineroom.artifacts import Artifact
+from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks.digits import BENCHMARK
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
@@ -48,16 +48,7 @@ def _config(**changes: Any) -> RunConfig:
 
 def _built(machine: Machine, config: RunConfig = CONFIG, model: Path = BENCHMARK.model) -> Artifact:
     engine, sha256 = build.engine_of(config), sha256_file(model)
-    values = {
-        "engine": config.engine,
-        "model": str(model),
-        "model_sha256": sha256,
-        "precision": config.precision,
-        "batch_size": config.batch_size,
-        "inputs": BENCHMARK.inputs,
-        "outputs": BENCHMARK.outputs,
-        "settings": engine.settings_of(config),
-    }
+    values = build.values_of(engine, BENCHMARK, config, model, sha256)
     inputs = build.inputs_of(engine, config, machine, sha256, "none", recipes.digest(build.RECIPE, "s"))
     return build.build(config, inputs, lambda: recipes.render(build.RECIPE, "s", values))
 
@@ -164,6 +155,8 @@ def test_an_engines_score_is_remembered_with_it_for_these_samples_and_this_targe
         assert build.known_accuracy(_built(machine), "samples", 98.0) is met
         assert build.known_accuracy(engine, "other samples", 98.0) is None
         assert build.known_accuracy(engine, "samples", 99.0) is None
+    planned = replace(engine, state=State.TO_MAKE)
+    assert build.known_accuracy(planned, "samples", 98.0) is None  # it will be another engine
     for damaged in ("", "[]", "{}", "3"):
         engine.file(build.ACCURACY).write_text(damaged)
         assert build.known_accuracy(engine, "samples", 98.0) is None

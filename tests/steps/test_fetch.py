@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,14 @@ from engineroom.benchmarks.digits import BENCHMARK, Digits
 from engineroom.errors import Mistakes
 from engineroom.paths import ROOT, sha256_file
 from engineroom.steps import fetch
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep what is remembered out of build/, and let what the tests write count as settled."""
+    monkeypatch.setattr(fetch, "MEMORY", tmp_path / "build" / "checked_files.json")
+    monkeypatch.setattr(fetch, "SETTLED_S", -1.0)
+    return fetch.MEMORY
 
 
 class Elsewhere(Digits):
@@ -60,3 +71,88 @@ def test_the_command_that_restores_a_file_can_be_pasted() -> None:
         fetch.check_data(Elsewhere(path, {path: ""}))
     command = str(caught.value).partition("bring it back with: ")[2]
     assert shlex.split(command) == ["git", "checkout", "--", "data_maps/it's; gone"]
+
+
+EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the list of the files that are read from here on."""
+    paths: list[Path] = []
+
+    def hashed(path: Path) -> str:
+        paths.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(fetch, "sha256_file", hashed)
+    return paths
+
+
+def test_a_file_that_has_not_changed_is_read_once(data: Path, read: list[Path]) -> None:
+    benchmark = Elsewhere(data, {data: EMPTY})
+    for _ in range(3):
+        fetch.check_data(benchmark)
+    assert read == [data]
+    fetch.check_data(benchmark, force=True)
+    assert read == [data] * 2
+    fetch.MEMORY.write_text("{")
+    fetch.check_data(benchmark)
+    assert read == [data] * 3
+
+
+def _changed(path: Path) -> None:
+    path.write_bytes(b"x")
+
+
+def _changed_without_trace(path: Path) -> None:
+    """Put other content of the same size there, with the old time of change."""
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _replaced(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(bytes(path.stat().st_size))
+    shutil.copystat(path, other)
+    other.replace(path)
+
+
+@pytest.mark.parametrize("change", [_changed, _changed_without_trace, _replaced])
+def test_a_changed_file_is_noticed_all_the_same(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"content")
+    benchmark = Elsewhere(path, {path: sha256_file(path)})
+    fetch.check_data(benchmark)
+    change(path)
+    for _ in range(2):
+        with pytest.raises(Mistakes, match="is not the right file"):
+            fetch.check_data(benchmark)
+
+
+def test_a_file_that_was_written_just_now_is_not_remembered_yet(
+    data: Path, read: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time has a resolution: a second change within it would go unnoticed."""
+    monkeypatch.setattr(fetch, "SETTLED_S", 60.0)
+    for _ in range(2):
+        fetch.check_data(Elsewhere(data, {data: EMPTY}))
+    assert read == [data] * 2
+
+
+def test_a_plan_leaves_no_memory_behind(data: Path, memory: Path) -> None:
+    fetch.check_data(Elsewhere(data, {data: EMPTY}), remember=False)
+    assert not memory.parent.exists()
+
+
+def test_a_build_folder_that_cannot_be_written_is_no_hindrance(data: Path, memory: Path) -> None:
+    memory.parent.write_text("in the way")
+    fetch.check_data(Elsewhere(data, {data: EMPTY}))

@@ -76,6 +76,27 @@ def test_a_build_is_reused_until_something_changes(small: Path) -> None:
     assert not native.build_harness().reused
 
 
+def test_a_plan_says_what_the_next_build_does_and_compiles_nothing(small: Path) -> None:
+    folders = (native.LIB, native.NATIVE)
+    plan = native.build_harness(plan=True)
+    assert not any(folder.exists() for folder in folders)
+    assert native.seconds_before() is None
+    done = native.build_harness()
+    assert plan == done
+    assert done.whole and not done.reused
+    took = native.seconds_before()
+    assert took and took > 0
+    assert native.build_harness(plan=True).reused
+
+    (small / "module.cc").write_text("int answer() { return 43; }\n", encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+    plan = native.build_harness(plan=True)
+    assert {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")} == before
+    assert plan == native.build_harness()
+    assert (plan.whole, plan.why) == (False, "changed: sources")
+    assert native.seconds_before() == took  # of the whole: a part of it says nothing about that
+
+
 def test_two_builds_at_once_compile_once(small: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(native.build_harness) for _ in range(2)]

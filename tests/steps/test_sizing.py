@@ -88,3 +88,24 @@ def test_what_a_person_said_to_expect_stays() -> None:
 def test_what_memory_bounds_is_not_run_again() -> None:
     first = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1e9), MEMORY)
     assert sizing.after_short_test(first, result(Scenario.OFFLINE, 1e8, long_enough=False), MEMORY) is None
+
+
+def test_what_is_not_set_lasts_as_long_as_loadgen_wants() -> None:
+    config = resolved(Scenario.OFFLINE, min_duration=None).config
+    assert sizing.min_duration_s(config) == 600
+    sized = sizing.sized(resolved(Scenario.SERVER, min_duration=None), probe(1e9, 1.0), MEMORY).config
+    assert (sized.server_target_qps or 0) * 600 <= 20e6
+
+
+def test_memory_for_queries_follows_from_what_is_expected() -> None:
+    told = resolved(Scenario.SERVER, server_target_qps=1000.0, min_duration=60_000).config
+    assert sizing.queries_bytes(told, None, MEMORY) == (30_000_000, 30_000_000)
+    stream = resolved(Scenario.SINGLE_STREAM, single_stream_expected_latency_ns=1_000_000, min_duration=60_000).config
+    assert sizing.queries_bytes(stream, None, MEMORY) == (30_000_000, 30_000_000)
+    least, most = sizing.queries_bytes(resolved(Scenario.OFFLINE, min_query_count=24_576).config, None, MEMORY)
+    assert least == 24_576 * 110
+    assert most == pytest.approx(sizing.MEMORY_SHARE * MEMORY)
+    least, most = sizing.queries_bytes(resolved(Scenario.OFFLINE).config, (1e4, 2e4), MEMORY)
+    for rate in (1e4, 2e4):
+        expected = sizing.sized(resolved(Scenario.OFFLINE), probe(rate), MEMORY).config.offline_expected_qps or 0
+        assert least <= expected * 3 * 110 <= most

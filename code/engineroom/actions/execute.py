@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,16 +13,16 @@ from typing import Any
 
 import msgspec
 
-from engineroom import artifacts, registry, runs, systems, terminal, versions
+from engineroom import artifacts, registry, runs, systems, terminal
 from engineroom.actions.work import Work
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig
 from engineroom.detection import Machine
 from engineroom.errors import EngineError, ExitCode, RequestError
-from engineroom.paths import LIB, ROOT, VENV, display, sha256_file, write_text
+from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, write_text
 from engineroom.runs import Result
-from engineroom.steps import accuracy, build, harness, native, recipes, report, sizing
+from engineroom.steps import accuracy, build, harness, inventory, native, recipes, report, sizing
 from engineroom.steps.report import Row
 from engineroom.terms import TestMode
 
@@ -74,6 +74,7 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path)
         },
         "loadgen_settings": recipes.loadgen_settings(config),
         "lib": str(LIB),
+        "overlays": os.pathsep.join(map(str, reversed(overlays()))),
         "python": str(VENV / "bin" / "python"),
     }
     for name in ("user.conf", "harness.json", "run.sh"):
@@ -84,7 +85,8 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path)
 def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
     """Return each worker's CPUs: consecutive ones of those that this process may use, or none for "anywhere"."""
     threads = max(1, config.threads_per_instance) if config.pin_workers else 0
-    return [list(machine.cpu.usable[first * threads : (first + 1) * threads]) for first in range(config.instances)]
+    cpus = config.cpus or machine.cpu.usable
+    return [list(cpus[first * threads : (first + 1) * threads]) for first in range(config.instances)]
 
 
 def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replaces: str = "") -> Result:
@@ -92,7 +94,7 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
     config = runs.read_config(folder).config
     benchmark: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
     started, begin = datetime.now(UTC), time.perf_counter()
-    write_text(folder / "env.json", json.dumps(_environment(machine), indent=1) + "\n")
+    write_text(folder / "env.json", json.dumps(inventory.environment(machine), indent=1) + "\n")
     recipe = _recipe(folder, config)
     counters = harness.run_test(config, folder)
     log = harness.read_log(folder)
@@ -192,15 +194,6 @@ def _notes(benchmark: Benchmark, config: RunConfig) -> tuple[str, ...]:
     if not registry.get("engines", config.engine).load().ENGINE.measures_model:
         notes.append(f"The engine {config.engine} answers without running the model: it measures the harness.")
     return tuple(notes)
-
-
-def _environment(machine: Machine) -> dict[str, Any]:
-    return {
-        "machine": msgspec.to_builtins(machine),
-        "python": sys.version.split()[0],
-        "distributions": versions.all_distributions(),
-        "revision": versions.git_revision(),
-    }
 
 
 def _checksums(folder: Path, recipe: dict[str, Any]) -> dict[str, str]:

@@ -1,77 +1,17 @@
-"""Keeps the house: what is here, compiling, installing, checking, tidying up."""
+"""Keeps the house: compiling, installing, checking, tidying up."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
-
-from engineroom import __version__, registry, run_args, systems, terminal, versions
+from engineroom import registry, run_args, terminal
 from engineroom.errors import ExitCode, RequestError
-from engineroom.paths import LIB, ROOT, VENV, display
+from engineroom.paths import ROOT, VENV, display
 from engineroom.shell import CommandError, run
-from engineroom.steps import fetch, native, setup
+from engineroom.steps import native, setup
 
 BIN = VENV / "bin"
-GIBIBYTE = 1 << 30
-
-
-def info(argv: Sequence[str]) -> int:
-    """Show this machine, the benchmarks, the engines and what each still lacks."""
-    asked = run_args.options(argv, {"json": "print JSON instead of tables"})
-    found = _found()
-    if "json" in asked:
-        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
-        return ExitCode.GOOD
-    for section, facts in found.items():
-        rows = [(name, _words(value)) for name, value in facts.items()]
-        terminal.table(section.capitalize(), ("", ""), rows)
-        print()
-    return ExitCode.GOOD
-
-
-def _found() -> dict[str, dict[str, Any]]:
-    machine = systems.detect()
-    return {
-        "machine": msgspec.to_builtins(machine),
-        "benchmarks": {
-            name: "model and data are here" if fetch.has_files(plugin.load().BENCHMARK) else "model or data missing"
-            for name, plugin in registry.find("benchmarks").items()
-        },
-        "engines": {name: _engine_state(plugin.load().ENGINE) for name, plugin in registry.find("engines").items()},
-        "calibrators": {
-            name: _library_state(plugin.load().CALIBRATOR) for name, plugin in registry.find("calibrators").items()
-        },
-        "components": {
-            "engineroom": f"{__version__}, revision {versions.git_revision()}",
-            "native harness": f"built in {display(LIB)}" if native.STAMP.exists() else "not built: make build_harness",
-            **versions.of_distributions(("openvino", "onnxruntime", "onnx", "numpy", "nanobind", "cmake", "ninja")),
-        },
-    }
-
-
-def _engine_state(engine: Any) -> str:
-    kind = "native" if engine.native else "Python"
-    return f"{kind}; precisions {', '.join(engine.precisions)}; {_library_state(engine)}"
-
-
-def _library_state(plugin: Any) -> str:
-    if absent := registry.missing(plugin.modules):
-        return f'needs {", ".join(absent)}: make install RUN_ARGS="--engine={plugin.name}"'
-    installed = [f"{name} {version}" for name, version in versions.of_distributions(plugin.distributions).items()]
-    return ", ".join(installed) or "ready"
-
-
-def _words(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {item}" for name, item in value.items())
-    if isinstance(value, int) and value >= GIBIBYTE:
-        return f"{value / GIBIBYTE:.1f} GiB"
-    return "none" if value is None else str(value)
 
 
 def build(argv: Sequence[str]) -> int:

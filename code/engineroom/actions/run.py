@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engineroom import artifacts, terminal
-from engineroom.actions import engines, execute
+from engineroom.actions import engines, execute, plan
 from engineroom.actions.work import Work, works
 from engineroom.errors import EngineError, ExitCode
+from engineroom.run_args import Request
 from engineroom.steps import build, native, report
 from engineroom.steps.report import Row
 from engineroom.terms import Precision, Scenario, TestMode
@@ -15,17 +16,27 @@ from engineroom.terms import Precision, Scenario, TestMode
 
 def run(argv: Sequence[str]) -> int:
     """generate_engines, then run_harness."""
-    return engines.generate_engines(argv) or run_harness(argv)
+    request, asked = works(argv, explain=True)
+    if not request.plan:  # the plan of run_harness names the engines, too
+        engines.build_engines(asked)
+    return _run(request, asked)
 
 
 def run_harness(argv: Sequence[str]) -> int:
     """Set up and build what is missing, run LoadGen, score, and print one table."""
-    request, asked = works(argv)
+    return _run(*works(argv))
+
+
+def _run(request: Request, asked: Sequence[Work]) -> int:
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
             for mode in request.test_modes:
                 work.resolve(scenario, mode)
-        artifacts.check_content(work.samples)
+        samples = work.samples
+        if not request.plan:
+            artifacts.check_content(samples)
+    if request.plan:
+        return plan.running(request, asked)
     native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []
     try:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
 from engineroom import registry, run_args, shell, systems, terminal
-from engineroom.artifacts import Artifact, key_of
+from engineroom.artifacts import Artifact, Switches, key_of
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig, resolve
+from engineroom.config.fields import ranges
 from engineroom.config.rules import Context
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
@@ -20,14 +23,39 @@ from engineroom.steps import build, calibrate, fetch, preprocess, recipes
 from engineroom.terms import Precision, Scenario, TestMode
 
 
+class Kind(StrEnum):
+    """What a benchmark needs before it can run."""
+
+    MODEL = "model"
+    DATA = "data"
+    SAMPLES = "samples"
+    CALIBRATION = "calibration"
+    ENGINE = "engine"
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing that was needed, and how it was come by. A file that is only checked has no artifact."""
+
+    kind: Kind
+    what: str
+    artifact: Artifact | None = None
+    part: Part | None = None
+
+
 @dataclass(frozen=True)
 class Work:
-    """One benchmark that a request asks for, with everything its steps share. Values are found when first needed."""
+    """One benchmark that a request asks for, with everything its steps share. Values are found when first needed.
+
+    Where the request is for a plan, artifacts that are not there yet are decided upon and not made. `needs` holds all
+    that was asked for so far, in that order: a plan asks as a run does, and then reads it.
+    """
 
     benchmark: Benchmark
     request: Request
     machine: Machine
-    _said: set[Path] = field(default_factory=set)
+    needs: dict[Path, Need] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set)
 
     @property
     def scenarios(self) -> tuple[Scenario, ...]:
@@ -42,19 +70,23 @@ class Work:
         return wanted
 
     @property
-    def makes(self) -> dict[str, bool]:
-        """Whether steps may make things, and whether they must."""
-        return {"may_make": not self.request.no_build, "force": self.request.force}
+    def makes(self) -> Switches:
+        """Whether steps may make things, whether they must, and whether they only say what they would make."""
+        return {"may_make": not self.request.no_build, "force": self.request.force, "plan": self.request.plan}
 
     @cached_property
     def model_sha256(self) -> str:
         """The float model's checksum, checked."""
-        return fetch.check_model(self.benchmark)
+        sha256 = fetch.check_model(self.benchmark, force=self.request.force, remember=not self.request.plan)
+        self.needs[self.benchmark.model_file()[0]] = Need(Kind.MODEL, f"{self.benchmark.name}, model")
+        return sha256
 
     @cached_property
     def data(self) -> dict[Path, str]:
         """The raw data files with their checksums, checked."""
-        return fetch.check_data(self.benchmark)
+        files = fetch.check_data(self.benchmark, force=self.request.force, remember=not self.request.plan)
+        self.needs.update(dict.fromkeys(list(files)[:1], Need(Kind.DATA, f"{self.benchmark.name}, data")))
+        return files
 
     @cached_property
     def samples_key(self) -> str:
@@ -69,24 +101,41 @@ class Work:
     def part(self, part: Part) -> Artifact:
         """The preprocessed samples of one part."""
         made = preprocess.preprocess(self.benchmark, part, self.data, **self.makes)
-        return self._told(f"{self.benchmark.name}, {part} samples", made)
+        return self._told(Need(Kind.SAMPLES, f"{self.benchmark.name}, {part} samples", made, part), made)
 
     def calibration(self, calibrator: str) -> Artifact:
         """The quantized model."""
         samples = self.part(Part.CALIBRATION)
         made = calibrate.calibrate(self.benchmark, calibrator, self.model_sha256, samples, **self.makes)
-        return self._told(f"{self.benchmark.name}, quantized model", made)
+        return self._told(Need(Kind.CALIBRATION, f"{self.benchmark.name}, quantized model", made), made)
 
     def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
         """The settings of one run. Raises Mistakes for wrong ones, RequestError for a precision it does not have."""
-        context = Context(self.benchmark.name, scenario, self.machine, quick_start=not self.benchmark.mlperf)
-        resolved = resolve(context, test_mode, self.request.overrides)
+        resolved = resolve(
+            self.context(scenario), test_mode, self.request.overrides, environment=self.request.environment
+        )
+        for warning in resolved.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                terminal.warn(warning)
         if test_mode is TestMode.FIND_PEAK_PERFORMANCE and scenario is not Scenario.SERVER:
             raise RequestError(
                 f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
             )
         self._check(resolved)
         return resolved
+
+    def context(self, scenario: Scenario) -> Context:
+        """What the rules may look at."""
+        return Context(
+            self.benchmark.name,
+            scenario,
+            self.machine,
+            quick_start=not self.benchmark.mlperf,
+            sample_bytes=self.benchmark.sample_bytes,
+            model_bytes=self.benchmark.model_bytes,
+            benchmark_settings=self.benchmark.settings,
+        )
 
     def _check(self, resolved: Resolved) -> None:
         """Refuse settings that the benchmark or the machine cannot serve."""
@@ -105,10 +154,17 @@ class Work:
                 where=origins["performance_sample_count"].text,
                 mend=f"give at most {samples}",
             )
-        threads, usable = config.instances * max(1, config.threads_per_instance), len(self.machine.cpu.usable)
+        if closed := [number for number in config.cpus if number not in self.machine.cpu.usable]:
+            raise RequestError(
+                f"this process may not use CPU {', '.join(map(str, closed[:20]))}",
+                where=origins["cpus"].text,
+                mend=f"it may use {ranges(self.machine.cpu.usable)}",
+            )
+        threads = config.instances * max(1, config.threads_per_instance)
+        usable = len(config.cpus or self.machine.cpu.usable)
         if config.pin_workers and threads > usable:
             raise RequestError(
-                f"{threads} threads cannot be pinned to the {usable} CPUs that this process may use",
+                f"{threads} threads cannot be pinned to the {usable} CPUs that it may use",
                 where=origins["pin_workers"].text,
                 mend="lower instances or threads_per_instance",
             )
@@ -120,27 +176,22 @@ class Work:
         if config.precision is Precision.INT8 and plugin.measures_model:
             calibration = self.calibration(config.calibrator)
             model = calibration.file(calibrate.MODEL)
-            sha256, calibration_key = calibration.files[calibrate.MODEL]["sha256"], calibration.key
+            sha256, calibration_key = calibration.sha256(calibrate.MODEL), calibration.key
         inputs = build.inputs_of(
             plugin, config, self.machine, sha256, calibration_key, recipes.digest(build.RECIPE, config.system)
         )
-        values = {
-            "engine": config.engine,
-            "model": str(model),
-            "model_sha256": sha256,
-            "precision": config.precision,
-            "batch_size": config.batch_size,
-            "inputs": self.benchmark.inputs,
-            "outputs": self.benchmark.outputs,
-            "settings": plugin.settings_of(config),
-        }
+        values = build.values_of(plugin, self.benchmark, config, model, sha256)
         made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
-        return self._told(f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}", made)
+        what = f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}"
+        return self._told(Need(Kind.ENGINE, what, made), made)
 
-    def best_precision(self, resolved: Resolved) -> tuple[Resolved, Artifact]:
+    def best_precision(
+        self, resolved: Resolved, supposed_missed: Collection[Precision] = ()
+    ) -> tuple[Resolved, Artifact]:
         """Settle `auto`: the first of the benchmark's precisions that is not known to miss its accuracy target.
 
-        Returns the settings with the precision, and its engine.
+        Returns the settings with the precision, and its engine. `supposed_missed` is for a plan: what would follow if
+        these missed it?
         """
         if resolved.config.precision is not Precision.AUTO:
             return resolved, self.engine(resolved.config)
@@ -149,6 +200,8 @@ class Work:
         if not plugin.measures_model:
             del candidates[1:]  # it misses the target in every precision, and says nothing about any
         for precision in candidates:
+            if precision in supposed_missed and precision is not candidates[-1]:
+                continue
             chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
             engine = self.engine(chosen.config)
             held = build.known_accuracy(engine, self.samples_key, self.benchmark.accuracy_target)
@@ -158,12 +211,12 @@ class Work:
             f"{self.benchmark.name} and the engine {plugin.name} have no precision in common", where="precision"
         )
 
-    def _told(self, what: str, artifact: Artifact) -> Artifact:
-        """Say once why something was made; with --explain also why it was reused."""
-        if artifact.folder not in self._said and (self.request.explain or not artifact.reused):
-            self._said.add(artifact.folder)
-            verb = "reused" if artifact.reused else "made"
-            terminal.say(f"{what}: {verb} {display(artifact.folder)} ({artifact.why})")
+    def _told(self, need: Need, artifact: Artifact) -> Artifact:
+        """Say once why something was made; with --explain also why it was reused. A plan is told as a whole."""
+        if artifact.folder not in self.needs:
+            self.needs[artifact.folder] = need
+            if not self.request.plan and (self.request.explain or not artifact.reused):
+                terminal.say(f"{need.what}: {artifact.state} {display(artifact.folder)} ({artifact.why})")
         return artifact
 
 
@@ -174,9 +227,11 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
     """
     if run_args.asks_help(argv):
         raise run_args.Help(run_args.flags())
-    request = run_args.parse(argv)
+    request = run_args.parse(argv, os.environ)
     request = replace(request, explain=request.explain or explain)
     shell.verbose = request.verbose
+    for note in request.notes:
+        terminal.say(note)
     known = {name: plugin.load().BENCHMARK for name, plugin in registry.find("benchmarks").items()}
     chosen = [known[name] for name in request.benchmarks] or [
         benchmark for benchmark in known.values() if fetch.has_files(benchmark)
@@ -184,6 +239,8 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
     if not chosen:
         raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
     machine = systems.detect()
+    if request.system:
+        machine = systems.named(machine, request.system)
     if machine.gpus and request.overrides.get("engine", "auto") == "auto":
         terminal.warn(
             f"this machine has {machine.gpus[0].name}, but this version of Engineroom has no GPU engine: "

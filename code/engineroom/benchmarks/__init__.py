@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -53,12 +53,28 @@ class Benchmark(ABC):
     mlperf: bool  # an MLPerf benchmark, or one of our own that is never submittable
     accuracy_metric: str
     reference_accuracy: float  # of the float model on the evaluation part, in the metric's unit
+    settings: Mapping[
+        str, Mapping[str, object]
+    ] = {}  # as configs/default/<name>.yaml has them, for a benchmark without one
     accuracy_target_ratio: float  # of the reference accuracy that a run must reach
 
     @property
     def accuracy_target(self) -> float:
         """The least accuracy a run must reach, in the metric's unit."""
         return self.reference_accuracy * self.accuracy_target_ratio
+
+    @property
+    def sample_bytes(self) -> int:
+        """The bytes of one sample's inputs and outputs."""
+        return sum(spec.bytes for spec in (*self.inputs, *self.outputs))
+
+    @property
+    def model_bytes(self) -> int:
+        """The size of the float model's file, 0 while it is not here."""
+        try:
+            return self.model_file()[0].stat().st_size
+        except OSError:
+            return 0
 
     @abstractmethod
     def model_file(self) -> tuple[Path, str]:

@@ -71,7 +71,13 @@ class Digits(Benchmark):
         return {"input": images}
 
     def score(self, responses: Iterable[tuple[int, bytes]]) -> Accuracy:
-        """Score top-1: the largest of each response's ten logits against the map's label.
+        """Score top-1: the largest of each response's ten logits against the map's label."""
+        answers, labels = self.answers(responses)
+        good = sum(digit == label for digit, label in zip(answers, labels, strict=True))
+        return Accuracy(self.accuracy_metric, 100 * good / len(labels), "%", good, len(labels))
+
+    def answers(self, responses: Iterable[tuple[int, bytes]]) -> tuple[list[int], list[int]]:
+        """Return the digit that each sample was answered with, and the digit that it shows.
 
         LoadGen pads MultiStream queries with samples it asks for twice: a second answer must name the same class.
         """
@@ -86,8 +92,7 @@ class Digits(Benchmark):
         missing = [index for index in range(len(labels)) if index not in answers]
         if missing:
             raise EngineError(f"{len(missing)} of {len(labels)} samples were never answered, first sample {missing[0]}")
-        good = sum(answers[index] == label for index, label in enumerate(labels))
-        return Accuracy(self.accuracy_metric, 100 * good / len(labels), "%", good, len(labels))
+        return [answers[index] for index in range(len(labels))], labels
 
 
 def _pixels(path: Path) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -10,81 +11,181 @@ import msgspec
 from msgspec import Meta
 
 from engineroom import registry
+from engineroom.config import units
 from engineroom.errors import did_you_mean, shown
 from engineroom.terms import Precision, Scenario, TestMode
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 PLUGINS = {"engine": "engines", "calibrator": "calibrators"}  # fields that name a plug-in, with its kind
 
+STREAMS = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
+
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Cpu = Annotated[int, Meta(ge=0, le=65_535)]
 Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000, extra={"unit": "ms"})]
 Latency = Annotated[int, Meta(ge=1, le=NANOSECONDS_PER_HOUR, extra={"unit": "ns"})]
 Rate = Annotated[float, Meta(gt=0, le=1e9, extra={"unit": "samples/s"})]
 
 
+def _about(
+    meaning: str,
+    unit: str = "",
+    *,
+    usual: tuple[float, float] | None = None,
+    loadgen: str = "",
+    scenarios: tuple[Scenario, ...] = (),
+    engines: tuple[str, ...] = (),
+    null: str = "",
+) -> Meta:
+    """Describe a field; `About` says what the words mean."""
+    about = {"usual": usual, "loadgen": loadgen, "scenarios": scenarios, "engines": engines, "null": null, "unit": unit}
+    return Meta(description=meaning, extra={name: value for name, value in about.items() if value})
+
+
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of one LoadGen test, complete: nobody below reads flags or the environment.
+    """The settings of one LoadGen test, complete: nobody below reads flags or the environment."""
 
-    None in a field of LoadGen's means "measured by a short probe before the run" where the description says so,
-    and otherwise "LoadGen's own value".
-    """
-
-    benchmark: Annotated[str, Meta(description="name of the benchmark")]
-    system: Annotated[str, Meta(description="id of the system, from systems/ or derived from the machine")]
-    scenario: Annotated[Scenario, Meta(description="how LoadGen issues queries")]
-    test_mode: Annotated[TestMode, Meta(description="LoadGen's test mode")]
-    engine: Annotated[str, Meta(description="engine that infers; auto: by the machine")] = "auto"
-    precision: Annotated[Precision, Meta(description="number format; auto: the best that holds its target")] = (
+    benchmark: Annotated[str, _about("name of the benchmark")]
+    system: Annotated[str, _about("id of the system, from systems/ or derived from the machine")]
+    scenario: Annotated[Scenario, _about("how LoadGen issues queries")]
+    test_mode: Annotated[TestMode, _about("LoadGen's test mode", loadgen="mode")]
+    engine: Annotated[str, _about("engine that infers; auto: by the machine")] = "auto"
+    precision: Annotated[Precision, _about("number format; auto: the best that holds the accuracy target")] = (
         Precision.AUTO
     )
-    calibrator: Annotated[str, Meta(description="plug-in that quantizes")] = "onnxruntime"
+    calibrator: Annotated[str, _about("plug-in that quantizes")] = "onnxruntime"
 
     batch_size: Annotated[
-        int, Meta(ge=1, le=1_048_576, description="samples per inference at most", extra={"unit": "samples"})
+        int, Meta(ge=1, le=1_048_576), _about("samples per inference at most", "samples", usual=(1, 16_384))
     ]
     instances: Annotated[
-        int, Meta(ge=1, le=4096, description="engine instances that infer side by side, each with a worker thread")
+        int,
+        Meta(ge=1, le=4096),
+        _about("engine instances that infer side by side, each with a worker thread", usual=(1, 1024)),
     ]
     threads_per_instance: Annotated[
-        int, Meta(ge=0, le=4096, description="CPU threads of one instance; 0: the library decides")
+        int, Meta(ge=0, le=4096), _about("CPU threads of one instance; 0: the library decides", usual=(0, 512))
     ]
+    cpus: Annotated[
+        tuple[Cpu, ...],
+        _about("numbers of the CPUs to run on (0-3,8); empty: all that this process may use"),
+        Meta(max_length=65_536),
+    ] = ()
+    pin_workers: Annotated[bool, _about("pin each worker thread to its own CPUs")] = False
     queue_delay_us: Annotated[
         int,
-        Meta(ge=0, le=60_000_000, description="how long a batch may wait to fill (Server)", extra={"unit": "us"}),
+        Meta(ge=0, le=60_000_000),
+        _about("how long a batch may wait to fill", "us", usual=(0, 100_000), scenarios=(Scenario.SERVER,)),
     ] = 0
-    pin_workers: Annotated[bool, Meta(description="pin each worker thread to its own CPUs")] = False
     fixed_delay_us: Annotated[
         int,
-        Meta(ge=0, le=60_000_000, description="time per batch of the engine fixed_delay", extra={"unit": "us"}),
+        Meta(ge=0, le=60_000_000),
+        _about("time per batch of the engine fixed_delay", "us", usual=(0, 10_000_000), engines=("fixed_delay",)),
     ] = 1000
 
-    min_duration: Annotated[Milliseconds | None, Meta(description="least duration of a performance test")] = None
-    max_duration: Annotated[Milliseconds | None, Meta(description="most duration; ignored by Offline")] = None
-    min_query_count: Annotated[Count | None, Meta(description="least number of queries")] = None
-    max_query_count: Annotated[Count | None, Meta(description="most number of queries")] = None
+    min_duration: Annotated[
+        Milliseconds | None,
+        _about(
+            "least duration of a performance test",
+            loadgen="min_duration",
+            usual=(1000, 7_200_000),
+            null="LoadGen's own",
+        ),
+    ] = None
+    max_duration: Annotated[
+        Milliseconds | None,
+        _about(
+            "most duration; LoadGen ignores it Offline",
+            loadgen="max_duration",
+            usual=(1000, 86_400_000),
+            null="no limit",
+        ),
+    ] = None
+    min_query_count: Annotated[
+        Count | None,
+        _about("least number of queries", "queries", loadgen="min_query_count", null="LoadGen's own"),
+    ] = None
+    max_query_count: Annotated[
+        Count | None, _about("most number of queries", "queries", loadgen="max_query_count", null="no limit")
+    ] = None
     performance_sample_count: Annotated[
         Count | None,
-        Meta(description="samples in memory during a performance test; none: all", extra={"unit": "samples"}),
+        _about(
+            "samples in memory during a performance test",
+            "samples",
+            loadgen="performance_sample_count_override",
+            null="all",
+        ),
     ] = None
-    offline_expected_qps: Annotated[Rate | None, Meta(description="expected Offline rate; none: measured")] = None
+    offline_expected_qps: Annotated[
+        Rate | None,
+        _about("expected rate", loadgen="target_qps", scenarios=(Scenario.OFFLINE,), null="measured by a short probe"),
+    ] = None
     server_target_qps: Annotated[
-        Rate | None, Meta(description="rate at which LoadGen issues Server queries; none: measured")
+        Rate | None,
+        _about(
+            "rate at which LoadGen issues queries",
+            loadgen="target_qps",
+            scenarios=(Scenario.SERVER,),
+            null="measured by a short probe",
+        ),
     ] = None
-    server_target_latency_ns: Annotated[Latency | None, Meta(description="Server's p99 limit")] = None
+    server_target_latency_ns: Annotated[
+        Latency | None,
+        _about(
+            "limit of the p99 latency",
+            loadgen="target_latency",
+            scenarios=(Scenario.SERVER,),
+            usual=(100_000, 60_000_000_000),
+            null="LoadGen's own",
+        ),
+    ] = None
     single_stream_expected_latency_ns: Annotated[
-        Latency | None, Meta(description="expected SingleStream latency; none: measured")
+        Latency | None,
+        _about(
+            "expected latency of a query",
+            loadgen="target_latency",
+            scenarios=(Scenario.SINGLE_STREAM,),
+            usual=(500, 60_000_000_000),
+            null="measured by a short probe",
+        ),
     ] = None
     multi_stream_expected_latency_ns: Annotated[
-        Latency | None, Meta(description="expected MultiStream latency; none: measured")
+        Latency | None,
+        _about(
+            "expected latency of a query of 8 samples",
+            loadgen="target_latency",
+            scenarios=(Scenario.MULTI_STREAM,),
+            usual=(500, 60_000_000_000),
+            null="measured by a short probe",
+        ),
     ] = None
 
     watchdog_s: Annotated[
-        float,
-        Meta(gt=0, le=86_400, description="a test without progress for this long is ended", extra={"unit": "s"}),
+        float, Meta(gt=0, le=86_400), _about("a test without progress for this long is ended", "s", usual=(5, 3600))
     ] = 30.0
     probe_s: Annotated[
-        float, Meta(gt=0, le=600, description="length of the probe that sizes a test", extra={"unit": "s"})
+        float, Meta(gt=0, le=600), _about("length of the probe that sizes a test", "s", usual=(0.1, 60))
     ] = 0.5
+
+
+IDENTITY = ("benchmark", "system", "scenario", "test_mode")  # which run this is: said by the request, by no file
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a field. Empty tuples mean every scenario, every engine.
+
+    `usual`: the range outside of which a value is allowed, but warned of. `loadgen`: LoadGen's key in user.conf or its
+    TestSettings; a latency is in ms there. `null`: what "none" stands for.
+    """
+
+    meaning: str
+    unit: str = ""
+    usual: tuple[float, float] | None = None
+    loadgen: str = ""
+    scenarios: tuple[Scenario, ...] = ()
+    engines: tuple[str, ...] = ()
+    null: str = ""
 
 
 @cache
@@ -98,38 +199,80 @@ def names() -> tuple[str, ...]:
     return RunConfig.__struct_fields__
 
 
+def settable() -> list[str]:
+    """Return the names of the fields that files, flags and the environment can set."""
+    return [name for name in names() if name not in IDENTITY]
+
+
 def defaults() -> dict[str, Any]:
     """Return the fields that have a default, with it."""
     fields = msgspec.structs.fields(RunConfig)
     return {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
 
 
-def describe(name: str) -> tuple[str, str]:
-    """Return a field's meaning and its unit ("" if it has none)."""
-    meaning, unit = "", ""
-    pending = [types()[name]]
-    while pending:
-        hint = pending.pop()
+@cache
+def about(name: str) -> About:
+    """Return what is known of a field."""
+    found: dict[str, Any] = {}
+    for hint in reversed(_parts(types()[name])):  # what the field itself says counts more than its type's alias
         for meta in getattr(hint, "__metadata__", ()):
-            meaning = meta.description or meaning
-            unit = (meta.extra or {}).get("unit", unit)
-        pending.extend(get_args(hint))
-    return meaning, unit
+            found |= meta.extra or {}
+            found |= {"meaning": meta.description} if meta.description else {}
+    return About(**found)
+
+
+def in_short(name: str) -> str:
+    """Return a field's meaning with what it is only for."""
+    found = about(name)
+    only = [*found.scenarios, *(f"engine {engine}" for engine in found.engines)]
+    return f"{found.meaning} ({', '.join(only)})" if only else found.meaning
+
+
+def bounds(name: str) -> dict[str, float]:
+    """Return the limits of a number: "ge" or "gt", and "le"; empty for what is none."""
+    if is_list(name):
+        return {}
+    metas = [meta for hint in _parts(types()[name]) for meta in getattr(hint, "__metadata__", ())]
+    return {key: limit for meta in metas for key in ("ge", "gt", "le") if (limit := getattr(meta, key)) is not None}
+
+
+def is_list(name: str) -> bool:
+    """Tell whether a field holds several values."""
+    return any(getattr(hint, "__origin__", None) is tuple for hint in _parts(types()[name]))
+
+
+def is_whole(name: str) -> bool:
+    """Tell whether a field holds a whole number."""
+    return int in _parts(types()[name]) and not is_list(name)
+
+
+def is_switch(name: str) -> bool:
+    """Tell whether a field is true or false."""
+    return bool in _parts(types()[name])
+
+
+def kind_of(name: str) -> str:
+    """Return a field's type and range in words."""
+    if is_list(name):
+        return "a list of numbers"
+    limits = bounds(name)
+    if not limits:
+        choices = choices_of(name)
+        return "true or false" if is_switch(name) else f"one of {', '.join(choices)}" if choices else "a word"
+    low = f"{limits['ge']:,} to" if "ge" in limits else f"more than {limits['gt']:,}, up to"
+    kind = "a whole number" if is_whole(name) else "a number"
+    return f"{kind}, {low} {limits['le']:,.0f}{', or none' if type(None) in _parts(types()[name]) else ''}"
 
 
 def convert(name: str, value: Any, *, from_text: bool) -> Any:
     """Convert `value` to the field's type. Raises ValueError in words for a reader.
 
     `from_text`: the value is a flag's text, so "64" and "true" count as what they spell, and "none" as None where the
-    field may be None. Names of plug-ins and of choices may be spelt in any case.
+    field may be None. Names of plug-ins and of choices may be spelt in any case; a number may bear a unit.
     """
     hint = types()[name]
-    if from_text and isinstance(value, str) and value.lower() == "none" and type(None) in _parts(hint):
-        value = None
-    if isinstance(value, str) and (choices := _choices(name, hint)):
-        value = {choice.lower(): choice for choice in choices}.get(value.lower(), value)
-        if value not in choices:
-            raise ValueError(f"is {shown(value)}; {did_you_mean(value, choices)}")
+    if isinstance(value, str):
+        value = _of_text(name, hint, value, from_text)
     if isinstance(value, float) and value != value:
         raise ValueError("is not a number")
     try:
@@ -140,12 +283,50 @@ def convert(name: str, value: Any, *, from_text: bool) -> Any:
         raise ValueError(f"is {shown(value)}, which is not UTF-8 text") from None
 
 
-def _choices(name: str, hint: Any) -> list[str]:
+def _of_text(name: str, hint: Any, text: str, from_text: bool) -> Any:
+    if from_text and text.lower() == "none" and type(None) in _parts(hint):
+        return None
+    if is_list(name):
+        return _numbers(text)
+    if choices := choices_of(name):
+        chosen = {choice.lower(): choice for choice in choices}.get(text.lower())
+        if chosen is None:
+            raise ValueError(f"is {shown(text)}; {did_you_mean(text, choices)}")
+        return chosen
+    if bounds(name):
+        number = units.in_unit(text, about(name).unit)
+        return text if number is None else number
+    return text
+
+
+def _numbers(text: str) -> list[int]:
+    """Read "0-3,8" as Linux writes lists of CPUs; "" and "[]" are the empty list."""
+    found: list[int] = []
+    for part in filter(None, text.strip().removeprefix("[").removesuffix("]").replace(" ", "").split(",")):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part, re.ASCII)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f"is {shown(text)}, must be numbers and ranges: 0-3,8")
+        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return list(dict.fromkeys(found))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write numbers as Linux writes lists of CPUs: "0-3,8"."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
+
+
+def choices_of(name: str) -> list[str]:
     """Return the words that a field can hold if they are a closed set, else none."""
     if name in PLUGINS:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]
-    parts = _parts(hint)
+    parts = _parts(types()[name])
     return [member.value for kind in (Scenario, TestMode, Precision) if kind in parts for member in kind]
 
 
@@ -155,7 +336,7 @@ def _parts(hint: Any) -> list[Any]:
 
 def _plain(name: str, value: Any, message: str) -> str:
     """Turn msgspec's words into a reader's: "is 0, must be a whole number >= 1 (samples)"."""
-    unit = describe(name)[1]
+    unit = about(name).unit
     wanted = message.split(", got")[0]
     if not wanted.startswith("Expected "):  # "Number out of range": beyond what 64 bits hold
         return f"is {shown(value)}: {wanted[0].lower()}{wanted[1:]}"
@@ -165,4 +346,11 @@ def _plain(name: str, value: Any, message: str) -> str:
     return f"is {shown(value)}, must be {wanted.replace(' | ', ' or ')}{f' ({unit})' if unit else ''}"
 
 
-_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "null": "none"}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "null": "none",
+    "array": "a list",
+}

@@ -1,28 +1,45 @@
 """Merges the layers of settings; every value keeps its origin.
 
-    benchmark defaults < configs/default/<benchmark>.yaml < configs/<system>/<benchmark>.yaml < RUN_ARGS < rules
+    benchmark's own < for each tree: configs/default/<benchmark>.yaml < configs/<system>/<benchmark>.yaml
+    < configs/<system>/<benchmark>.tuned.yaml < environment < flags < rules
 
-Rules fill only what no layer has set. A file has a section `common:` and one per scenario.
+The trees are the checkout's configs/ and then those of the overlays (ENGINEROOM_PATH). Rules fill only what no layer
+has set. A file has a section `common:` and one per scenario.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from engineroom.config import fields
+from engineroom import legacy
+from engineroom.config import fields, plausibility
 from engineroom.config.fields import RunConfig
 from engineroom.config.rules import RULES, Context
 from engineroom.errors import Mistakes, RequestError, did_you_mean, plain
-from engineroom.paths import CONFIGS, display
+from engineroom.paths import CONFIGS, display, layers
 from engineroom.terms import Scenario, TestMode
 from engineroom.yaml_file import Entry, entries
 
 COMMON = "common"
-# What a file cannot set: they say which run this is, and come from the request.
-IDENTITY = ("benchmark", "system", "scenario", "test_mode")
+DEFAULT = "default"  # the folder of settings that hold for every system
+SECTIONS = (COMMON, *(scenario.value for scenario in Scenario))
+VARIABLE = "ENGINEROOM_"  # how an environment variable that sets a field begins
+
+
+class Kind(StrEnum):
+    """What set a value."""
+
+    DEFAULT = "default"
+    BENCHMARK = "benchmark"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    FLAG = "flag"
+    REQUEST = "request"
+    RULE = "rule"
 
 
 @dataclass(frozen=True)
@@ -30,53 +47,85 @@ class Origin:
     """Where a value comes from: "configs/default/digits.yaml:7", "--batch_size", "default" or "rule <name>: <why>"."""
 
     text: str
+    kind: Kind = Kind.RULE
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One layer's word on a field."""
+
+    value: Any
+    origin: Origin
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A run's settings and the origin of each."""
+    """A run's settings and the origin of each.
+
+    `said` holds, for each field, what every layer said, the weakest first; the last one counts. `warnings` name values
+    that are allowed, but hardly meant.
+    """
 
     config: RunConfig
     origins: Mapping[str, Origin]
+    said: Mapping[str, Sequence[Setting]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def replace(self, origin: str, **changes: Any) -> Resolved:
-        """Return a copy with some values changed, each with `origin`."""
+        """Return a copy with some values changed by the rule `origin`."""
         import msgspec
 
+        settings = {name: Setting(value, Origin(origin)) for name, value in changes.items()}
         return Resolved(
             msgspec.structs.replace(self.config, **changes),
-            {**self.origins, **dict.fromkeys(changes, Origin(origin))},
+            {**self.origins, **{name: setting.origin for name, setting in settings.items()}},
+            {**self.said, **{name: [*self.said.get(name, ()), setting] for name, setting in settings.items()}},
+            self.warnings,
         )
 
 
 def resolve(
-    context: Context, test_mode: TestMode, overrides: Mapping[str, str], *, configs: Path = CONFIGS
+    context: Context,
+    test_mode: TestMode,
+    overrides: Mapping[str, str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    configs: Sequence[Path] | None = None,
 ) -> Resolved:
     """Return the settings of one run.
 
-    `overrides` holds the text of each flag given. Raises Mistakes with every mistake of every layer.
+    `overrides` holds the text of each flag given, `environment` that of each field's variable, `configs` the trees, the
+    weakest first. Raises Mistakes with every mistake of every layer.
     """
-    values: dict[str, Any] = dict(fields.defaults())
-    origins = dict.fromkeys(values, Origin("default"))
+    said: dict[str, list[Setting]] = {name: [] for name in fields.names()}
+    for name, value in fields.defaults().items():
+        said[name].append(Setting(value, Origin("default", Kind.DEFAULT)))
     mistakes: list[RequestError] = []
-    for name, value, where in _from_files(context, configs, mistakes):
-        values[name], origins[name] = value, Origin(where)
-    for name, text in overrides.items():
-        try:
-            values[name], origins[name] = fields.convert(name, text, from_text=True), Origin(f"--{name}")
-        except ValueError as error:
-            mistakes.append(RequestError(f"{name} {error}", where=f"--{name}"))
+    trees = layers(CONFIGS) if configs is None else tuple(configs)
+    for name, setting in (
+        *_of_benchmark(context, mistakes),
+        *_of_files(context, trees, mistakes),
+        *_of_texts(environment or {}, Kind.ENVIRONMENT, mistakes),
+        *_of_texts(overrides, Kind.FLAG, mistakes),
+    ):
+        said[name].append(setting)
     if mistakes:
         raise Mistakes(mistakes)
     identity = {"benchmark": context.benchmark, "system": context.machine.system, "scenario": context.scenario}
     for name, value in {**identity, "test_mode": test_mode}.items():
-        values[name], origins[name] = value, Origin("the request")
+        said[name].append(Setting(value, Origin("the request", Kind.REQUEST)))
+    values = {name: settings[-1].value for name, settings in said.items() if settings}
     for name, rule in RULES.items():
         if name not in values or values[name] == "auto":
             values[name], why = rule(context, values)
-            origins[name] = Origin(f"rule {rule.__name__}: {why}")
+            said[name].append(Setting(values[name], Origin(f"rule {rule.__name__}: {why}")))
+    origins = {name: settings[-1].origin for name, settings in said.items()}
     _check_pairs(values, origins)
-    return Resolved(RunConfig(**values), origins)
+    texts = {name: origin.text for name, origin in origins.items()}
+    config = RunConfig(**values)
+    return Resolved(
+        config, origins, said, tuple(plausibility.remarks(config, texts, context, lambda: told(context, trees)))
+    )
 
 
 def _check_pairs(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
@@ -94,19 +143,69 @@ def _check_pairs(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> No
         raise Mistakes(mistakes)
 
 
-def _from_files(context: Context, configs: Path, mistakes: list[RequestError]) -> Iterator[tuple[str, Any, str]]:
-    """Yield (field, value, file:line) of the sections that this run uses, a weaker layer first."""
-    for folder in ("default", context.machine.system):
-        path = configs / folder / f"{context.benchmark}.yaml"
-        if not _is_here(path):
-            continue
+def _of_benchmark(context: Context, mistakes: list[RequestError]) -> Iterator[tuple[str, Setting]]:
+    where = f"benchmark {context.benchmark}"
+    for section in (COMMON, context.scenario.value):
+        for name, value in context.benchmark_settings.get(section, {}).items():
+            if name not in fields.settable():
+                mistakes.append(RequestError(f"{plain(name)}: unknown field", where=where, mend=nearest(name)))
+                continue
+            try:
+                yield name, Setting(fields.convert(name, value, from_text=False), Origin(where, Kind.BENCHMARK))
+            except ValueError as error:
+                mistakes.append(RequestError(f"{name} {error}", where=where))
+
+
+def _of_texts(texts: Mapping[str, str], kind: Kind, mistakes: list[RequestError]) -> Iterator[tuple[str, Setting]]:
+    for name, text in texts.items():
+        where = f"--{name}" if kind is Kind.FLAG else f"{VARIABLE}{name.upper()}"
         try:
-            sections = _read(path, mistakes)
+            yield name, Setting(fields.convert(name, text, from_text=True), Origin(where, kind))
+        except ValueError as error:
+            mistakes.append(RequestError(f"{name} {error}", where=where))
+
+
+def files(benchmark: str, system: str, trees: Sequence[Path]) -> list[Path]:
+    """Return the settings files of a benchmark on a system that are there, the weakest first."""
+    named = [
+        path
+        for tree in trees
+        for path in (
+            tree / DEFAULT / f"{benchmark}.yaml",
+            tree / system / f"{benchmark}.yaml",
+            tree / system / f"{benchmark}.tuned.yaml",
+        )
+    ]
+    return [path for path in named if _is_here(path)]
+
+
+def _of_files(context: Context, trees: Sequence[Path], mistakes: list[RequestError]) -> Iterator[tuple[str, Setting]]:
+    """Yield the settings of the sections that this run uses, a weaker layer first."""
+    for path in files(context.benchmark, context.machine.system, trees):
+        try:
+            sections = read(path, mistakes)
         except RequestError as error:
             mistakes.append(error)
             continue
         for section in (COMMON, context.scenario.value):
-            yield from sections.get(section, [])
+            yield from sections.get(section, {}).items()
+
+
+def told(context: Context, trees: Sequence[Path]) -> list[plausibility.Told]:
+    """Return what all settings files of this benchmark say, of any system and scenario. Mistakes are passed over."""
+    found = []
+    for tree in trees:
+        for path in sorted(tree.glob(f"*/{context.benchmark}.yaml")):
+            try:
+                sections = read(path, [])
+            except RequestError:
+                continue
+            found += [
+                plausibility.Told(path.parent.name, section, name, setting.value, setting.origin.text)
+                for section, settings in sections.items()
+                for name, setting in settings.items()
+            ]
+    return found
 
 
 def _is_here(path: Path) -> bool:
@@ -120,33 +219,44 @@ def _is_here(path: Path) -> bool:
     return True
 
 
-def _read(path: Path, mistakes: list[RequestError]) -> dict[str, list[tuple[str, Any, str]]]:
-    """Return each section's (field, value, file:line), and note what is wrong anywhere, used by this run or not."""
-    known = [COMMON, *(scenario.value for scenario in Scenario)]
-    sections: dict[str, list[tuple[str, Any, str]]] = {}
+def read(path: Path, mistakes: list[RequestError]) -> dict[str, dict[str, Setting]]:
+    """Return each section's settings, and note what is wrong anywhere, used by this run or not."""
+    sections: dict[str, dict[str, Setting]] = {}
     for section in entries(path, mistakes):
         where = f"{display(path)}:{section.line}"
-        if section.key not in known:
+        if section.key not in SECTIONS:
             what = f"unknown section {plain(section.key)}"
-            mistakes.append(RequestError(what, where=where, mend=did_you_mean(section.key, known)))
+            if section.key in fields.settable():
+                mend = f"settings stand in a section: {', '.join(SECTIONS)}"
+            else:
+                mend = did_you_mean(section.key, SECTIONS)
+            mistakes.append(RequestError(what, where=where, mend=mend))
         elif not section.is_mapping:
             mistakes.append(RequestError(f"section {section.key} must hold `field: value` lines", where=where))
         else:
-            sections[section.key] = list(_values(section, path, mistakes))
+            sections[section.key] = dict(_values(section, path, mistakes))
     return sections
 
 
-def _values(section: Entry, path: Path, mistakes: list[RequestError]) -> Iterator[tuple[str, Any, str]]:
-    known = [name for name in fields.names() if name not in IDENTITY]
+def _values(section: Entry, path: Path, mistakes: list[RequestError]) -> Iterator[tuple[str, Setting]]:
+    known = fields.settable()
     for entry in section.children():
         where, name = f"{display(path)}:{entry.line}", f"{section.key}.{plain(entry.key)}"
         if entry.key not in known:
-            mend = did_you_mean(entry.key, known)
-            mistakes.append(RequestError(f"{name}: unknown field", where=where, mend=mend))
+            mistakes.append(RequestError(f"{name}: unknown field", where=where, mend=nearest(entry.key)))
             continue
         try:
-            yield entry.key, fields.convert(entry.key, entry.value(), from_text=False), where
+            value = fields.convert(entry.key, entry.value(), from_text=False)
+            yield entry.key, Setting(value, Origin(where, Kind.FILE))
         except ValueError as error:
             mistakes.append(RequestError(f"{name} {error}", where=where))
         except RequestError as error:
             mistakes.append(error)
+
+
+def nearest(name: str) -> str:
+    """Say which field is meant by an unknown name: by NVIDIA's name for it, or the nearest one."""
+    ours = legacy.FIELDS.get(name)
+    if ours in fields.settable():
+        return f"that is {ours} here"
+    return did_you_mean(name, fields.settable(), otherwise="make explain lists the settings")

@@ -1,6 +1,6 @@
-"""Detects the machine, without privileges. `machine` says what is found, the other files how."""
+"""Detects the machine, without privileges. `machine` says what is found, `whole` puts it together."""
 
-from engineroom.detection.host import detect
 from engineroom.detection.machine import Cpu, Gpu, Machine
+from engineroom.detection.whole import detect
 
 __all__ = ["Cpu", "Gpu", "Machine", "detect"]

@@ -29,7 +29,8 @@ class Cpu:
     """The processors. `sockets`, `cores` and `threads` count what is online.
 
     `usable` holds the numbers of the logical CPUs that this process may use; `usable_cores` is what they amount to in
-    physical cores, no more than the container's quota.
+    physical cores, no more than the container's quota. `sockets` counts packages. An arm64 processor has no name of its
+    own in Linux: `model` names its cores.
     """
 
     model: str
@@ -50,7 +51,7 @@ class Cpu:
 
 @dataclass(frozen=True)
 class NumaNode:
-    """One NUMA node that has CPUs or memory."""
+    """One NUMA node: `memory_bytes` lies on it, `cpus` are the online logical CPUs near it."""
 
     number: int
     cpus: tuple[int, ...]
@@ -63,29 +64,39 @@ class Slice:
 
     profile: str
     uuid: str
-    memory_bytes: int
-    gpu_instance: int
-    compute_instance: int
+    memory_bytes: int | None = None
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    multiprocessors: int | None = None
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU. Only `name` is known where NVML is missing. `mig` is None on a GPU that cannot be split."""
+    """One NVIDIA GPU. Where NVML is missing, little more than `name` is known. `index` is NVML's.
+
+    `numa_node` is the one whose CPUs are near, `memory_numa_node` the one that its own memory makes where that is
+    coherent (Grace Hopper). `shares_host_memory` holds for a GPU without memory of its own (Jetson, GB10): its
+    `memory_bytes` is None. `mig` is None on a GPU that cannot be split; `mig_pending` is the mode after its next reset.
+    """
 
     name: str
     index: int = 0
     uuid: str = ""
     memory_bytes: int | None = None
+    shares_host_memory: bool = False
     compute_capability: str | None = None  # "9.0"
     pci_bus_id: str = ""
     numa_node: int | None = None
+    memory_numa_node: int | None = None
     ecc: bool | None = None
     power_limit_w: float | None = None
     power_limit_max_w: float | None = None
     max_sm_mhz: int | None = None
     max_memory_mhz: int | None = None
-    pcie: str | None = None  # "PCIe 5.0 x16"
+    pcie: str | None = None  # "PCIe 5.0 x16": the link as it can be, not as it idles
+    nvlink_c2c: bool = False  # joined to the CPU by NVLink chip to chip
     mig: bool | None = None
+    mig_pending: bool | None = None
     slices: tuple[Slice, ...] = ()
 
 
@@ -100,7 +111,10 @@ class GpuDriver:
 
 @dataclass(frozen=True)
 class Container:
-    """What this process runs in: `kind` is docker, podman, enroot, apptainer, kubernetes or another's own name."""
+    """What this process runs in.
+
+    `kind` is docker, podman, enroot, apptainer, singularity, kubernetes, lxc, systemd-nspawn or another's own name.
+    """
 
     kind: str
     ngc: str | None = None  # an NGC image's product and version: "TensorRT 25.09"
@@ -116,16 +130,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Nic:
-    """A physical network card's port. `speed_mbit` is None while its link is down."""
+    """A physical network card's port: Ethernet, InfiniBand or Wi-Fi. `speed_mbit` is None while its link is down."""
 
     name: str
     speed_mbit: int | None = None
     driver: str | None = None
+    kind: str = "Ethernet"
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A physical disk: `kind` is NVMe SSD, SSD, HDD or virtual."""
+    """A physical disk: `kind` is "NVMe SSD", "SSD", "HDD", "SD or eMMC" or "virtual"."""
 
     name: str
     size_bytes: int
@@ -136,9 +151,11 @@ class Disk:
 class Machine:
     """One machine. `system` is its id, from systems/ or made from its processor or GPUs.
 
-    `memory_bytes` is what this process may use, `memory_total_bytes` what the machine has. `gpu_links[a][b]` is how
-    GPU a reaches GPU b, in nvidia-smi's words ("NV18", "PIX", "SYS", "X" for itself). `gpu_problem` says why GPUs that
-    are there could not be asked.
+    `memory_bytes` is what this process may use, `memory_total_bytes` what the machine has; neither holds GPU memory.
+    `numa` are the nodes that have CPUs, `memory_nodes` those that have memory only. `gpus` are those that
+    CUDA_VISIBLE_DEVICES shows, in its order; it hides `gpus_hidden` more. `gpu_links[a][b]` is how gpus[a] reaches
+    gpus[b], in nvidia-smi's words ("NV18", "PIX", "SYS", "X" for itself, "N/A" if the driver does not say).
+    `gpu_problem` says why GPUs that are there could not be asked or used, and how to mend it.
     """
 
     cpu: Cpu
@@ -147,7 +164,9 @@ class Machine:
     system: str = ""
     swap_bytes: int = 0
     numa: tuple[NumaNode, ...] = ()
+    memory_nodes: tuple[NumaNode, ...] = ()
     gpus: tuple[Gpu, ...] = ()
+    gpus_hidden: int = 0
     gpu_links: tuple[tuple[str, ...], ...] = ()
     gpu_driver: GpuDriver | None = None
     gpu_problem: str | None = None

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
 from engineroom import registry, shell, terminal, versions
-from engineroom.artifacts import Artifact, obtain
+from engineroom.artifacts import Artifact, Switches, obtain
+from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.engines import Engine
@@ -58,25 +59,29 @@ def inputs_of(
     }
 
 
+def values_of(
+    engine: Engine, benchmark: Benchmark, config: RunConfig, model: Path, model_sha256: str
+) -> dict[str, Any]:
+    """Return what engine.json is rendered with. `model` is the Q/DQ model where the precision is int8."""
+    return {
+        "engine": engine.name,
+        "model": str(model),
+        "model_sha256": model_sha256,
+        "precision": config.precision,
+        "batch_size": config.batch_size,
+        "inputs": benchmark.inputs,
+        "outputs": benchmark.outputs,
+        "settings": engine.settings_of(config),
+    }
+
+
 def build(
-    config: RunConfig,
-    inputs: Mapping[str, str],
-    recipe: Callable[[], str],
-    *,
-    may_make: bool = True,
-    force: bool = False,
+    config: RunConfig, inputs: Mapping[str, str], recipe: Callable[[], str], **switches: Unpack[Switches]
 ) -> Artifact:
     """Return the engine made from `inputs`. `recipe` renders engine.json; it is called only if there is work."""
     shelf = ENGINES / config.system / config.benchmark / config.scenario / f"{config.engine}-{config.precision}"
     title = f"the {config.engine} engine of {config.benchmark} {config.scenario} in {config.precision}"
-    return obtain(
-        shelf,
-        inputs,
-        lambda folder: _make(title, recipe(), folder),
-        what=title,
-        may_make=may_make,
-        force=force,
-    )
+    return obtain(shelf, inputs, lambda folder: _make(title, recipe(), folder), what=title, **switches)
 
 
 def options_of(engine: Artifact) -> dict[str, str]:
@@ -99,6 +104,8 @@ class AccuracyRecord(msgspec.Struct, frozen=True):
 
 def known_accuracy(engine: Artifact, samples_key: str, target: float) -> bool | None:
     """Tell whether this very engine has met `target` before; None if it was not scored on these samples."""
+    if engine.planned:
+        return None  # what lies in its folder is about an engine that will be made again
     try:
         record = msgspec.json.decode(engine.file(ACCURACY).read_bytes(), type=AccuracyRecord)
     except (OSError, ValueError):  # msgspec's errors are ValueErrors

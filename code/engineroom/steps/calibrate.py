@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from engineroom import qdq, registry, terminal, versions
-from engineroom.artifacts import Artifact, obtain
+from engineroom.artifacts import Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark
 from engineroom.calibrators import Calibrator
 from engineroom.errors import RequestError
@@ -22,9 +22,7 @@ def calibrate(
     calibrator_name: str,
     model_sha256: str,
     samples: Artifact,
-    *,
-    may_make: bool = True,
-    force: bool = False,
+    **switches: Unpack[Switches],
 ) -> Artifact:
     """Return the quantized model. `samples` is the preprocessed calibration part, the only data it may see."""
     plugin = registry.get("calibrators", calibrator_name, where="calibrator")
@@ -43,8 +41,7 @@ def calibrate(
         inputs,
         lambda folder: _make(benchmark, calibrator, samples, folder),
         what=f"the calibration of {benchmark.name}",
-        may_make=may_make,
-        force=force,
+        **switches,
     )
 
 

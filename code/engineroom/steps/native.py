@@ -41,11 +41,15 @@ _SHOWN_ERRORS = 5
 
 @dataclass(frozen=True)
 class Built:
-    """What a build left: whether it was `reused`, and `why` in a few words."""
+    """What a build left: whether it was `reused`, and `why` in a few words.
+
+    `whole`: everything has to be compiled, not only the sources that changed.
+    """
 
     path: Path
     reused: bool
     why: str
+    whole: bool = False
 
 
 def build_loadgen(*, force: bool = False) -> Built:
@@ -61,15 +65,29 @@ def build_program(name: str) -> Path:
     return NATIVE / name
 
 
-def build_harness(*, force: bool = False, may_build: bool = True) -> Built:
+def build_harness(*, force: bool = False, may_build: bool = True, plan: bool = False) -> Built:
     """Compile LoadGen, the harness and the module `engineroom_native` into build/lib unless nothing changed.
 
-    Raises RequestError if something is missing or, without `may_build`, out of date; EngineError if compiling fails.
+    With `plan`, return what would be done instead, and write nothing. Raises RequestError if something is missing or,
+    without `may_build`, out of date; EngineError if compiling fails.
     """
-    if not force and (unchanged := _unchanged(STAMP, _inputs())):
-        return unchanged
+    decided = _decide(MODULE, STAMP, _inputs(), force=force, may_build=may_build)
+    if decided.reused or plan:
+        return decided
     with _only_one():
         return _build(MODULE, STAMP, force=force, may_build=may_build)
+
+
+def seconds_before() -> float | None:
+    """Return how long compiling the whole harness took here the last time, if that is on record."""
+    seconds = _read(STAMP).get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+def compiled_sources() -> str | None:
+    """Return the SHA-256 over the sources that the harness in build/lib was compiled from, if that is on record."""
+    inputs = _read(STAMP).get("inputs")
+    return inputs.get("sources") if isinstance(inputs, dict) else None
 
 
 def loadgen_source() -> Path:
@@ -123,20 +141,35 @@ def _unpack(archive: Path, folder: Path) -> None:
 def _build(target: str, stamp: Path, *, force: bool, may_build: bool) -> Built:
     """Configure if need be, then compile `target`. The caller holds the lock."""
     inputs = _inputs()
-    if not force and (unchanged := _unchanged(stamp, inputs)):  # another make built it while this one waited
+    decided = _decide(target, stamp, inputs, force=force, may_build=may_build)
+    if decided.reused:  # another make built it while this one waited
+        return decided
+    begin = time.monotonic()
+    source = loadgen_source()
+    if decided.whole:
+        _configure(source, _configuration(inputs))
+    _compile(target)
+    outputs = {path.name: path.stat().st_size for path in _outputs(target)}
+    seconds = round(time.monotonic() - begin, 1) if decided.whole else _read(stamp).get("seconds")
+    write_text(stamp, json.dumps({"inputs": inputs, "outputs": outputs, "seconds": seconds}, indent=1) + "\n")
+    return decided
+
+
+def _decide(target: str, stamp: Path, inputs: Mapping[str, str], *, force: bool, may_build: bool) -> Built:
+    """Return what is there, or why it must be compiled. Raises RequestError if it must be and `may_build` is false."""
+    if not force and (unchanged := _unchanged(stamp, inputs)):
         return unchanged
     why = "asked for by --force" if force else _why(stamp, inputs)
     if not may_build:
         what = f"{TITLES.get(target, target)} must be compiled ({why})"
         raise RequestError(what, where=display(LIB), mend="leave out --no_build")
-    source = loadgen_source()
-    configured = {name: value for name, value in inputs.items() if name != "sources"}
-    if force or _read(NATIVE / "configured.json") != configured:
-        _configure(source, configured)
-    _compile(target)
-    outputs = {path.name: path.stat().st_size for path in _outputs(target)}
-    write_text(stamp, json.dumps({"inputs": inputs, "outputs": outputs}, indent=1) + "\n")
-    return Built(stamp.parent, False, why)
+    whole = force or _read(NATIVE / "configured.json") != _configuration(inputs)
+    return Built(stamp.parent, False, why, whole)
+
+
+def _configuration(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the inputs that CMake was told: if one of them changes, nothing of what was compiled can be kept."""
+    return {name: value for name, value in inputs.items() if name != "sources"}
 
 
 def _inputs() -> dict[str, str]:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from engineroom import datasets, registry, terminal
-from engineroom.artifacts import Artifact, obtain
+from engineroom.artifacts import Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.errors import EngineError
-from engineroom.paths import DATA_MAPS, PREPROCESSED_DATA, sha256_files, sha256_text
+from engineroom.paths import PREPROCESSED_DATA, sha256_files, sha256_text
 
 
-def preprocess(
-    benchmark: Benchmark, part: Part, data: Mapping[Path, str], *, may_make: bool = True, force: bool = False
-) -> Artifact:
+def preprocess(benchmark: Benchmark, part: Part, data: Mapping[Path, str], **switches: Unpack[Switches]) -> Artifact:
     """Return the samples of `part`: `<input>.npy` of [samples, *shape]. `data` are the checked raw files."""
     return obtain(
         PREPROCESSED_DATA / benchmark.dataset / benchmark.name / part.value,
         inputs_of(benchmark, part, data),
         lambda folder: _make(benchmark, part, folder),
         what=f"the preprocessed {part} data of {benchmark.name}",
-        may_make=may_make,
-        force=force,
+        **switches,
     )
 
 
@@ -31,7 +28,7 @@ def inputs_of(benchmark: Benchmark, part: Part, data: Mapping[Path, str]) -> dic
     """Return everything the samples of `part`, and their labels and score, depend on."""
     return {
         "data": sha256_text(" ".join(data.values())),
-        "maps": sha256_files(sorted((DATA_MAPS / benchmark.dataset).glob("*.txt"))),
+        "maps": sha256_files(sorted(datasets.folder_of(benchmark.dataset).glob("*.txt"))),
         "code": sha256_files((registry.get("benchmarks", benchmark.name).path, Path(datasets.__file__))),
         "part": part.value,
     }

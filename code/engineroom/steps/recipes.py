@@ -9,18 +9,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engineroom.config import RunConfig
+from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError, shown
-from engineroom.paths import CONFIGS, TEMPLATES, display, sha256_file
-from engineroom.terms import Scenario
+from engineroom.paths import CONFIGS, TEMPLATES, display, layers, overlays, sha256_file
 
 NANOSECONDS_PER_MILLISECOND = 1e6
 
 
 def template(name: str, system: str) -> Path:
-    """Return the template `name`: the system's own in configs/<system>/templates, else ours."""
-    own = CONFIGS / system / "templates" / f"{name}.j2"
-    return own if own.is_file() else TEMPLATES / f"{name}.j2"
+    """Return the template `name`: the system's own in configs/<system>/templates, else an overlay's, else ours.
+
+    Of several of a kind the strongest overlay's counts.
+    """
+    owned = [folder / system / "templates" for folder in layers(CONFIGS)]
+    shared = [root / TEMPLATES.name for root in overlays()]
+    found = [path for folder in (*shared, *owned) if (path := folder / f"{name}.j2").is_file()]
+    return found[-1] if found else TEMPLATES / f"{name}.j2"
 
 
 def digest(name: str, system: str) -> str:
@@ -62,31 +66,17 @@ def _line(trace: TracebackType | None) -> int | None:
 def loadgen_settings(config: RunConfig) -> dict[str, int | float]:
     """Return the keys and values of user.conf that this run sets; LoadGen's own values hold for the rest.
 
-    Names and units are those of LoadGen 6.0, `test_settings_internal.cc`, FromConfig.
+    The fields say their keys, those of LoadGen 6.0, `test_settings_internal.cc`, FromConfig. Latencies are in ms there.
     """
-    wanted: dict[str, int | float | None] = {
-        "min_duration": config.min_duration,
-        "max_duration": config.max_duration,
-        "min_query_count": config.min_query_count,
-        "max_query_count": config.max_query_count,
-        "performance_sample_count_override": config.performance_sample_count,
-    }
-    match config.scenario:
-        case Scenario.SINGLE_STREAM:
-            wanted["target_latency"] = _milliseconds(config.single_stream_expected_latency_ns)
-        case Scenario.MULTI_STREAM:
-            wanted["target_latency"] = _milliseconds(config.multi_stream_expected_latency_ns)
-        case Scenario.SERVER:
-            wanted["target_latency"] = _milliseconds(config.server_target_latency_ns)
-            wanted["target_qps"] = config.server_target_qps
-        case Scenario.OFFLINE:
-            wanted["target_qps"] = config.offline_expected_qps
-    return {key: value for key, value in wanted.items() if value is not None}
+    found: dict[str, int | float] = {}
+    for name in fields.settable():
+        about, value = fields.about(name), getattr(config, name)
+        if about.loadgen and value is not None and config.scenario in (about.scenarios or (config.scenario,)):
+            found[about.loadgen] = _milliseconds(value) if about.unit == "ns" else value
+    return found
 
 
-def _milliseconds(nanoseconds: int | None) -> float | int | None:
-    if nanoseconds is None:
-        return None
+def _milliseconds(nanoseconds: int) -> float | int:
     milliseconds = nanoseconds / NANOSECONDS_PER_MILLISECOND
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 

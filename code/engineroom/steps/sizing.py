@@ -38,6 +38,39 @@ SHORT_S = 60.0
 OFFLINE_MARGIN = 1.3  # LoadGen adds a tenth: the machine may turn out 1.4 times as fast as while it was probed
 SERVER_SHARE = 0.5  # of the probed throughput: queues grow without bound near the whole of it
 
+MIN_DURATION_MS = 600_000  # LoadGen's own, in its built-in mlperf.conf, for every scenario
+
+
+def min_duration_s(config: RunConfig) -> float:
+    """Return how long the performance test lasts at least: as it is set, else as LoadGen's own settings say."""
+    return (MIN_DURATION_MS if config.min_duration is None else config.min_duration) / 1000
+
+
+def expected_rate(config: RunConfig) -> float | None:
+    """Return what the settings expect, in samples/s (Offline) or queries/s; None if it will be probed."""
+    expected: float | None = getattr(config, FIELDS[config.scenario])
+    if expected is None or config.scenario in (Scenario.SERVER, Scenario.OFFLINE):
+        return expected
+    return 1e9 / expected
+
+
+def queries_bytes(config: RunConfig, before: tuple[float, float] | None, memory_bytes: int) -> tuple[int, int]:
+    """Return the least and the most memory that what LoadGen generates ahead of a performance test will take.
+
+    `before` is the lowest and the highest rate of earlier tests, in samples/s (Offline) or queries/s; None without any.
+    """
+    if config.test_mode is TestMode.ACCURACY_ONLY:
+        return 0, 0  # each sample once, which is little
+    count = config.min_query_count or 1
+    seconds, bound = max(1.0, min_duration_s(config)), _rate_max(config, memory_bytes)
+    expected = expected_rate(config)
+    if expected is not None:
+        slowest = fastest = expected
+    else:  # to be probed: `sized` then takes some times the rate that it finds
+        slowest, fastest = (before[0], min(bound, SHORT_STREAM_MARGIN * before[1])) if before else (0.0, bound)
+    each = LOADGEN_BYTES[config.scenario]
+    return int(each * max(count, slowest * seconds)), int(each * max(count, fastest * seconds))
+
 
 def needs_probe(config: RunConfig) -> bool:
     """Tell whether a performance test lacks its expectation. An accuracy test issues each sample once in any case."""
@@ -47,7 +80,7 @@ def needs_probe(config: RunConfig) -> bool:
 def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
     """Return the settings with the expectation that `probe` suggests, no more than `memory_bytes` can hold."""
     config = resolved.config
-    seconds = max(1.0, (config.min_duration or 0) / 1000)
+    seconds = max(1.0, min_duration_s(config))
     rate_max = _rate_max(config, memory_bytes)
     match config.scenario:
         case Scenario.SINGLE_STREAM | Scenario.MULTI_STREAM:
@@ -65,7 +98,7 @@ def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
 
 def _rate_max(config: RunConfig, memory_bytes: int) -> float:
     """Return the rate at which LoadGen's queries for the whole test fill their share of the memory."""
-    seconds = max(1.0, (config.min_duration or 0) / 1000)
+    seconds = max(1.0, min_duration_s(config))
     return MEMORY_SHARE * memory_bytes / LOADGEN_BYTES[config.scenario] / seconds
 
 

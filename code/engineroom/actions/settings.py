@@ -1,0 +1,248 @@
+"""Shows settings: what they are merged to and from where, what each one means, and the schemas that editors use."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engineroom import datasets, legacy, run_args, systems, terminal
+from engineroom.actions.work import Work, works
+from engineroom.config import Resolved, fields, units
+from engineroom.config.layers import VARIABLE, Kind, files
+from engineroom.config.rules import RULES
+from engineroom.config.schema import settings_schema
+from engineroom.errors import ExitCode, RequestError, did_you_mean, plain
+from engineroom.paths import CONFIGS, DATA_MAPS, SYSTEMS, display, layers, write_text
+from engineroom.terms import Scenario
+
+
+def config(argv: Sequence[str]) -> int:
+    """Print the merged settings of each run, each with its origin."""
+    request, asked = works(argv)
+    found = [(work, {each: work.resolve(each, request.test_modes[0]) for each in work.scenarios}) for work in asked]
+    if request.json:
+        print(json.dumps([_as_json(resolved) for _, runs in found for resolved in runs.values()], indent=1))
+        return ExitCode.GOOD
+    for work, runs in found:
+        title = f"{work.benchmark.name} on {work.machine.system}"
+        terminal.table(title, ("Setting", "Value", "Scenario", "Origin"), list(_rows(runs)), whole=("Setting",))
+        read = files(work.benchmark.name, work.machine.system, layers(CONFIGS))
+        terminal.note(f"read: {', '.join(map(display, read)) or 'no file'}")
+        own = CONFIGS / work.machine.system / f"{work.benchmark.name}.yaml"
+        if own not in read:
+            terminal.note(f"settings for this system alone would stand in {display(own)}")
+    return ExitCode.GOOD
+
+
+def _as_json(resolved: Resolved) -> dict[str, Any]:
+    values = msgspec.to_builtins(resolved.config)
+    return {
+        **{name: values[name] for name in fields.IDENTITY},
+        "settings": {
+            name: {
+                "value": values[name],
+                "unit": fields.about(name).unit,
+                "origin": resolved.origins[name].text,
+                "kind": resolved.origins[name].kind,
+            }
+            for name in fields.settable()
+        },
+        "warnings": list(resolved.warnings),
+    }
+
+
+def _rows(runs: Mapping[Scenario, Resolved]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield one row per setting and origin; scenarios that share both share the row."""
+    for name in fields.settable():
+        about = fields.about(name)
+        used = [
+            scenario
+            for scenario, resolved in runs.items()
+            if scenario in (about.scenarios or runs)
+            and resolved.config.engine in (about.engines or [resolved.config.engine])
+        ]
+        shared: dict[tuple[str, str], list[Scenario]] = {}
+        for scenario in used:
+            resolved = runs[scenario]
+            shared.setdefault((_value(name, resolved), resolved.origins[name].text), []).append(scenario)
+        for (value, origin), scenarios in shared.items():
+            yield name, value, "all" if len(scenarios) == len(runs) > 1 else ",\n".join(scenarios), origin
+
+
+def _value(name: str, resolved: Resolved) -> str:
+    value, about = getattr(resolved.config, name), fields.about(name)
+    if value is None:
+        return f"none: {about.null}"
+    if fields.is_list(name):
+        return fields.ranges(value) or "empty"
+    if fields.is_switch(name):
+        return str(value).lower()
+    if not isinstance(value, int | float):
+        return str(value)
+    text = units.written(value, about.unit)
+    readable = value / 1e6 if about.unit == "ns" else 0
+    return f"{text} ({readable:,g} ms)" if readable >= 1 else text
+
+
+NAMES = {"NAME ...": "settings, ours or NVIDIA's or LoadGen's names for them; none: a list of all"}
+
+
+def explain(argv: Sequence[str]) -> int:
+    """Say what a setting means, who uses it, and where it is set now."""
+    if run_args.asks_help(argv):
+        raise run_args.Help({**NAMES, **run_args.flags()})
+    names = [word for place, word in enumerate(argv) if not any(each.startswith("--") for each in argv[: place + 1])]
+    known = [_known(name) for name in names]
+    request, asked = works(argv[len(names) :])
+    if not names:
+        rows = [(name, fields.in_short(name), fields.about(name).unit) for name in fields.settable()]
+        if request.json:
+            print(json.dumps([dict(zip(("name", "meaning", "unit"), row, strict=True)) for row in rows], indent=1))
+        else:
+            terminal.table("Settings", ("Setting", "Meaning", "Unit"), rows, whole=("Setting", "Unit"))
+            terminal.note('more on one of them: make explain RUN_ARGS="batch_size"')
+        return ExitCode.GOOD
+    told = [fact for name, ours in zip(names, known, strict=True) for fact in _told(name, ours, asked)]
+    if request.json:
+        print(json.dumps(told, indent=1))
+        return ExitCode.GOOD
+    for place, facts in enumerate(told):
+        if place:
+            print()
+        _print(facts)
+    return ExitCode.GOOD
+
+
+def _known(name: str) -> list[str]:
+    """Return the fields that a name stands for; [] for a flag or target. Raises RequestError with the nearest name."""
+    name = name.replace("-", "_")
+    if name in fields.names():
+        return [name]
+    if name in legacy.FIELDS:
+        return [legacy.FIELDS[name]]
+    by_loadgen = [each for each in fields.names() if fields.about(each).loadgen == name]
+    if by_loadgen or name in (*run_args.flags(), *legacy.FLAGS, *legacy.TARGETS):
+        return by_loadgen
+    mend = did_you_mean(name, [*fields.names(), *legacy.FIELDS, *run_args.flags()], otherwise="make explain lists them")
+    raise RequestError(f"unknown setting {plain(name)}", where=run_args.WHERE, mend=mend)
+
+
+def _told(name: str, ours: list[str], asked: Sequence[Work]) -> Iterator[dict[str, Any]]:
+    name = name.replace("-", "_")
+    if not ours:
+        yield {"name": name, "meaning": _of_flag(name)}
+    for each in ours:
+        yield _of_field(each, asked) | ({} if name == each else {"asked_as": name})
+
+
+def _of_flag(name: str) -> str:
+    if name in legacy.FLAGS:
+        words = [
+            f"{value or 'given'}: {' '.join(flags) + ', ' if flags else '' if flags is not None else 'refused, '}{said}"
+            for value, (flags, said) in legacy.FLAGS[name].items()
+        ]
+        return f"a flag of NVIDIA's. {'; '.join(words).replace('*: ', '')}"
+    if name in legacy.TARGETS:
+        return f"a target of NVIDIA's: {legacy.TARGETS[name]}"
+    return f"a flag: {run_args.flags()[name]}"
+
+
+def _of_field(name: str, asked: Sequence[Work]) -> dict[str, Any]:
+    about = fields.about(name)
+    nvidia = [theirs for theirs, ours in legacy.FIELDS.items() if ours == name]
+    return {
+        "name": name,
+        "meaning": about.meaning,
+        "type": fields.kind_of(name),
+        "unit": about.unit,
+        "usual": about.usual,
+        "default": _default(name),
+        "flag": None if name in fields.IDENTITY else f"--{name}",
+        "variable": None if name in fields.IDENTITY else f"{VARIABLE}{name.upper()}",
+        "nvidia": nvidia,
+        "loadgen": about.loadgen,
+        "engines": about.engines,
+        "scenarios": about.scenarios,
+        "now": [
+            {
+                "benchmark": work.benchmark.name,
+                "scenario": scenario,
+                "value": _value(name, resolved),
+                "origin": resolved.origins[name].text,
+                "over": [
+                    {"value": msgspec.to_builtins(setting.value), "origin": setting.origin.text}
+                    for setting in resolved.said[name][:-1]
+                ],
+            }
+            for work in asked
+            for scenario in work.scenarios
+            if scenario in (about.scenarios or work.scenarios)
+            for resolved in [work.resolve(scenario, work.request.test_modes[0])]
+        ],
+    }
+
+
+def _default(name: str) -> str:
+    if name in RULES:
+        rule = RULES[name]
+        return f"by rule {rule.__name__}: {(inspect.getdoc(rule) or '').splitlines()[0]}"
+    if name in fields.IDENTITY:
+        return "said by the request"
+    value = fields.defaults()[name]
+    if value is None:
+        return f"none: {fields.about(name).null}"
+    return "empty" if value == () else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _print(facts: Mapping[str, Any]) -> None:
+    print(f"{facts['name']}: {facts['meaning']}")
+    if "type" not in facts:
+        return
+    usual = f"; usual is {facts['usual'][0]:,.10g} to {facts['usual'][1]:,.15g}" if facts["usual"] else ""
+    flag = (
+        f"{facts['flag']}=, {facts['variable']}=, or `{facts['name']}:` in a file of configs/" if facts["flag"] else ""
+    )
+    loadgen = facts["loadgen"] and facts["loadgen"] + (", there in ms" if facts["unit"] == "ns" else "")
+    lines = {
+        "asked as": f"{facts['asked_as']}" if "asked_as" in facts else "",
+        "type": facts["type"] + usual,
+        "unit": facts["unit"],
+        "default": facts["default"],
+        "set by": flag,
+        "NVIDIA": ", ".join(facts["nvidia"]),
+        "LoadGen": loadgen,
+        "used by": f"{_any(facts['engines'], 'engine')}, {_any(facts['scenarios'], 'scenario')}",
+    }
+    for key, text in lines.items():
+        if text:
+            terminal.note(f"  {key:<9} {text}")
+    for now in facts["now"]:
+        terminal.note(f"  now       {now['benchmark']} {now['scenario']}: {now['value']}, {now['origin']}")
+        for over in reversed(now["over"]):
+            if over["origin"] != Kind.DEFAULT:
+                terminal.note(f"            over {over['value']}, {over['origin']}")
+
+
+def _any(names: Sequence[str], kind: str) -> str:
+    return f"{kind} {', '.join(names)}" if names else f"every {kind}"
+
+
+def schemas(argv: Sequence[str]) -> int:
+    """Write the JSON Schemas of configs/, systems/ and data_maps/, beside the files that they are for."""
+    asked = run_args.options(argv, {"output=FOLDER": "write into FOLDER/configs, /systems and /data_maps instead"})
+    for folder, schema in all_schemas().items():
+        output = asked.get("output")
+        path = (Path(output) / folder.name if output else folder) / "schema.json"
+        write_text(path, json.dumps(schema, indent=1) + "\n")
+        print(f"wrote {display(path)}")
+    return ExitCode.GOOD
+
+
+def all_schemas() -> dict[Path, dict[str, Any]]:
+    """Return each folder of YAML files with the schema of its files."""
+    return {CONFIGS: settings_schema(), SYSTEMS: systems.schema(), DATA_MAPS: datasets.schema()}

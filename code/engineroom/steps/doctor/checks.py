@@ -1,0 +1,470 @@
+"""The checks: each is told what was found and judges it. Nothing here looks at the machine that it runs on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engineroom.detection import Machine
+from engineroom.paths import BUILD, display
+from engineroom.steps.doctor.check import Check, advice, good, missing, unless_needed
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)  # what requirements/*.lock are made for
+SPARE_BYTES = 1 << 30  # of a disk, beyond what is needed: logs of runs, engines of other settings
+BUSY_SHARE = 0.25  # of the usable cores that others may take before a measurement suffers
+GOVERNOR = "performance"
+PORTS = {8000: "Triton, HTTP", 8001: "Triton, gRPC", 8002: "Triton, metrics"}
+
+
+def words(items: Iterable[object]) -> str:
+    """Return things as a list within a sentence."""
+    return ", ".join(map(str, items))
+
+
+def size(count: float) -> str:
+    """Write bytes as df does: in the unit that suits."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+
+
+# The toolchain
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A C++20 program that was compiled and linked: by what, and the compiler's error if it was not."""
+
+    compiler: str
+    error: str | None = None
+
+
+def compiler(compiled: Compiled | None) -> Check:
+    """C++20 must compile and link: the native harness is made here."""
+    install = "sudo apt-get install g++    # Fedora, RHEL: sudo dnf install gcc-c++"
+    if compiled is None:
+        return missing("no C++ compiler on PATH", install)
+    if compiled.error:
+        return missing(f"{compiled.compiler} makes no C++20 program: {compiled.error}", install)
+    return good(f"{compiled.compiler} compiles and links C++20")
+
+
+def python(version: tuple[int, int, int], headers: Path, *, has_headers: bool) -> Check:
+    """Python must be new enough, and its headers here: the harness is a Python module too."""
+    text = ".".join(map(str, version))
+    if version < OLDEST_PYTHON:
+        return missing(f"Python {text}; 3.11 or newer is needed", "make PYTHON=/path/to/python3")
+    if not has_headers:
+        package = f"python{version[0]}.{version[1]}"
+        return missing(
+            f"{headers} is missing", f"sudo apt-get install {package}-dev    # Fedora: sudo dnf install {package}-devel"
+        )
+    if version[:2] > NEWEST_PYTHON:
+        return advice(f"Python {text}: the locked versions are made for 3.11 to 3.13", "make PYTHON=/path/to/python3")
+    return good(f"Python {text} with its headers")
+
+
+def packages(locked: Mapping[str, str], installed: Mapping[str, str]) -> Check:
+    """What the lock names should be installed in the very version."""
+    again = "rm build/venv/ready    # the next make installs what is locked"
+    absent = [name for name in locked if name not in installed]
+    if absent:
+        return missing(f"not installed: {words(absent)}", again)
+    pairs = [(name, installed[name], version) for name, version in locked.items()]
+    other = [f"{name} {found} (locked: {version})" for name, found, version in pairs if found != version]
+    if other:
+        return advice(f"other versions than locked: {words(other)}", again)
+    return good(f"all {len(locked)} are installed as locked")
+
+
+def git(path: str | None) -> Check:
+    """Without git a run's record cannot name the revision."""
+    if path is None:
+        return advice("not on PATH: records of runs will not name the revision", "sudo apt-get install git")
+    return good(path)
+
+
+# Folders, disk, memory
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is written to. `problem` says why it cannot be, `remedy` is the command that mends it."""
+
+    path: Path
+    needed: bool
+    problem: str | None = None
+    remedy: str = ""
+
+
+def writable(folders: Sequence[Folder]) -> Check:
+    """What is made here must have a place; caches outside the checkout only save time."""
+    closed = sorted((folder for folder in folders if folder.problem), key=lambda folder: not folder.needed)
+    if not closed:
+        inside = [folder for folder in folders if folder.path.parent == BUILD]
+        rest = [display(folder.path) for folder in folders if folder not in inside]
+        return good(f"{words(rest)} can be written; {len(inside)} folders in build/ too")
+    found = "; ".join(f"{display(folder.path)}: {folder.problem}" for folder in closed)
+    return unless_needed(closed[0].needed, found, "\n".join(folder.remedy for folder in closed if folder.remedy))
+
+
+@dataclass(frozen=True)
+class Room:
+    """Memory, or a disk: what a request takes of it, at least and at most (None: not known), and what is free.
+
+    `enough` is False where that cannot fit, None where it may not.
+    """
+
+    where: str
+    least_bytes: int
+    most_bytes: int | None
+    free_bytes: int
+    enough: bool | None
+
+
+def disk(rooms: Sequence[Room], free_bytes: int, folder: Path) -> Check:
+    """What is still to be fetched and made must fit, and something should be left. `free_bytes` is for `folder`."""
+    look = f"du -xhd1 {shlex.quote(display(folder))} | sort -h"
+    if tight := [room for room in rooms if room.enough is not True]:
+        found = "; ".join(f"{room.where}: {_needed(room)}" for room in tight)
+        return unless_needed(any(room.enough is False for room in tight), found, look)
+    found = "; ".join(map(_needed, rooms)) or f"{size(free_bytes)} are free"
+    left = min([free_bytes, *(room.free_bytes - (room.most_bytes or room.least_bytes) for room in rooms)])
+    return good(found) if left >= SPARE_BYTES else advice(f"{found}: runs will soon fill the rest", look)
+
+
+def memory(room: Room | None, machine: Machine) -> Check:
+    """Engines, samples and LoadGen's queries must fit into what this process may use."""
+    limit = machine.limits.memory_bytes
+    limited = limit is not None and limit < machine.memory_total_bytes
+    found = _needed(room) if room else f"{size(machine.memory_bytes)} may be used"
+    if limit is not None and limited:
+        found += f"; the container's limit is {size(limit)} of {size(machine.memory_total_bytes)}"
+    if room is None or room.enough:
+        return good(found)
+    less = "docker run --memory=... or what else set the limit" if limited else "free -h"
+    return unless_needed(room.enough is False, found, f"{less}    # or ask for less: --batch_size=1 --instances=1")
+
+
+def _needed(room: Room) -> str:
+    most = f"at least {size(room.least_bytes)}" if room.most_bytes is None else f"up to {size(room.most_bytes)}"
+    return f"{most if room.least_bytes or room.most_bytes else 'nothing'} needed, {size(room.free_bytes)} free"
+
+
+def swap(total_bytes: int, used_bytes: int) -> Check:
+    """What was swapped out comes back in the middle of a measurement."""
+    if not total_bytes:
+        return good("none")
+    if used_bytes:
+        return advice(f"{size(used_bytes)} of {size(total_bytes)} are in use", "sudo swapoff -a && sudo swapon -a")
+    return good(f"{size(total_bytes)}, none in use")
+
+
+# Processors
+
+
+def quota(machine: Machine) -> Check:
+    """A quota, an affinity or a single core shape what can be measured."""
+    cpu, cpus = machine.cpu, machine.limits.cpus
+    if cpus is not None and cpus < cpu.threads:
+        found = f"the container may use {cpus:g} of {cpu.threads} CPUs: settings are derived for {cpu.usable_cores}"
+        return advice(found, f"docker run --cpus={cpu.threads} ...    # where all are wanted")
+    if cpu.usable and len(cpu.usable) < cpu.threads:
+        return advice(
+            f"this process may use {len(cpu.usable)} of {cpu.threads} CPUs (affinity)",
+            f"taskset -cp 0-{cpu.threads + cpu.offline - 1} $$    # in the shell that starts make",
+        )
+    if cpu.usable_cores == 1:
+        return advice("one core: LoadGen and the engine take turns on it, and latencies show it")
+    offline = f"; {cpu.offline} are offline" if cpu.offline else ""
+    return good(f"all {cpu.threads} CPUs, {cpu.usable_cores} cores, without a quota{offline}")
+
+
+def governor(machine: Machine) -> Check:
+    """A clock that follows the load makes results differ from run to run."""
+    found = machine.cpu.governor
+    if found is None:
+        return good("not visible here, as in most virtual machines")
+    if found == GOVERNOR:
+        return good(found)
+    command = f"echo {GOVERNOR} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+    return advice(f"{found}: the clock follows the load", f"{command}{_on_host(machine)}")
+
+
+def huge_pages(machine: Machine) -> Check:
+    """Large pages spare address translation in weights and samples."""
+    found = machine.transparent_huge_pages
+    if found == "never":
+        command = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
+        return advice("never: large arrays are mapped in 4 KiB pages", f"{command}{_on_host(machine)}")
+    return good(found or "not visible here")
+
+
+def load(load_1min: float, machine: Machine) -> Check:
+    """Other work on the machine is measured too."""
+    cores = machine.cpu.threads  # of the whole machine, as the load is
+    found = f"{load_1min:.1f} of {cores} CPUs were busy in the last minute"
+    if load_1min > BUSY_SHARE * cores:
+        return advice(f"{found}: measure when it is quiet", "top -o %CPU")
+    return good(found)
+
+
+def clock(synchronized: bool | None, machine: Machine) -> Check:
+    """Records of several machines are put in order by their times."""
+    if synchronized is None:
+        return good("whether it is synchronized cannot be seen here")
+    if not synchronized:
+        command = f"sudo timedatectl set-ntp true{_on_host(machine)}"
+        return advice("no service keeps it right: the times in records may be off", command)
+    return good("synchronized")
+
+
+# GPUs
+
+
+def gpu(machine: Machine, needed_by: Sequence[str]) -> Check:
+    """A GPU is needed only by an engine that was asked for; one that is there should answer."""
+    if machine.gpu_problem:
+        return unless_needed(bool(needed_by), machine.gpu_problem, _gpu_remedy(machine.gpu_problem, machine))
+    if machine.gpus:
+        driver = f", driver {machine.gpu_driver.version}" if machine.gpu_driver else ""
+        return good(f"{_counted(gpu.name for gpu in machine.gpus)}{driver}")
+    if needed_by:
+        return missing(
+            f"no NVIDIA GPU can be seen, and {words(needed_by)} needs one",
+            'make run_harness RUN_ARGS="--engine=openvino"    # on the CPU',
+        )
+    return good("none is here, and nothing that was asked for needs one")
+
+
+def _gpu_remedy(problem: str, machine: Machine) -> str:
+    """Return the command for what detection said in words."""
+    if "CUDA_VISIBLE_DEVICES" in problem:
+        return "unset CUDA_VISIBLE_DEVICES"
+    if "kernel module" in problem:
+        return "sudo reboot"
+    if machine.container:
+        return "docker run --gpus=all ...    # hands GPUs and the driver's libraries into the container"
+    if "no NVIDIA driver" in problem:
+        return "sudo ubuntu-drivers install --gpgpu && sudo reboot    # Ubuntu; elsewhere the distribution's package"
+    return "nvidia-smi"
+
+
+def _counted(names: Iterable[str]) -> str:
+    """Name each kind once, with how many there are: 8 x NVIDIA H200."""
+    return words(f"{count} x {name}" for name, count in Counter(names).items())
+
+
+@dataclass(frozen=True)
+class CudaUser:
+    """A library and the CUDA version that it was made for; `version` has one number where only that is known."""
+
+    name: str
+    version: tuple[int, ...]
+
+
+def cuda(machine: Machine, users: Sequence[CudaUser], needed_by: Sequence[str]) -> Check:
+    """A driver runs programs of every CUDA up to its own major version ("CUDA Compatibility", NVIDIA).
+
+    A newer minor version of the same major runs too, save for code that the driver has to compile from PTX.
+    """
+    driver = machine.gpu_driver
+    if not machine.gpus or driver is None or driver.cuda_version is None:
+        return good("no driver here that libraries would have to fit" if not machine.gpus else "not known")
+    if not users:
+        return good(f"driver {driver.version} serves CUDA {driver.cuda_version}; no library of CUDA is installed")
+    serves = cuda_version(driver.cuda_version)
+    found = f"driver {driver.version} serves CUDA {driver.cuda_version}"
+    too_new = [user for user in users if user.version[0] > serves[0]]
+    newer = [user for user in users if user.version[:1] == serves[:1] and user.version[:2] > serves[:2]]
+    update = f"sudo apt-get install nvidia-open    # a driver that serves CUDA {_highest(too_new or newer or users)}"
+    if too_new:
+        return unless_needed(bool(needed_by), f"{found}; made for a newer one: {_named(too_new)}", update)
+    if newer:
+        return advice(f"{found}; made for a newer minor version: {_named(newer)}", update)
+    return good(f"{found}: fits {_named(users)}")
+
+
+def cuda_version(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version, as far as it has any: "13.0.88" is (13, 0, 88)."""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def cuda_users(distributions: Mapping[str, str], libraries: Mapping[str, str]) -> list[CudaUser]:
+    """Return what is installed for CUDA. `distributions` maps names to versions, `libraries` paths of libcudart.
+
+    Wheels say their CUDA in their name (tensorrt-cu13, nvidia-cublas-cu12) or, of torch, in their version (+cu130).
+    """
+    users = [CudaUser(path, cuda_version(version)) for path, version in libraries.items() if cuda_version(version)]
+    for name, version in distributions.items():
+        if name.lower() in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu11"):
+            users.append(CudaUser(f"{name} {version}", cuda_version(version)[:2]))
+        elif in_version := re.search(r"\+cu(\d{2})(\d)$", version):
+            users.append(CudaUser(f"{name} {version}", (int(in_version[1]), int(in_version[2]))))
+        elif (in_name := re.search(r"-cu(\d{2})$", name.lower())) and not name.lower().startswith("nvidia-"):
+            users.append(CudaUser(f"{name} {version}", (int(in_name[1]),)))
+    return users
+
+
+def _named(users: Sequence[CudaUser]) -> str:
+    return words(f"{user.name} (CUDA {'.'.join(map(str, user.version[:2]))})" for user in users)
+
+
+def _highest(users: Sequence[CudaUser]) -> str:
+    return ".".join(map(str, max(user.version[:2] for user in users)))
+
+
+def mig(machine: Machine, needed_by: Sequence[str]) -> Check:
+    """A GPU in MIG mode runs only what is on a slice: without slices, nothing."""
+    if changing := [gpu for gpu in machine.gpus if gpu.mig_pending is not None and gpu.mig_pending != gpu.mig]:
+        number = changing[0].index
+        found = f"switched on or off, and waits for a reset: GPU {words(gpu.index for gpu in changing)}"
+        return advice(found, f"sudo nvidia-smi -i {number} --gpu-reset    # while nothing runs on it")
+    split = [gpu for gpu in machine.gpus if gpu.mig]
+    if not split:
+        able = any(gpu.mig is not None for gpu in machine.gpus)
+        return good("off" if able else "no GPU here that can be split")
+    empty = [gpu for gpu in split if not gpu.slices]
+    whole = [gpu for gpu in machine.gpus if not gpu.mig]
+    if empty:
+        number = empty[0].index
+        remedy = f"sudo nvidia-smi -i {number} -mig 0    # whole again; or slices: nvidia-smi mig -i {number} -lgip"
+        nothing_left = len(empty) == len(machine.gpus)
+        found = f"on without a slice, so nothing can run there: GPU {words(gpu.index for gpu in empty)}"
+        return unless_needed(bool(needed_by) and nothing_left, found, remedy)
+    found = "; ".join(f"GPU {gpu.index}: {_counted(piece.profile for piece in gpu.slices)}" for gpu in split)
+    if whole:
+        found += f"; not split: GPU {words(gpu.index for gpu in whole)}"
+        return advice(f"{found}: a program sees either slices or whole GPUs", "nvidia-smi -L    # names every device")
+    return good(found)
+
+
+def gpu_power(machine: Machine) -> Check:
+    """A power limit below the highest lowers the clock under load."""
+    limited = [
+        gpu
+        for gpu in machine.gpus
+        if gpu.power_limit_w and gpu.power_limit_max_w and gpu.power_limit_w < gpu.power_limit_max_w
+    ]
+    if not limited:
+        return good("not limited" if machine.gpus else "no GPU here")
+    found = words(f"GPU {gpu.index} {gpu.power_limit_w:.0f} of {gpu.power_limit_max_w:.0f} W" for gpu in limited)
+    first = limited[0]
+    return advice(found, f"sudo nvidia-smi -i {first.index} -pl {first.power_limit_max_w:.0f}    # if power is no aim")
+
+
+# What a request needs
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An engine or a benchmark: why it cannot be used, if so, and what mends that."""
+
+    name: str
+    asked: bool
+    problem: str | None = None
+    remedy: str = ""
+
+
+def engines(found: Sequence[Plugin]) -> Check:
+    """An engine that was asked for must be usable; of the others it is only said."""
+    return _plugins(found, "ready")
+
+
+def benchmarks(found: Sequence[Plugin]) -> Check:
+    """The model and the data of a benchmark that was asked for must be here."""
+    return _plugins(found, "model and data are here")
+
+
+def _plugins(found: Sequence[Plugin], ready: str) -> Check:
+    lacking = [plugin for plugin in found if plugin.problem]
+    needed = [plugin for plugin in lacking if plugin.asked]
+    usable = [plugin.name for plugin in found if not plugin.problem]
+    said = [f"{ready}: {words(usable)}"] if usable else []
+    said = [*said, *(f"{plugin.name}: {plugin.problem}" for plugin in lacking)]
+    if needed or not usable:
+        remedies = dict.fromkeys(plugin.remedy for plugin in needed or lacking if plugin.remedy)
+        return missing("; ".join(said) or "none is here", "\n".join(remedies))
+    return good("; ".join(said))
+
+
+def to_fetch(absent: Sequence[str], *, has_wheelhouse: bool) -> Check:
+    """What is not here comes from the network, Python packages and LoadGen also from the wheelhouse."""
+    if not absent:
+        return good("nothing has to be fetched")
+    if has_wheelhouse:
+        return good(f"to fetch: {words(absent)}; build/wheelhouse has what pip installs")
+    return advice(
+        f"to fetch, by a network: {words(absent)}", "make wheelhouse    # elsewhere; carry build/wheelhouse over"
+    )
+
+
+def native(why: str, *, reused: bool) -> Check:
+    """LoadGen and the harness are compiled by the first run."""
+    if reused:
+        return good("compiled from the sources that are here")
+    return advice(f"to be compiled ({why}); a run does that first", "make build")
+
+
+# Around it
+
+
+@dataclass(frozen=True)
+class Docker:
+    """The docker client and what connecting to its socket came to: None if it answered, else errno's word."""
+
+    client: str | None
+    socket: str
+    error: str | None = None
+
+
+def docker(found: Docker, user: str, machine: Machine) -> Check:
+    """Nothing here needs docker; whoever has it may want to use it without root."""
+    if found.client is None or (found.error and machine.container):
+        return good("not here, and not needed" if found.client is None else "not to be used in here, and not needed")
+    if found.error is None:
+        return good(f"{found.client}, and its service answers")
+    if found.error == "EACCES":
+        return advice(
+            f"user {user} may not use {found.socket} (needed only for containers)",
+            f"sudo usermod -aG docker {shlex.quote(user)}    # then log in again",
+        )
+    return advice("its service does not run (needed only for containers)", "sudo systemctl start docker")
+
+
+def ports(taken: Iterable[int]) -> Check:
+    """Ports that servers on this machine take by default."""
+    busy = sorted(taken)
+    if not busy:
+        return good(f"{min(PORTS)}-{max(PORTS)} are free")
+    named = words(f"{port} ({PORTS[port]})" for port in busy)
+    return advice(f"taken: {named}; nothing of this version needs them", f"ss -ltnp 'sport = :{busy[0]}'")
+
+
+OVERLAY_HAS = ("systems", "configs", "data_maps", "templates", "benchmarks", "engines", "calibrators")
+
+
+def overlays(folders: Mapping[str, Iterable[str] | None]) -> Check:
+    """Folders of ENGINEROOM_PATH with the names in each; None for one that is none."""
+    if not folders:
+        return good("not set")
+    absent = [name for name, inside in folders.items() if inside is None]
+    if absent:
+        rest = os.pathsep.join(name for name in folders if name not in absent)
+        command = f"export ENGINEROOM_PATH={shlex.quote(rest)}" if rest else "unset ENGINEROOM_PATH"
+        return missing(f"no such folder: {words(absent)}", command)
+    empty = [name for name, inside in folders.items() if not set(inside or ()) & set(OVERLAY_HAS)]
+    if empty:
+        return advice(f"nothing that is looked for is in {words(empty)}: {words(OVERLAY_HAS)}", f"ls {empty[0]}")
+    return good(words(folders))
+
+
+def _on_host(machine: Machine) -> str:
+    return "    # on the host, outside the container" if machine.container else ""

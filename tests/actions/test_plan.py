@@ -1,0 +1,110 @@
+"""A plan says what the next call does, in its words, and does nothing: in a checkout where nothing is made yet."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engineroom.actions import plan
+from engineroom.steps.estimate import RECORDED, ROUGH, SETTINGS, Amount
+
+ASKED = "--engine=onnxruntime --precision=int8 --scenarios=Offline"
+TOLD = re.compile(r"(.+): (made|reused) (\S+) \((.+)\)")
+STATES = {"made": "make", "reused": "reuse"}
+
+
+def _inv(command: Any, checkout: Path, task: str, run_args: str, code: int = 0) -> Any:
+    environ = {"PYTHONPATH": str(checkout / "code"), "PYTHONDONTWRITEBYTECODE": "1", "RUN_ARGS": run_args}
+    done = command([sys.executable, "-m", "invoke", task], checkout, **environ)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """Return what would show that anything below `folder` was written, made or removed."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        status = path.lstat()
+        found[str(path)] = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+    return found
+
+
+def _plan(command: Any, checkout: Path, task: str, run_args: str, code: int = 0) -> Any:
+    """Return the plan after making sure that nothing was done for it."""
+    before = _state(checkout)
+    done = _inv(command, checkout, task, f"--plan {run_args}", code)
+    assert _state(checkout) == before
+    return json.loads(done.stdout) if "--json" in run_args else done
+
+
+def _told(done: Any) -> list[tuple[str, str, str]]:
+    """Return what a task made or reused, and why: as it said."""
+    found = [TOLD.fullmatch(line) for line in done.stderr.splitlines()]
+    return [(line[1], STATES[line[2]], line[4]) for line in found if line]
+
+
+def _made(steps: Any) -> list[tuple[str, str, str]]:
+    """Return the same of a plan's steps, without files that are only checked."""
+    return [
+        (step["what"], step["state"], step["why"])
+        for step in steps
+        if step["state"] != "run" and "SHA-256" not in step["why"]
+    ]
+
+
+def test_the_next_call_does_what_the_plan_said(checkout: Path, command: Any) -> None:
+    first = _plan(command, checkout, "generate_engines", f"--json {ASKED}")
+    assert [step["state"] for step in first["steps"]] == ["reuse", "reuse", "make", "make", "make"]
+    assert {step["cost"]["seconds"]["source"] for step in first["steps"]} == {"", ROUGH}
+    assert _told(_inv(command, checkout, "generate_engines", ASKED)) == _made(first["steps"])
+
+    again = _plan(command, checkout, "generate_engines", f"--json {ASKED}")
+    assert {step["state"] for step in again["steps"]} == {"reuse"}
+    assert again["total"]["seconds"]["most"] == again["total"]["disk_bytes"]["most"] == 0
+
+
+@pytest.mark.parametrize(
+    "task", ["download_data", "download_model", "preprocess_data", "calibrate", "run", "run_harness"]
+)
+def test_no_task_does_anything_when_asked_for_its_plan(checkout: Path, command: Any, task: str) -> None:
+    shown = _plan(command, checkout, task, ASKED).stdout
+    assert shown.startswith("Plan\n")
+    assert ("compiling" in shown) is False
+    assert ("native harness" in shown) is (task in ("run", "run_harness"))
+
+
+@pytest.mark.parametrize("asked", [f"--no_build {ASKED}", "--scenarios=Offlin --batch_size=0"])
+def test_a_request_that_cannot_be_served_is_refused_as_without_plan(checkout: Path, command: Any, asked: str) -> None:
+    said = _plan(command, checkout, "generate_engines", asked, code=2).stderr
+    assert said == _inv(command, checkout, "generate_engines", asked, code=2).stderr
+    assert said.startswith("error: ")
+
+
+def test_what_surely_does_not_fit_is_refused_after_the_plan(checkout: Path, command: Any) -> None:
+    """A billion queries a second for ten minutes, of some 500 bytes each."""
+    asked = "--engine=null --scenarios=Server --server_target_qps=1e9 --min_duration=600000 --test_mode=PerformanceOnly"
+    done = _plan(command, checkout, "run_harness", asked, code=2)
+    assert "Does not fit: memory: " in done.stdout
+    assert re.search(r"error: this does not fit here: memory: 300 TB needed, .* free\n", done.stderr)
+    assert done.stderr.splitlines()[-1] == "exit code 2"
+
+
+@pytest.mark.parametrize(
+    ("amount", "seconds", "size"),
+    [
+        (Amount(0, 0, ""), "-", "-"),
+        (Amount(4.25, 4.25, RECORDED), "4.2 s", "0 kB"),
+        (Amount(60, 90, SETTINGS), "60 to 90 s", "0 kB"),
+        (Amount(90, 600, SETTINGS), "90 s to 10 min", "0 to 1 kB"),
+        (Amount(3, None, SETTINGS), "at least 3.0 s", "at least 0 kB"),
+        (Amount(0, 7200.0, RECORDED), "at most 2.0 h", "at most 7 kB"),
+        (Amount(2.5e6, 2.5e6, ROUGH), "about 694 h", "about 2.5 MB"),
+    ],
+)
+def test_amounts_are_told_in_words(amount: Amount, seconds: str, size: str) -> None:
+    assert (plan._seconds(amount), plan._bytes(amount)) == (seconds, size)

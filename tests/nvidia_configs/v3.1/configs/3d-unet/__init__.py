@@ -1,0 +1,7 @@
+from code.common.constants import Benchmark
+from configs.configuration import BenchmarkConfiguration
+
+
+class GPUBaseConfig(BenchmarkConfiguration):
+    benchmark = Benchmark.UNET3D
+    precision = "int8"

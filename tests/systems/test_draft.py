@@ -1,0 +1,110 @@
+"""A system that is added recognises its machine, nothing else is written, and nothing is overwritten unasked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engineroom.detection import Machine
+from engineroom.detection.machine import Gpu
+from engineroom.errors import RequestError
+from engineroom.systems import add, derived_id, detect, read_all, recognise
+
+SPOOFS = Path(__file__).parents[1] / "spoofs"
+RECORDS = sorted(path.name for path in SPOOFS.iterdir() if path.is_dir())
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_recorded_machine_is_recognised_after_it_was_added(write: Any, record: str) -> None:
+    systems = write()
+    machine = detect(SPOOFS / record, systems)
+    added = add(machine, blanks=("cooling",), systems=systems)
+    assert list(systems.iterdir()) == [added.path]
+    assert detect(SPOOFS / record, systems).system == added.id == machine.system
+    assert len(read_all(systems)[added.id].conditions) >= 4
+
+
+def test_what_is_written_is_short_and_leaves_blanks(write: Any, slices: Machine) -> None:
+    added = add(slices, "cut", blanks=("cooling", "submitter"), systems=write())
+    assert added.path.read_text() == (
+        "# How this machine is recognised. Made by `make add_system`; systems/README.md explains the conditions.\n"
+        "# Its settings go to configs/cut/.\n"
+        "match:\n"
+        '  gpu: "NVIDIA H200"\n'
+        "  gpu_count: 1\n"
+        "  mig: true\n"
+        "  mig_count: 3\n"
+        '  cpu_model: "Intel(R) Xeon(R) Platinum 8480C"\n'
+        "  sockets: 2\n"
+        "  cores: 112\n"
+        "  memory: 1813 GiB..2217 GiB\n"
+        "\n"
+        "# What only a person knows: fill in and take the # away. `make describe_system` shows the whole description.\n"
+        "description:\n"
+        "  # cooling:  # how the machine is cooled\n"
+        "  # submitter:  # organization that submits\n"
+    )
+
+
+def test_a_slightly_different_memory_is_the_same_machine_and_half_of_it_another(write: Any, machine: Machine) -> None:
+    systems = write()
+    add(machine, systems=systems)
+    for memory_bytes, same in ((int(7.8 * GIB), True), (4 * GIB, False), (16 * GIB, False)):
+        found = recognise(replace(machine, memory_total_bytes=memory_bytes), read_all(systems))
+        assert (found is not None) is same
+
+
+def test_a_recognised_machine_is_not_added_again(write: Any, machine: Machine) -> None:
+    systems = write(mine="match: {sockets: 1}")
+    with pytest.raises(RequestError, match=r"mine.yaml: this machine is recognised already, as mine\n  change that"):
+        add(machine, "other", systems=systems)
+    assert [path.name for path in systems.iterdir()] == ["mine.yaml"]
+    assert add(machine, "other", systems=systems, force=True).replaced is False
+    found = recognise(machine, read_all(systems))
+    assert found is not None and found.id == "other"
+
+
+def test_a_file_of_another_machine_is_replaced_only_by_force(write: Any, machine: Machine) -> None:
+    systems = write(taken="match: {sockets: 9}")
+    with pytest.raises(RequestError, match=r"taken.yaml: is there already, for another machine\n  give another name"):
+        add(machine, "taken", systems=systems)
+    assert "9" in (systems / "taken.yaml").read_text()
+    assert add(machine, "taken", systems=systems, force=True).replaced is True
+    assert recognise(machine, read_all(systems)) is not None
+
+
+def test_nothing_is_written_where_another_system_would_win(write: Any, machine: Machine) -> None:
+    systems = write()
+    first = add(machine, "first", systems=systems)
+    with pytest.raises(RequestError, match=r"nothing was written: this machine matches .*first.yaml and .*second.yaml"):
+        add(machine, "second", systems=systems, force=True)
+    text = first.path.read_text()
+    first.path.write_text(text.replace("match:\n", 'match:\n  architecture: "*"\n'))
+    with pytest.raises(RequestError, match=r"nothing was written: .* by 6 conditions of .*first.yaml, not as second"):
+        add(machine, "second", systems=systems, force=True)
+    assert list(systems.iterdir()) == [first.path]
+
+
+@pytest.mark.parametrize("name", ["", "default", "../x", "a b", ".hidden", "$(x)", "x" * 101, "a\nb"])
+def test_a_name_that_cannot_be_a_folders_is_refused(write: Any, machine: Machine, name: str) -> None:
+    systems = write()
+    with pytest.raises(RequestError, match="^--id: the name of a system"):
+        add(machine, name, systems=systems, force=True)
+    assert not list(systems.iterdir())
+
+
+@given(name=st.text(min_size=1, max_size=80).map(lambda text: " ".join(text.split())), gpu=st.booleans())
+def test_whatever_it_is_called_a_machine_is_recognised(
+    tmp_path_factory: pytest.TempPathFactory, machine: Machine, name: str, gpu: bool
+) -> None:
+    systems = tmp_path_factory.mktemp("systems")
+    cpu, gpus = replace(machine.cpu, model=name), (Gpu(name),) if gpu and name else ()
+    called = replace(machine, cpu=cpu, gpus=gpus)
+    assert add(called, systems=systems).id == derived_id(called)
+    assert recognise(called, read_all(systems)) is not None

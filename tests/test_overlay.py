@@ -1,0 +1,87 @@
+"""A maker of servers keeps systems, settings, templates and a benchmark outside of the checkout, in an overlay."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engineroom import detection, registry, systems
+from engineroom.actions import machine as machine_actions
+from engineroom.actions import settings
+from engineroom.detection import Machine
+from engineroom.errors import RequestError
+from engineroom.paths import ROOT
+from engineroom.steps import recipes
+
+MERIDIAN = ROOT / "tests" / "overlays" / "meridian"
+
+
+@pytest.fixture
+def meridian_m2(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Be one of Meridian's servers, with its overlay."""
+    m2 = replace(machine, system="", product="Meridian M2 rev. B", cpu=replace(machine.cpu, sockets=2))
+    monkeypatch.setattr(detection, "detect", lambda root=Path("/"): m2)
+    monkeypatch.setenv("ENGINEROOM_PATH", str(MERIDIAN))
+    yield
+    for name in [name for name in sys.modules if name.startswith("engineroom_overlay.")]:
+        del sys.modules[name]
+
+
+def _config(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
+    assert settings.config([*argv, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.usefixtures("meridian_m2")
+def test_its_server_is_recognised_and_gets_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert systems.detect().system == "Meridian_M2"
+    (found,) = _config(capsys, "--benchmarks=digits", "--scenarios=Server")
+    told = {name: (fact["value"], fact["origin"]) for name, fact in found["settings"].items()}
+    assert found["system"] == "Meridian_M2"
+    assert told["server_target_qps"] == (2000.0, "tests/overlays/meridian/configs/Meridian_M2/digits.yaml:5")
+    assert told["server_target_latency_ns"][1].startswith("configs/default/digits.yaml:"), "the checkout's own stays"
+
+
+@pytest.mark.usefixtures("meridian_m2")
+def test_its_benchmark_is_one_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {(run["benchmark"], run["scenario"]): run["settings"] for run in _config(capsys)}
+    assert {benchmark for benchmark, _ in found} == {"digits", "digit_parity"}
+    assert found["digit_parity", "Offline"]["batch_size"]["value"] == 128
+    assert found["digit_parity", "Server"]["server_target_qps"]["value"] == 200.0
+    benchmark = registry.get("benchmarks", "digit_parity").load().BENCHMARK
+    odd = b"".join(bytes(4) if digit != 1 else b"\x00\x00\x80?" for digit in range(10))  # logits that say 1
+    labels = [int(line.split("\t")[1]) for line in (ROOT / "data_maps/digits/val_map.txt").read_text().splitlines()]
+    scored = benchmark.score((index, odd) for index in range(len(labels)))
+    assert scored.good == sum(label % 2 for label in labels)
+
+
+@pytest.mark.usefixtures("meridian_m2")
+def test_its_template_is_used_on_its_server_only() -> None:
+    assert recipes.template("user.conf", "Meridian_M2").is_relative_to(MERIDIAN)
+    assert not recipes.template("user.conf", "H200x8").is_relative_to(MERIDIAN)
+    text = recipes.render(
+        "user.conf",
+        "Meridian_M2",
+        {"benchmark": "digits", "scenario": "Offline", "loadgen_settings": {"target_qps": 9.5, "min_duration": 60}},
+    )
+    assert text.splitlines()[1:] == ["*.Offline.min_duration = 60", "*.Offline.target_qps = 9.5"]
+
+
+@pytest.mark.usefixtures("meridian_m2")
+def test_what_only_its_maker_knows_is_in_the_description(capsys: pytest.CaptureFixture[str]) -> None:
+    assert machine_actions.describe_system(["--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert (described["submitter"], described["cooling"]) == ("Meridian Systems", "air: four 80 mm fans")
+
+
+def test_without_the_overlay_nothing_of_it_is_known(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    monkeypatch.delenv("ENGINEROOM_PATH", raising=False)
+    assert set(registry.find("benchmarks")) == {"digits"}
+    with pytest.raises(RequestError, match="unknown system"):
+        systems.named(machine, "Meridian_M2")
