@@ -32,6 +32,7 @@ describe_system:  venv ; $(INV)  #- show MLPerf's system description of this mac
 config:           venv ; $(INV)  #- print the merged settings of each run, each with its origin
 explain:          venv ; $(INV)  #- say what a setting means, who uses it, and where it is set now
 schemas:          venv ; $(INV)  #- write the JSON Schemas by which editors check the YAML files
+import_nvidia_config: venv ; $(INV)  #- carry NVIDIA's own configuration files over into configs/; they are read, never run
 
 #- Fetch and prepare
 download_data:    venv ; $(INV)  #- fetch the data sets and check them

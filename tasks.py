@@ -60,6 +60,12 @@ def schemas(context: Any) -> None:
 
 
 @task
+def import_nvidia_config(context: Any) -> None:
+    """Carry NVIDIA's own configuration files over into configs/; they are read, never run."""
+    _act("import_config", "import_nvidia_config")
+
+
+@task
 def download_model(context: Any) -> None:
     """Fetch the models and check them."""
     _act("engines", "download_model")

@@ -11,6 +11,7 @@ FIELDS = {
     "dla_batch_size": "batch_size",
     "gpu_inference_streams": "instances",
     "deque_timeout_usec": "queue_delay_us",
+    "performance_sample_count_override": "performance_sample_count",
     "system_name": "system",
 }
 

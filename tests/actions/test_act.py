@@ -16,7 +16,7 @@ from engineroom.errors import EngineError, RequestError
 from engineroom.paths import CODE, ROOT
 
 TASKS = (
-    *("info", "build", "build_loadgen", "build_harness", "install", "wheelhouse", "clean", "clean_shallow"),
+    *("build", "build_loadgen", "build_harness", "install", "wheelhouse", "clean", "clean_shallow"),
     *("lint", "shell", "test", "test_all", "bench"),
 )
 
@@ -42,9 +42,9 @@ def _raiser(error: BaseException) -> Callable[..., int]:
 def test_a_failure_is_one_message_and_the_exit_code_the_last_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
 ) -> None:
-    monkeypatch.setattr(house, "info", _raiser(error))
+    monkeypatch.setattr(house, "build", _raiser(error))
     monkeypatch.delenv(actions.TRACEBACK, raising=False)
-    assert actions.act("house", "info", list) == code
+    assert actions.act("house", "build", list) == code
     err = capsys.readouterr().err
     assert said in err
     assert err.splitlines()[-1] == f"exit code {code}"
@@ -55,9 +55,9 @@ def test_a_failure_is_one_message_and_the_exit_code_the_last_line(
 def test_the_traceback_of_what_nobody_expected_can_be_seen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], variable: str
 ) -> None:
-    monkeypatch.setattr(house, "info", _raiser(OSError(5, "Input/output error")))
+    monkeypatch.setattr(house, "build", _raiser(OSError(5, "Input/output error")))
     monkeypatch.setenv(actions.TRACEBACK, variable)
-    assert actions.act("house", "info", lambda: words) == 3
+    assert actions.act("house", "build", lambda: words) == 3
     assert "Traceback" in capsys.readouterr().err
 
 

@@ -117,8 +117,14 @@ def test_what_of_mixed_gpus_is_known_of_each(server: Machine) -> None:
 
 
 def test_a_gpu_without_memory_of_its_own_shares_the_hosts(machine: Machine) -> None:
-    found = _texts(replace(machine, gpus=(Gpu("Orin (nvgpu)", shares_host_memory=True),)))
+    found = _texts(replace(machine, gpus=(Gpu("Orin (nvgpu)", shares_host_memory=True, pcie="PCIe 1.0 x1"),)))
     assert found["accelerator_memory_capacity"] == "shared with the host"
+    assert "accelerator_host_interconnect" not in found
+
+
+def test_the_link_of_a_superchip_is_not_pcie(machine: Machine) -> None:
+    found = _texts(replace(machine, gpus=(Gpu("NVIDIA GH200 480GB", nvlink_c2c=True, pcie="PCIe 4.0 x16"),)))
+    assert found["accelerator_host_interconnect"] == "NVLink-C2C"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The doctor judges machines that are not here: each trouble is named, with a command, and only what is needed fails."""
+"""The doctor judges machines that are not here: it names each trouble and a command; only what is needed fails."""
 
 from __future__ import annotations
 

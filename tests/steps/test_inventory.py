@@ -121,11 +121,11 @@ def test_a_library_is_found_once_with_the_version_of_its_file(
 
 def test_the_loaders_cache_is_read_for_this_architecture(programs: Path) -> None:
     word = components._CACHE_ARCHITECTURES[os.uname().machine]
-    lines = [
-        "\\tlibcuda.so.1 (libc6) => /lib32/libcuda.so.1",
-        f"\\tlibcuda.so.1 (libc6,{word}, OS ABI: Linux 2.3) => /lib64/libcuda.so.1",
-    ]
-    _program(programs / "ldconfig", f"printf '{'\\n'.join(lines)}\\n'")
+    _program(
+        programs / "ldconfig",
+        "echo '\tlibcuda.so.1 (libc6) => /lib32/libcuda.so.1'\n"
+        f"echo '\tlibcuda.so.1 (libc6,{word}, OS ABI: Linux 2.3) => /lib64/libcuda.so.1'",
+    )
     assert components._loader_cache() == {"libcuda.so.1": "/lib64/libcuda.so.1"}
     _program(programs / "ldconfig", "exit 1")
     assert components._loader_cache() == {}

@@ -11,13 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engineroom.detection import Machine
-from engineroom.detection.machine import Gpu
+from engineroom.detection.machine import Gpu, Slice
 from engineroom.errors import RequestError
 from engineroom.paths import SYSTEMS
 from engineroom.systems import derived_id, detect, known, named, read_all, recognise
 from engineroom.systems.files import problem_of_id
-
-SPOOFS = Path(__file__).parents[1] / "spoofs"
 
 
 def test_the_most_specific_system_wins(write: Any, eight_gpus: Machine, slices: Machine, machine: Machine) -> None:
@@ -56,14 +54,13 @@ def test_a_machine_is_recognised_by_what_is_shipped(eight_gpus: Machine, slices:
     ]
 
 
-def test_detection_gives_the_id_of_the_system_or_a_derived_one(write: Any) -> None:
-    folder = write(small="match: {sockets: 1, gpu_count: 0}")
-    assert detect(SPOOFS / "vm_2_cores", folder).system == "small"
-    assert detect(SPOOFS / "two_sockets", folder).system == "2xIntel_Xeon_Platinum_8480-8c"
-
-
-def test_the_shipped_h200_is_recognised_without_nvml() -> None:
-    assert detect(SPOOFS / "one_h200").system == "H200x1"
+def test_detection_gives_the_id_of_the_system_or_a_derived_one(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "root/proc").mkdir(parents=True)
+    (tmp_path / "root/proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Test CPU @ 2 GHz\n")
+    systems = write()
+    assert detect(tmp_path / "root", systems).system == "Test-1c"
+    write(small="match: {sockets: 1, gpu_count: 0}")
+    assert detect(tmp_path / "root", systems).system == "small"
 
 
 def test_an_id_is_derived_from_gpus_first(eight_gpus: Machine, slices: Machine, machine: Machine) -> None:
@@ -71,6 +68,10 @@ def test_an_id_is_derived_from_gpus_first(eight_gpus: Machine, slices: Machine, 
     assert derived_id(slices) == "NVIDIA_H200x1-MIG_1g.18gbx2_2g.35gb_mex1"
     without_slices = replace(slices, gpus=(replace(slices.gpus[0], slices=()),))
     assert derived_id(without_slices) == "NVIDIA_H200x1-MIG"
+    many = tuple(Slice(f"{number}g.18gb", "MIG-1") for number in range(30))
+    long = [derived_id(replace(slices, gpus=(replace(slices.gpus[0], slices=some),))) for some in (many, many[1:])]
+    assert len({*long}) == 2
+    assert max(map(len, long)) <= 80
     mixed = replace(eight_gpus, gpus=(Gpu("NVIDIA L4"), Gpu("NVIDIA T400 4GB"), Gpu("NVIDIA L4")))
     assert derived_id(mixed) == "NVIDIA_L4x2-NVIDIA_T400_4GBx1"
     assert derived_id(machine) == "Test-4c"

@@ -26,8 +26,7 @@ from engineroom.steps.doctor import show as checks_shown
 from engineroom.steps.inventory import Component, show
 
 INFO_FLAGS = {
-    "diff=A,B": "show only what differs between two: runs (a folder of build/runs or a part of its name), files that\n"
-    "--json wrote, or `this` for what is here now",
+    "diff=A,B": "what differs between two: a run (part of its folder's name), a file of --json, or `this`",
     "json": "print JSON instead of tables",
 }
 

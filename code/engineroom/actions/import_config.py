@@ -42,7 +42,7 @@ def import_nvidia_config(argv: Sequence[str]) -> int:
     done = carry.write(imported.configs, str(path), output, force="force" in asked, dry_run="dry_run" in asked)
     report = _report_json if "json" in asked else _report
     report(imported, done, output)
-    return _code(imported, done, dry_run="dry_run" in asked)
+    return _code(imported, done)
 
 
 def _with_path(argv: Sequence[str]) -> list[str]:
@@ -85,9 +85,11 @@ def _report(imported: carry.Import, done: carry.Written, output: Path) -> None:
     files = f"{_count(len(imported.configs), 'file')} of settings with {_count(values, 'value')}"
     terminal.note(f"{_count(imported.files, 'file')} read, {files}, {_count(len(imported.left), 'place')} not carried.")
     terminal.note("--json lists each of them with file:line.")
-    for what, paths in (("written", done.written), ("unchanged", done.unchanged), ("kept, as they are", done.kept)):
+    written = "would be written" if done.dry_run else "written"
+    for what, paths in ((written, done.written), ("unchanged", done.unchanged), ("there before and kept", done.kept)):
         if paths:
             terminal.note(f"{_count(len(paths), 'file')} {what} in {display(output)}: {_some(list(map(str, paths)))}")
+    terminal.note("A run takes the files of the system whose id is the folder's name: this machine's, or --system=ID.")
     if waiting := _waiting(imported):
         terminal.note(f"Not in this version of Engineroom, so their files wait: {', '.join(waiting)}.")
     for config in imported.configs:
@@ -124,6 +126,7 @@ def _report_json(imported: carry.Import, done: carry.Written, output: Path) -> N
     plain = {
         "files_read": imported.files,
         "output": str(output),
+        "dry_run": done.dry_run,
         "configs": imported.configs,
         "written": list(map(str, done.written)),
         "unchanged": list(map(str, done.unchanged)),
@@ -134,11 +137,11 @@ def _report_json(imported: carry.Import, done: carry.Written, output: Path) -> N
     print(msgspec.json.format(msgspec.json.encode(plain), indent=1).decode())
 
 
-def _code(imported: carry.Import, done: carry.Written, *, dry_run: bool) -> ExitCode:
+def _code(imported: carry.Import, done: carry.Written) -> ExitCode:
     """Return 0 if all that could be carried over now stands in the folder, or would."""
     if not imported.configs:
         raise RequestError("none of these settings could be carried over", mend="the reasons stand above")
-    if done.kept and not dry_run:
+    if done.kept and not done.dry_run:
         raise RequestError(
             f"{_count(len(done.kept), 'file')} with other settings were there before and were kept",
             mend="--force overwrites them, --output=DIR writes elsewhere",

@@ -139,7 +139,7 @@ def _accelerators(machine: Machine) -> dict[str, Found]:
         "accelerator_model_name": (_one_or_all(_model(gpu) for gpu in gpus), source),
         "accelerator_memory_capacity": (_one_or_all(_gpu_memory(gpu) for gpu in gpus), source),
         "accelerator_frequency": (_one_or_all(_mhz(gpu.max_sm_mhz) for gpu in gpus), f"{source}: the highest"),
-        "accelerator_host_interconnect": (_one_or_all(gpu.pcie or "" for gpu in gpus), source),
+        "accelerator_host_interconnect": (_one_or_all(_host_link(gpu) for gpu in gpus), source),
         "accelerator_interconnect": (between, source if len(gpus) > 1 else "one accelerator"),
         "accelerator_interconnect_topology": (topology, source if len(gpus) > 1 else "one accelerator"),
     }
@@ -181,6 +181,13 @@ def _model(gpu: Gpu) -> str:
     profiles = Counter(piece.profile for piece in gpu.slices)
     slices = " + ".join(f"{count}x{profile}" for profile, count in sorted(profiles.items()))
     return f"{gpu.name} ({slices} MIG)" if slices else gpu.name
+
+
+def _host_link(gpu: Gpu) -> str:
+    """Return how data reaches the GPU; the PCIe link that the driver reports of one inside a SoC is not it."""
+    if gpu.nvlink_c2c:
+        return "NVLink-C2C"
+    return "" if gpu.shares_host_memory else gpu.pcie or ""
 
 
 def _gpu_memory(gpu: Gpu) -> str:

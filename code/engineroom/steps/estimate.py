@@ -36,12 +36,12 @@ MEANINGS = {
 
 # Rough defaults. The figures of a virtual machine with 2 cores of an AMD EPYC stand behind them.
 COMPILE_CORE_S = 200  # LoadGen and the harness, once
-COMPILE_DISK_BYTES = 12_000_000
+COMPILE_DISK_BYTES = 10_000_000
 COMPILE_JOB_BYTES = 600_000_000  # of one compiler process
 PREPROCESS_S, PREPROCESS_BYTES_PER_S = 0.3, 10e6  # of raw data: about 90 JPEG images of ImageNet
 CALIBRATE_BYTES_PER_S = 1e9  # of model, read once per sample
 BUILD_BYTES_PER_S = 20e6  # of model
-PYTHON_S, PYTHON_BYTES = 1.0, 150_000_000  # a process that imports an inference library
+PYTHON_S, PYTHON_BYTES = 1.5, 150_000_000  # a process that imports an inference library
 MODEL_COPIES = 4  # of the model, in memory while it is compiled or calibrated
 START_S = 0.5  # from the start of the harness to the first query, and from the last one to the result
 LOAD_BYTES_PER_S = 500e6  # of engine

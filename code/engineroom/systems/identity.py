@@ -11,7 +11,7 @@ from pathlib import Path
 from engineroom import detection
 from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.errors import RequestError, did_you_mean, shown
-from engineroom.paths import CONFIGS, SYSTEMS, display, layers
+from engineroom.paths import CONFIGS, SYSTEMS, display, layers, sha256_text
 from engineroom.systems.conditions import hold
 from engineroom.systems.files import RESERVED, System, files, read_all
 
@@ -63,7 +63,8 @@ def named(machine: Machine, system_id: str, systems: Path = SYSTEMS, configs: Pa
 
 def derived_id(machine: Machine) -> str:
     """Name a machine that systems/ does not know: "NVIDIA_H200x8", "NVIDIA_H200x1-MIG_1g.18gbx3", or by its CPU."""
-    return (_by_gpus(machine.gpus) if machine.gpus else _by_processor(machine.cpu))[:LENGTH_MAX]
+    name = _by_gpus(machine.gpus) if machine.gpus else _by_processor(machine.cpu)
+    return name if len(name) <= LENGTH_MAX else f"{name[: LENGTH_MAX - 9]}-{sha256_text(name)[:8]}"
 
 
 def _by_gpus(gpus: tuple[Gpu, ...]) -> str:

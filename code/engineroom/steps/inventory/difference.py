@@ -122,9 +122,8 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror}", where=where) from None
     except (ValueError, RecursionError):
-        raise RequestError("is no JSON", where=where, mend="name a run, or what make info RUN_ARGS=--json wrote") from (
-            None
-        )
+        mend = "name a run, or a file that make info RUN_ARGS=--json wrote"
+        raise RequestError("is no JSON", where=where, mend=mend) from None
     if not isinstance(facts, dict) or not isinstance(facts.get("machine"), dict):
         raise RequestError("is no record of a run or a machine: it has no `machine`", where=where)
     return facts
@@ -143,8 +142,8 @@ def _of_run(folder: Path) -> dict[str, dict[str, str]]:
         settings = yaml_file.load(folder / runs.RUN_CONFIG)
         groups["settings"] = {name: _word(value) for name, value in settings.items()}
     if (folder / runs.RESULT).is_file():
-        made_from = _mapping(_json(folder / runs.RESULT), "made_from")
-        groups["made from"] = {name: _short(str(value)) for name, value in made_from.items()}
+        if made_from := _mapping(_json(folder / runs.RESULT), "made_from"):
+            groups["made from"] = {name: _short(str(value)) for name, value in made_from.items()}
     return groups
 
 
@@ -206,6 +205,8 @@ def _mapping(facts: Any, name: str) -> dict[str, Any]:
 
 
 def _word(value: object) -> str:
+    if value is None:
+        return WHOLE["settings"]
     return value if isinstance(value, str) else json.dumps(value)
 
 

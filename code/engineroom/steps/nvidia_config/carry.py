@@ -17,7 +17,7 @@ from engineroom.config import fields
 from engineroom.config.layers import COMMON, DEFAULT, SECTIONS
 from engineroom.paths import write_text
 from engineroom.steps.nvidia_config.settings import Found, Setting
-from engineroom.steps.nvidia_config.source import Content, Place, Symbol, Table, Unresolved, Value
+from engineroom.steps.nvidia_config.source import Call, Content, Place, Symbol, Table, Unresolved, Value
 from engineroom.terms import Precision, Scenario
 
 NO_SUCH_SETTING = "no such setting in this version"
@@ -157,11 +157,13 @@ def _converted(name: str, value: Value) -> tuple[str, Any]:
         content = _only_part(content)
     if ours == "precision" and isinstance(content, Symbol | str):
         content = _precision(content.last if isinstance(content, Symbol) else content)
-    if isinstance(content, Unresolved | Symbol):
-        text = content.text if isinstance(content, Unresolved) else content.name
-        raise ValueError(f"cannot be worked out without running it: {_word(text)}")
-    if not isinstance(content, int | float | str):
-        raise ValueError("is no single value")
+    match content:
+        case Unresolved(text=text) | Symbol(name=text) | Call(name=text):
+            raise ValueError(f"cannot be worked out without running it: {_word(text)}")
+        case int() | float() | str():
+            pass
+        case _:
+            raise ValueError("is no single value")
     if isinstance(content, float) and content.is_integer() and fields.is_whole(ours):
         content = int(content)
     return ours, fields.convert(ours, content, from_text=False)
@@ -226,8 +228,9 @@ def _scalar(value: Any) -> str:
 
 @dataclass
 class Written:
-    """What became of the files: paths below the folder of configs."""
+    """What became of the files, or would have become of them: paths below the folder of configs."""
 
+    dry_run: bool
     written: list[Path] = field(default_factory=list)
     unchanged: list[Path] = field(default_factory=list)
     kept: list[Path] = field(default_factory=list)
@@ -238,7 +241,7 @@ def write(configs: Iterable[Config], source: str, output: Path, *, force: bool, 
 
     Raises RequestError if a folder cannot be written.
     """
-    done = Written()
+    done = Written(dry_run)
     for config in configs:
         path, text = output / config.path, render(config, source)
         if os.path.lexists(path) and _content_of(path) == text:

@@ -1,0 +1,279 @@
+"""GPUs by NVML and without it: their facts, their slices, how they are joined, which are visible, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pynvml
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engineroom import detection
+from engineroom.detection import Gpu, Machine
+from engineroom.detection.gpu_visible import visible
+from engineroom.detection.machine import Slice
+
+Records = Callable[[str], Any]
+NVML_ERRORS = sorted(
+    value for name, value in vars(pynvml).items() if name.startswith("NVML_ERROR_") and isinstance(value, int)
+)
+NOT_SUPPORTED, NO_PERMISSION, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH = 3, 4, 12, 15, 18
+
+
+def _refusing(record: Any, refuse: Callable[[str], int | None]) -> Machine:
+    double = record.nvml()
+    double.refuse = refuse
+    return detection.detect(record.root, environ={}, nvml=double)
+
+
+def _slices(machine: Machine) -> list[tuple[str, str, int | None]]:
+    return [(part.profile, part.uuid[:12], (part.memory_bytes or 0) >> 20) for part in machine.gpus[0].slices]
+
+
+def test_eight_gpus(record: Records) -> None:
+    machine = record("dgx_h200").detect()
+    assert len(machine.gpus) == 8
+    assert machine.gpus[4] == Gpu(
+        name="NVIDIA H200",
+        index=4,
+        uuid="GPU-00000024-0000-4000-8000-000000000024",
+        memory_bytes=143771 << 20,
+        compute_capability="9.0",
+        pci_bus_id="0000:9d:00.0",
+        numa_node=1,
+        ecc=True,
+        power_limit_w=700.0,
+        power_limit_max_w=700.0,
+        max_sm_mhz=1980,
+        max_memory_mhz=3201,
+        pcie="PCIe 5.0 x16",
+        mig=False,
+        mig_pending=False,
+    )
+    assert machine.gpu_driver and (machine.gpu_driver.version, machine.gpu_driver.cuda_version) == (
+        "570.172.08",
+        "12.8",
+    )
+    assert machine.gpu_problem is None
+
+
+def test_network_cards_beside_the_gpus_do_not_change_their_matrix(record: Records) -> None:
+    machine = record("dgx_h200").detect()
+    assert "NIC9" in record("dgx_h200").sections["nvidia-smi topo -m"]
+    assert machine.gpu_links == tuple(tuple("X" if a == b else "NV18" for b in range(8)) for a in range(8))
+
+
+@pytest.mark.parametrize("word", ["NV4", "PIX", "PXB", "PHB", "NODE", "SYS"])
+def test_two_gpus_are_joined_by_a_bridge_or_by_pcie(record: Records, word: str) -> None:
+    double = record("dgx_h200").nvml()
+    double.gpus = double.gpus[:2]
+    double.words = [[" X ", word], [word, " X "]]
+    assert detection.detect(record("dgx_h200").root, environ={}, nvml=double).gpu_links == (("X", word), (word, "X"))
+
+
+def test_unlike_slices_keep_the_drivers_words(record: Records) -> None:
+    machine = record("h200_mig").detect()
+    assert (machine.gpus[0].mig, machine.gpu_links) == (True, (("X",),))
+    assert _slices(machine) == [
+        ("1c.3g.71gb", "MIG-00000050", 71168),
+        ("2c.3g.71gb", "MIG-00000051", 71168),
+        ("2g.35gb", "MIG-00000052", 33280),
+        ("1g.18gb", "MIG-00000053", 16384),
+        ("1g.18gb+me", "MIG-00000055", 16384),
+    ]
+    assert [(part.gpu_instance, part.compute_instance, part.multiprocessors) for part in machine.gpus[0].slices] == [
+        (1, 0, 16),
+        (1, 1, 32),
+        (5, 0, 32),
+        (9, 0, 16),
+        (11, 0, 16),
+    ]
+
+
+@pytest.mark.parametrize("profile", ["1g.24gb+gfx", "1g.24gb+me.all", "1g.24gb-me", "5g.999gb+new"])
+def test_no_profile_is_known_by_heart(record: Records, profile: str) -> None:
+    double = record("h200_mig").nvml()
+    double.names = [[(profile, uuid) for _, uuid in double.names[0]]]
+    machine = detection.detect(record("h200_mig").root, environ={}, nvml=double)
+    assert {part.profile for part in machine.gpus[0].slices} == {profile}
+
+
+def test_where_a_slice_has_no_name_its_instance_tells_the_profile(record: Records) -> None:
+    double = record("h200_mig").nvml()
+    named = double.nvmlDeviceGetName
+    double.nvmlDeviceGetName = lambda handle: named(handle).partition(" MIG")[0]
+    double.nvmlDeviceGetGpuInstanceById = lambda parent, instance: instance
+    double.nvmlGpuInstanceGetInfo = lambda instance: SimpleNamespace(profileId=instance)
+    profiles = {1: b"MIG 3g.71gb", 5: b"MIG 2g.35gb", 9: b"MIG 1g.18gb", 11: b"MIG 1g.18gb+me"}
+    double.nvmlDeviceGetGpuInstanceProfileInfoById = lambda parent, number: SimpleNamespace(name=profiles[number])
+    attributes = double.nvmlDeviceGetAttributes
+
+    def with_counts(handle: Any) -> Any:
+        found = attributes(handle)
+        instance = double.nvmlDeviceGetGpuInstanceId(handle)
+        found.gpuInstanceSliceCount = {1: 3, 5: 2}.get(instance, 1)
+        found.computeInstanceSliceCount = found.multiprocessorCount // 16
+        return found
+
+    double.nvmlDeviceGetAttributes = with_counts
+    machine = detection.detect(record("h200_mig").root, environ={}, nvml=double)
+    assert [profile for profile, *_ in _slices(machine)] == [
+        "1c.3g.71gb",
+        "2c.3g.71gb",
+        "2g.35gb",
+        "1g.18gb",
+        "1g.18gb+me",
+    ]
+
+
+def test_a_gpu_that_cannot_be_split_says_nothing_of_mig(record: Records) -> None:
+    gpu = record("l4_workstation").detect().gpus[0]
+    assert (gpu.name, gpu.memory_bytes, gpu.compute_capability) == ("NVIDIA L4", 23034 << 20, "8.9")
+    assert (gpu.mig, gpu.mig_pending, gpu.slices) == (None, None, ())
+    assert (gpu.power_limit_w, gpu.pcie, gpu.nvlink_c2c) == (72.0, "PCIe 4.0 x16", False)
+
+
+def test_memory_that_cpu_and_gpu_share(record: Records) -> None:
+    hopper, spark = record("grace_hopper").detect().gpus[0], record("gb10").detect().gpus[0]
+    assert (hopper.memory_bytes, hopper.shares_host_memory, hopper.nvlink_c2c) == (97871 << 20, False, True)
+    assert (spark.memory_bytes, spark.shares_host_memory, spark.compute_capability) == (None, True, "12.1")
+
+
+def test_a_jetson_without_nvml_has_the_gpu_of_its_chip(record: Records) -> None:
+    machine = record("jetson_agx_orin").detect()
+    assert machine.gpus == (Gpu("NVIDIA Jetson AGX Orin Developer Kit integrated GPU", shares_host_memory=True),)
+    assert machine.gpu_problem and "no NVML" in machine.gpu_problem
+
+
+@pytest.mark.parametrize("name", ["dgx_h200", "h200_mig"])
+def test_any_answer_may_be_missing(record: Records, name: str) -> None:
+    double = record(name).nvml()
+    detection.detect(record(name).root, environ={}, nvml=double)
+    whole = record(name).detect()
+    answers = set(double.calls) - {"nvmlInit", "nvmlShutdown", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"}
+    assert len(answers) > 15
+    for function in answers:
+        found = _refusing(record(name), lambda asked, function=function: NO_PERMISSION if asked == function else None)
+        assert len(found.gpus) == len(whole.gpus)
+        if function != "nvmlDeviceGetUUID":
+            assert [gpu.uuid for gpu in found.gpus] == [gpu.uuid for gpu in whole.gpus]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(refusals=st.dictionaries(st.integers(0, 400), st.sampled_from([*NVML_ERRORS, 998]), max_size=60))
+@pytest.mark.parametrize("name", ["h200_mig", "dgx_h200"])
+def test_no_error_of_nvml_at_any_call_breaks_detection(record: Records, name: str, refusals: dict[int, int]) -> None:
+    calls = iter(range(1 << 30))
+    found = _refusing(record(name), lambda function: refusals.get(next(calls)))
+    assert 1 <= len(found.gpus) <= 8
+    assert all(gpu.name for gpu in found.gpus)
+    assert all(len(row) == len(found.gpus) for row in found.gpu_links)
+
+
+def test_a_lost_gpu_is_named_and_the_others_stay(record: Records) -> None:
+    handles = iter(range(8))
+    found = _refusing(
+        record("dgx_h200"),
+        lambda asked: GPU_IS_LOST if asked == "nvmlDeviceGetHandleByIndex" and next(handles) == 2 else None,
+    )
+    assert [gpu.name for gpu in found.gpus] == ["NVIDIA H200"] * 8
+    assert [gpu.memory_bytes is None for gpu in found.gpus] == [index == 2 for index in range(8)]
+    assert found.gpu_links[0][1:4] == ("NV18", "N/A", "NV18")
+    assert found.gpu_problem and found.gpu_problem.startswith("GPU 2 does not answer (GPU is lost)")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (VERSION_MISMATCH, r"driver was updated, but its old kernel module 570\.172\.08 is still loaded; reboot"),
+        (NO_PERMISSION, r"may not use the devices /dev/nvidia\*; in a container, .*--gpus=all"),
+        (LIBRARY_NOT_FOUND, r"libnvidia-ml\.so\.1 is not found; in a container, .*; elsewhere, install"),
+        (999, r"NVML cannot be asked: Unknown Error; run `nvidia-smi`"),
+    ],
+)
+def test_where_nvml_fails_the_drivers_files_name_the_gpus_and_the_remedy(record: Records, code: int, said: str) -> None:
+    found = _refusing(record("dgx_h200"), lambda function: code if function == "nvmlInit" else None)
+    assert [gpu.name for gpu in found.gpus] == ["NVIDIA H200"] * 8
+    assert found.gpus[7] == Gpu(
+        "NVIDIA H200", 7, "GPU-00000027-0000-4000-8000-000000000027", pci_bus_id="0000:df:00.0", numa_node=1
+    )
+    assert found.gpu_driver and found.gpu_driver.version == "570.172.08"
+    assert pytest.raises(AssertionError, match=said) and _matches(found.gpu_problem, said)
+
+
+def _matches(problem: str | None, said: str) -> bool:
+    import re
+
+    return bool(re.search(said, problem or "")) and "\n" not in (problem or "")
+
+
+def test_a_gpu_is_seen_without_any_library(record: Records) -> None:
+    found = record("one_h200").detect()
+    assert [gpu.name for gpu in found.gpus] == ["NVIDIA H200"]
+    assert _matches(found.gpu_problem, "libnvidia-ml")
+
+
+def test_a_card_without_a_driver_is_a_problem_and_no_gpu(record: Records, tmp_path: Path) -> None:
+    card = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "vendor").write_text("0x10de\n")
+    (card / "class").write_text("0x030000\n")
+    found = detection.detect(tmp_path, environ={})
+    assert found.gpus == ()
+    assert _matches(found.gpu_problem, r"on the PCI bus \(0000:01:00\.0\), but no NVIDIA driver is loaded")
+
+
+def test_a_container_that_is_given_no_gpu(record: Records) -> None:
+    double = record("dgx_h200").nvml()
+    double.gpus = []
+    found = detection.detect(record("dgx_h200").root, environ={}, nvml=double)
+    assert _matches(found.gpu_problem, "shows none of the GPUs to this process; in a container")
+
+
+def test_a_machine_without_gpus_has_no_problem(record: Records) -> None:
+    found = record("firecracker_vm").detect(CUDA_VISIBLE_DEVICES="0")
+    assert (found.gpus, found.gpu_links, found.gpu_driver, found.gpu_problem) == ((), (), None, None)
+
+
+UUID = "GPU-0000002{}-0000-4000-8000-00000000002{}"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "indexes"),
+    [
+        ("0", [0]),
+        ("3, 1", [3, 1]),
+        (UUID.format(5, 5), [5]),
+        ("GPU-00000026", [6]),
+        ("GPU-0000", []),  # fits several
+        ("2,9,3", [2]),
+        ("-1", []),
+        ("0,-1,1", [0]),
+        ("", []),
+        ("NoDevFiles", []),
+        ("1,1", [1]),
+    ],
+)
+def test_cuda_visible_devices_is_honoured(record: Records, wanted: str, indexes: list[int]) -> None:
+    found = record("dgx_h200").detect(CUDA_VISIBLE_DEVICES=wanted)
+    assert [gpu.index for gpu in found.gpus] == indexes
+    assert found.gpus_hidden == 8 - len(indexes)
+    assert found.gpu_links == tuple(tuple("X" if a == b else "NV18" for b in indexes) for a in indexes)
+    assert (found.gpu_problem is None) == bool(indexes)
+
+
+def test_a_slice_can_be_the_only_visible_one(record: Records) -> None:
+    for name in ("MIG-00000053-0000-4000-8000-000000000053", "MIG-GPU-00000040-0000-4000-8000-000000000040/9/0"):
+        found = record("h200_mig").detect(CUDA_VISIBLE_DEVICES=name)
+        assert [part.profile for part in found.gpus[0].slices] == ["1g.18gb"]
+        assert found.gpus_hidden == 0
+
+
+def test_two_slices_of_one_gpu_stay_one_gpu() -> None:
+    gpu = Gpu("G", 0, "GPU-a", slices=(Slice("1g.18gb", "MIG-1"), Slice("2g.35gb", "MIG-2"), Slice("1g.18gb", "MIG-3")))
+    assert visible([gpu], "MIG-3,MIG-1") == (replace(gpu, slices=(gpu.slices[2], gpu.slices[0])),)
