@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from engineroom import registry, run_args
+from engineroom import legacy, registry, run_args
 from engineroom.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+OVERLAYS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/overlays.md").read_text(), re.MULTILINE | re.DOTALL)
 MINUTES = 60.0
 
 
@@ -49,13 +50,15 @@ def expanded(name: str) -> list[str]:
 
 def test_every_flag_exists() -> None:
     flags = set(re.findall(r"--(\w+)", README))
-    assert flags and flags <= run_args.flags().keys() | {"extra"}
+    of_other_tasks = {"extra", "diff"}
+    assert flags and flags <= {*run_args.flags(), *legacy.FIELDS, *legacy.FLAGS, *of_other_tasks}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_request_is_understood(block: str) -> None:
-    for text in re.findall(r'RUN_ARGS="(.*)"', block):
-        run_args.parse(run_args.split(text))
+    for task, text in re.findall(r'make (\w+) RUN_ARGS="(.*?)"', block):
+        if task != "explain":  # which takes names, too
+            run_args.parse(run_args.split(text))
 
 
 def test_every_exit_code_is_told() -> None:
@@ -79,7 +82,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.heavy
 def test_every_command_block_works_in_a_fresh_clone(clone: Path) -> None:
-    for block in BLOCKS:
+    for block in (*BLOCKS, *OVERLAYS):
         result = run_as_a_new_user(block, clone)
         assert result.returncode == 0, f"{block}\n{result.stdout[-8000:]}"
         assert "Traceback" not in result.stdout

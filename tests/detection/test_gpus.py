@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +12,11 @@ from typing import Any
 
 import pynvml
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engineroom import detection
-from engineroom.detection import Gpu, Machine
+from engineroom.detection import Gpu, Machine, gpu
 from engineroom.detection.gpu_visible import visible
 from engineroom.detection.machine import Slice
 
@@ -132,10 +134,10 @@ def test_where_a_slice_has_no_name_its_instance_tells_the_profile(record: Record
 
 
 def test_a_gpu_that_cannot_be_split_says_nothing_of_mig(record: Records) -> None:
-    gpu = record("l4_workstation").detect().gpus[0]
-    assert (gpu.name, gpu.memory_bytes, gpu.compute_capability) == ("NVIDIA L4", 23034 << 20, "8.9")
-    assert (gpu.mig, gpu.mig_pending, gpu.slices) == (None, None, ())
-    assert (gpu.power_limit_w, gpu.pcie, gpu.nvlink_c2c) == (72.0, "PCIe 4.0 x16", False)
+    l4 = record("l4_workstation").detect().gpus[0]
+    assert (l4.name, l4.memory_bytes, l4.compute_capability) == ("NVIDIA L4", 23034 << 20, "8.9")
+    assert (l4.mig, l4.mig_pending, l4.slices) == (None, None, ())
+    assert (l4.power_limit_w, l4.pcie, l4.nvlink_c2c) == (72.0, "PCIe 4.0 x16", False)
 
 
 def test_memory_that_cpu_and_gpu_share(record: Records) -> None:
@@ -161,18 +163,20 @@ def test_any_answer_may_be_missing(record: Records, name: str) -> None:
         found = _refusing(record(name), lambda asked, function=function: NO_PERMISSION if asked == function else None)
         assert len(found.gpus) == len(whole.gpus)
         if function != "nvmlDeviceGetUUID":
-            assert [gpu.uuid for gpu in found.gpus] == [gpu.uuid for gpu in whole.gpus]
+            assert [each.uuid for each in found.gpus] == [each.uuid for each in whole.gpus]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(refusals=st.dictionaries(st.integers(0, 400), st.sampled_from([*NVML_ERRORS, 998]), max_size=60))
 @pytest.mark.parametrize("name", ["h200_mig", "dgx_h200"])
 def test_no_error_of_nvml_at_any_call_breaks_detection(record: Records, name: str, refusals: dict[int, int]) -> None:
-    calls = iter(range(1 << 30))
-    found = _refusing(record(name), lambda function: refusals.get(next(calls)))
+    double = record(name).nvml()
+    calls = itertools.count()
+    double.refuse = lambda function: refusals.get(next(calls))
+    # Its driver's files are enough: the record's other files are read in other tests.
+    found = gpu.detect(record(name).root, {}, double)
     assert 1 <= len(found.gpus) <= 8
-    assert all(gpu.name for gpu in found.gpus)
-    assert all(len(row) == len(found.gpus) for row in found.gpu_links)
+    assert all(each.name for each in found.gpus)
+    assert all(len(row) == len(found.gpus) for row in found.links)
 
 
 def test_a_lost_gpu_is_named_and_the_others_stay(record: Records) -> None:
@@ -181,8 +185,8 @@ def test_a_lost_gpu_is_named_and_the_others_stay(record: Records) -> None:
         record("dgx_h200"),
         lambda asked: GPU_IS_LOST if asked == "nvmlDeviceGetHandleByIndex" and next(handles) == 2 else None,
     )
-    assert [gpu.name for gpu in found.gpus] == ["NVIDIA H200"] * 8
-    assert [gpu.memory_bytes is None for gpu in found.gpus] == [index == 2 for index in range(8)]
+    assert [each.name for each in found.gpus] == ["NVIDIA H200"] * 8
+    assert [each.memory_bytes is None for each in found.gpus] == [index == 2 for index in range(8)]
     assert found.gpu_links[0][1:4] == ("NV18", "N/A", "NV18")
     assert found.gpu_problem and found.gpu_problem.startswith("GPU 2 does not answer (GPU is lost)")
 
@@ -198,24 +202,23 @@ def test_a_lost_gpu_is_named_and_the_others_stay(record: Records) -> None:
 )
 def test_where_nvml_fails_the_drivers_files_name_the_gpus_and_the_remedy(record: Records, code: int, said: str) -> None:
     found = _refusing(record("dgx_h200"), lambda function: code if function == "nvmlInit" else None)
-    assert [gpu.name for gpu in found.gpus] == ["NVIDIA H200"] * 8
+    assert [each.name for each in found.gpus] == ["NVIDIA H200"] * 8
     assert found.gpus[7] == Gpu(
         "NVIDIA H200", 7, "GPU-00000027-0000-4000-8000-000000000027", pci_bus_id="0000:df:00.0", numa_node=1
     )
     assert found.gpu_driver and found.gpu_driver.version == "570.172.08"
-    assert pytest.raises(AssertionError, match=said) and _matches(found.gpu_problem, said)
+    assert _says(found, said)
 
 
-def _matches(problem: str | None, said: str) -> bool:
-    import re
-
-    return bool(re.search(said, problem or "")) and "\n" not in (problem or "")
+def _says(machine: Machine, said: str) -> bool:
+    """Say whether the problem is one line and says this."""
+    return re.fullmatch(f".*{said}.*", machine.gpu_problem or "") is not None
 
 
 def test_a_gpu_is_seen_without_any_library(record: Records) -> None:
     found = record("one_h200").detect()
-    assert [gpu.name for gpu in found.gpus] == ["NVIDIA H200"]
-    assert _matches(found.gpu_problem, "libnvidia-ml")
+    assert [each.name for each in found.gpus] == ["NVIDIA H200"]
+    assert _says(found, "libnvidia-ml")
 
 
 def test_a_card_without_a_driver_is_a_problem_and_no_gpu(record: Records, tmp_path: Path) -> None:
@@ -225,14 +228,14 @@ def test_a_card_without_a_driver_is_a_problem_and_no_gpu(record: Records, tmp_pa
     (card / "class").write_text("0x030000\n")
     found = detection.detect(tmp_path, environ={})
     assert found.gpus == ()
-    assert _matches(found.gpu_problem, r"on the PCI bus \(0000:01:00\.0\), but no NVIDIA driver is loaded")
+    assert _says(found, r"on the PCI bus \(0000:01:00\.0\), but no NVIDIA driver is loaded")
 
 
 def test_a_container_that_is_given_no_gpu(record: Records) -> None:
     double = record("dgx_h200").nvml()
     double.gpus = []
     found = detection.detect(record("dgx_h200").root, environ={}, nvml=double)
-    assert _matches(found.gpu_problem, "shows none of the GPUs to this process; in a container")
+    assert _says(found, "shows none of the GPUs to this process; in a container")
 
 
 def test_a_machine_without_gpus_has_no_problem(record: Records) -> None:
@@ -261,7 +264,7 @@ UUID = "GPU-0000002{}-0000-4000-8000-00000000002{}"
 )
 def test_cuda_visible_devices_is_honoured(record: Records, wanted: str, indexes: list[int]) -> None:
     found = record("dgx_h200").detect(CUDA_VISIBLE_DEVICES=wanted)
-    assert [gpu.index for gpu in found.gpus] == indexes
+    assert [each.index for each in found.gpus] == indexes
     assert found.gpus_hidden == 8 - len(indexes)
     assert found.gpu_links == tuple(tuple("X" if a == b else "NV18" for b in indexes) for a in indexes)
     assert (found.gpu_problem is None) == bool(indexes)
@@ -275,5 +278,6 @@ def test_a_slice_can_be_the_only_visible_one(record: Records) -> None:
 
 
 def test_two_slices_of_one_gpu_stay_one_gpu() -> None:
-    gpu = Gpu("G", 0, "GPU-a", slices=(Slice("1g.18gb", "MIG-1"), Slice("2g.35gb", "MIG-2"), Slice("1g.18gb", "MIG-3")))
-    assert visible([gpu], "MIG-3,MIG-1") == (replace(gpu, slices=(gpu.slices[2], gpu.slices[0])),)
+    parts = tuple(Slice("1g.18gb", f"MIG-{number}") for number in range(3))
+    h200 = Gpu("NVIDIA H200", 0, "GPU-a", slices=parts)
+    assert visible([h200], "MIG-2,MIG-0") == (replace(h200, slices=(parts[2], parts[0])),)

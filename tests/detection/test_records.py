@@ -143,8 +143,8 @@ def test_numa_nodes_are_those_with_cpus(record: Records) -> None:
     ("name", "memory_bytes", "memory_total_bytes"),
     [
         ("firecracker_vm", 24684096 << 10, 24684096 << 10),
-        ("container_2_cpus", 2 * GIB, 32876712 << 10),
-        ("container_cgroup_v1", 4 * GIB, 16393256 << 10),
+        ("container_2_cpus", 2 * GIB, 65841000 << 10),
+        ("container_cgroup_v1", 4 * GIB, 32880000 << 10),
         ("pod_1_core", 2 * GIB, 263840000 << 10),
         ("no_limit", 8000000 << 10, 8000000 << 10),
         ("grace_hopper", 502214656 << 10, 502214656 << 10),  # the kernel counts the GPU's 95 GiB too

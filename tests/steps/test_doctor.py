@@ -14,7 +14,7 @@ import pytest
 from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.detection.machine import Container, GpuDriver, Limits, Slice
 from engineroom.errors import RequestError
-from engineroom.steps.doctor import Needs, checks, look, of_machine, show
+from engineroom.steps.doctor import Needs, checks, gpus, look, of_machine, show
 from engineroom.steps.doctor.check import Check, State, advice, good, missing, run
 from engineroom.steps.doctor.checks import Compiled, Docker, Folder, Plugin, Room
 
@@ -242,10 +242,10 @@ def test_the_kernel_is_asked_for_its_clock(machine: Machine) -> None:
 
 
 def test_a_gpu_is_needed_only_by_what_asks_for_one(machine: Machine) -> None:
-    assert checks.gpu(machine, []).state is State.GOOD
-    found = checks.gpu(machine, ["tensorrt"])
+    assert gpus.answers(machine, []).state is State.GOOD
+    found = gpus.answers(machine, ["tensorrt"])
     assert found.state is State.MISSING and "tensorrt needs one" in found.found and "openvino" in found.remedy
-    eight = checks.gpu(_with_gpus(machine, *[H200] * 8), ["tensorrt"])
+    eight = gpus.answers(_with_gpus(machine, *[H200] * 8), ["tensorrt"])
     assert eight.state is State.GOOD and "8 x NVIDIA H200" in eight.found
 
 
@@ -262,8 +262,8 @@ def test_a_gpu_that_does_not_answer_is_missing_only_where_it_is_needed(
     machine: Machine, problem: str, in_container: bool, command: str
 ) -> None:
     troubled = replace(machine, gpu_problem=problem, container=Container("docker") if in_container else None)
-    assert checks.gpu(troubled, ["tensorrt"]).state is State.MISSING
-    found = checks.gpu(troubled, [])
+    assert gpus.answers(troubled, ["tensorrt"]).state is State.MISSING
+    found = gpus.answers(troubled, [])
     assert found.state is State.ADVICE and found.found == problem and command in found.remedy
 
 
@@ -282,35 +282,35 @@ def test_a_gpu_that_does_not_answer_is_missing_only_where_it_is_needed(
 def test_a_driver_must_serve_the_cuda_of_the_libraries(
     machine: Machine, distributions: Mapping[str, str], libraries: Mapping[str, str], state: State, said: str
 ) -> None:
-    users = checks.cuda_users(distributions, libraries)
-    found = checks.cuda(_with_gpus(machine, H200, cuda="12.4"), users, ["tensorrt"])
+    users = gpus.cuda_users(distributions, libraries)
+    found = gpus.cuda(_with_gpus(machine, H200, cuda="12.4"), users, ["tensorrt"])
     assert found.state is state and said in found.found
-    assert checks.cuda(_with_gpus(machine, H200, cuda="12.4"), users, []).state is not State.MISSING
-    assert checks.cuda(machine, users, []).state is State.GOOD, "without a GPU nothing has to fit"
+    assert gpus.cuda(_with_gpus(machine, H200, cuda="12.4"), users, []).state is not State.MISSING
+    assert gpus.cuda(machine, users, []).state is State.GOOD, "without a GPU nothing has to fit"
 
 
 def test_mig_without_slices_leaves_nothing_to_run_on(machine: Machine) -> None:
     empty = replace(H200, mig=True)
-    alone = checks.mig(_with_gpus(machine, empty), ["tensorrt"])
+    alone = gpus.mig(_with_gpus(machine, empty), ["tensorrt"])
     assert alone.state is State.MISSING and "nvidia-smi -i 0 -mig 0" in alone.remedy
-    assert checks.mig(_with_gpus(machine, empty), []).state is State.ADVICE
-    beside = checks.mig(_with_gpus(machine, H200, empty), ["tensorrt"])
+    assert gpus.mig(_with_gpus(machine, empty), []).state is State.ADVICE
+    beside = gpus.mig(_with_gpus(machine, H200, empty), ["tensorrt"])
     assert beside.state is State.ADVICE and "GPU 1" in beside.found and "-i 1" in beside.remedy
 
 
 def test_mig_slices_are_named_by_the_drivers_words(machine: Machine) -> None:
-    found = checks.mig(_with_gpus(machine, SPLIT), [])
+    found = gpus.mig(_with_gpus(machine, SPLIT), [])
     assert found == good("GPU 0: 1 x 3g.71gb, 2 x 1g.18gb+me")
-    mixed = checks.mig(_with_gpus(machine, SPLIT, H200), [])
+    mixed = gpus.mig(_with_gpus(machine, SPLIT, H200), [])
     assert mixed.state is State.ADVICE and "not split: GPU 1" in mixed.found
-    assert checks.mig(_with_gpus(machine, H200), []).found == "off"
-    waiting = checks.mig(_with_gpus(machine, replace(H200, mig_pending=True)), [])
+    assert gpus.mig(_with_gpus(machine, H200), []).found == "off"
+    waiting = gpus.mig(_with_gpus(machine, replace(H200, mig_pending=True)), [])
     assert waiting.state is State.ADVICE and "--gpu-reset" in waiting.remedy
 
 
 def test_a_lowered_power_limit_is_advice(machine: Machine) -> None:
     lowered = replace(H200, power_limit_w=500.0, power_limit_max_w=700.0)
-    found = checks.gpu_power(_with_gpus(machine, H200, lowered))
+    found = gpus.power(_with_gpus(machine, H200, lowered))
     assert found.state is State.ADVICE and "GPU 1 500 of 700 W" in found.found and "-i 1 -pl 700" in found.remedy
 
 

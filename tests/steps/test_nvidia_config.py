@@ -303,6 +303,8 @@ def _twice(levels: int) -> str:
         (b"x = 9" + b"9" * 5_000, "is not Python"),
         (b"EXPORTS = 4", "cannot be worked out"),
         (b"EXPORTS = {1: 2}", "cannot be worked out"),
+        (b"a = {}\n" + b"".join(b"a = {**a, %d: 1}\n" % n for n in range(10_000)), "copies more"),
+        (exports("".join(f"'f{n}': 1," for n in range(2_000))).encode(), "sets more than 1,000 fields"),
         (b"", "registers and exports no settings"),
         (b"from . import *\nfrom .resnet50 import *\nimport resnet50", "registers and exports no settings"),
         (

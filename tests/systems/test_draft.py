@@ -20,6 +20,7 @@ GIB = 1 << 30
 def test_what_is_written_is_short_and_leaves_blanks(write: Any, slices: Machine) -> None:
     added = add(slices, "cut", blanks=("cooling", "submitter"), systems=write())
     assert added.path.read_text() == (
+        "# yaml-language-server: $schema=schema.json\n"
         "# How this machine is recognised. Made by `make add_system`; systems/README.md explains the conditions.\n"
         "# Its settings go to configs/cut/.\n"
         "match:\n"

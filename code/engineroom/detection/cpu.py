@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from engineroom.detection import arm
-from engineroom.detection.files import cpu_list, names, number, text
+from engineroom.detection.files import cpu_list, names, number, text, value
 from engineroom.detection.machine import Cache, CoreKind, Cpu
 
 # Instruction sets that decide which precision pays, by Linux's names.
@@ -96,7 +97,7 @@ def _groups(folder: Path, online: Iterable[int], files: Iterable[str]) -> dict[i
     for cpu in online:
         if cpu in found:
             continue
-        lists = (cpu_list(text(folder / f"cpu{cpu}/topology" / name)) for name in files)
+        lists = (cpu_list(value(f"{folder}/cpu{cpu}/topology/{name}")) for name in files)
         group = next((members for members in lists if members), ())
         if not group and not found:
             return {}
@@ -157,18 +158,20 @@ def _model(blocks: Mapping[int, Block], architecture: str) -> str:
 def _caches(folder: Path, online: tuple[int, ...]) -> tuple[Cache, ...]:
     """Return all caches. One that CPUs share is read for the first of them only, and none counts twice for a CPU."""
     counts: dict[tuple[int, str, int], int] = {}
-    covered: set[tuple[str, int]] = set()
-    had: set[tuple[int, int, str]] = set()
+    covered: set[tuple[int, int]] = set()
     for cpu in online:
-        for index in names(folder / f"cpu{cpu}/cache"):
-            if not index.startswith("index") or (index, cpu) in covered:
+        had: set[tuple[int, str]] = set()
+        for index in itertools.count():
+            if (index, cpu) in covered:
                 continue
-            cache = folder / f"cpu{cpu}/cache" / index
-            covered.update((index, sharing) for sharing in cpu_list(text(cache / "shared_cpu_list")))
-            level, size = number(text(cache / "level")), _size_bytes(text(cache / "size"))
-            kind = text(cache / "type").lower()
-            if level and size and (cpu, level, kind) not in had:
-                had.add((cpu, level, kind))
+            cache = f"{folder}/cpu{cpu}/cache/index{index}"
+            level, kind = number(value(f"{cache}/level")), value(f"{cache}/type").lower()
+            if level is None:
+                break
+            covered.update((index, sharing) for sharing in cpu_list(value(f"{cache}/shared_cpu_list")))
+            size = _size_bytes(value(f"{cache}/size"))
+            if size and (level, kind) not in had:
+                had.add((level, kind))
                 counts[level, kind, size] = counts.get((level, kind, size), 0) + 1
     return tuple(Cache(*key, count=count) for key, count in sorted(counts.items()))
 
@@ -186,7 +189,7 @@ def _kinds(
     if architecture in ARM_ARCHITECTURES:
         kinds = _by(cores, lambda cpu: _core_name(blocks.get(cpu, {})))
         if len(kinds) < 2:
-            kinds = _by(cores, lambda cpu: text(folder / f"cpu{cpu}/cpu_capacity"))
+            kinds = _by(cores, lambda cpu: value(f"{folder}/cpu{cpu}/cpu_capacity"))
     else:
         units = [name for name in names(root / "sys/devices") if name.startswith("cpu_")]
         listed = {name[len("cpu_") :]: set(cpu_list(text(root / "sys/devices" / name / "cpus"))) for name in units}
@@ -205,12 +208,12 @@ def _by(cores: Mapping[int, int], kind: Callable[[int], str]) -> dict[str, set[i
 
 
 def _max_mhz(folder: Path, cpus: Iterable[int]) -> float | None:
-    khz = (number(text(folder / f"cpu{cpu}/cpufreq/cpuinfo_max_freq")) for cpu in cpus)
-    return max((value / 1000 for value in khz if value), default=None)
+    khz = (number(value(f"{folder}/cpu{cpu}/cpufreq/cpuinfo_max_freq")) for cpu in cpus)
+    return max((clock / 1000 for clock in khz if clock), default=None)
 
 
 def _governor(folder: Path) -> str | None:
     """Return how clocks are governed; where policies differ, all ways: "performance, powersave"."""
     policies = [name for name in names(folder / "cpufreq") if name.startswith("policy")]
-    found = {text(folder / "cpufreq" / name / "scaling_governor") for name in policies} - {""}
+    found = {value(f"{folder}/cpufreq/{name}/scaling_governor") for name in policies} - {""}
     return ", ".join(sorted(found)) or None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from pathlib import Path
 
 # Far more than any of these files holds; /proc/cpuinfo takes about 2 KB per CPU.
@@ -13,35 +12,38 @@ MOST_BYTES = 8 << 20
 MOST_CPUS = 8192
 
 
-def text(path: Path) -> str:
-    """Return what a file holds, without the spaces around it; "" if it is missing, unreadable or no regular file."""
+def text(path: Path | str) -> str:
+    """Return what a file holds, without the spaces around it; "" if it is missing, unreadable or no file."""
+    return _read(path, MOST_BYTES)
+
+
+def value(path: str) -> str:
+    """Return what one read of a file of /sys gives, which is all of it: for those that are read by the thousand."""
+    return _read(path, 0)
+
+
+def _read(path: Path | str, most_bytes: int) -> str:
+    """Read on until the end or `most_bytes`. A pipe in a file's place does not block, a folder is an error here."""
     try:
-        # A pipe in its place would block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return ""
     try:
-        return _content(descriptor).decode("utf-8", "replace").strip("\0 \t\n")
+        content = part = os.read(descriptor, 1 << 16)
+        while part and len(content) < most_bytes:
+            part = os.read(descriptor, 1 << 16)
+            content += part
     except OSError:  # such as the speed of a network card without a link
         return ""
     finally:
         os.close(descriptor)
-
-
-def _content(descriptor: int) -> bytes:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return b""
-    parts: list[bytes] = []
-    size = 0
-    while size < MOST_BYTES and (part := os.read(descriptor, 1 << 16)):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
+    return content.decode("utf-8", "replace").strip("\0 \t\n")
 
 
 def number(written: str) -> int | None:
     """Return a number of at most 19 digits, or None: "max" and "-1" mean that there is no limit."""
-    return int(written) if re.fullmatch(r"\s*[0-9]{1,19}\s*", written) else None
+    digits = written.strip()
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 19 else None
 
 
 def cpu_list(written: str) -> tuple[int, ...]:

@@ -186,7 +186,11 @@ def _inputs() -> dict[str, str]:
 
 def _compiler() -> list[str]:
     """Return the C++ compiler's command: what CXX says, or the first one on PATH. Raises RequestError."""
-    if named := shlex.split(os.environ.get("CXX", "")):
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise RequestError(f"{error}".lower(), where="CXX", mend="unset CXX, or name a C++20 compiler") from None
+    if named:
         if not shutil.which(named[0]):
             raise RequestError("no such compiler", where=f"CXX={named[0]}", mend="unset CXX, or name a C++20 compiler")
         return named

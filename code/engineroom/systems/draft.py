@@ -88,6 +88,7 @@ def _check(machine: Machine, draft: Path, path: Path, wanted: str, listed: dict[
 
 
 def _lines(machine: Machine, system_id: str, blanks: Iterable[str]) -> Iterator[str]:
+    yield "# yaml-language-server: $schema=schema.json"
     yield "# How this machine is recognised. Made by `make add_system`; systems/README.md explains the conditions."
     yield f"# Its settings go to configs/{system_id}/."
     yield "match:"

@@ -14,7 +14,7 @@ from pathlib import Path
 from engineroom import bootstrap, versions
 from engineroom.detection import Machine
 from engineroom.paths import BUILD, WHEELHOUSE
-from engineroom.steps.doctor import checks, look
+from engineroom.steps.doctor import checks, gpus, look
 from engineroom.steps.doctor.check import Check, Examine, State, good, missing, run
 from engineroom.steps.doctor.checks import Plugin, Room
 
@@ -57,12 +57,12 @@ def of_machine(machine: Machine, needs: Needs) -> dict[str, Examine]:
         "huge pages": partial(checks.huge_pages, machine),
         "load": lambda: checks.load(os.getloadavg()[0], machine),
         "clock": lambda: checks.clock(look.clock_synchronized(), machine),
-        "GPU": partial(checks.gpu, machine, needs.gpu_by),
-        "CUDA": lambda: checks.cuda(
-            machine, checks.cuda_users(versions.all_distributions(), needs.cuda_runtimes), needs.gpu_by
+        "GPU": partial(gpus.answers, machine, needs.gpu_by),
+        "CUDA": lambda: gpus.cuda(
+            machine, gpus.cuda_users(versions.all_distributions(), needs.cuda_runtimes), needs.gpu_by
         ),
-        "MIG": partial(checks.mig, machine, needs.gpu_by),
-        "GPU power": partial(checks.gpu_power, machine),
+        "MIG": partial(gpus.mig, machine, needs.gpu_by),
+        "GPU power": partial(gpus.power, machine),
         "benchmarks": partial(checks.benchmarks, needs.benchmarks),
         "engines": partial(checks.engines, needs.engines),
         "network": lambda: checks.to_fetch(needs.absent, has_wheelhouse=WHEELHOUSE.is_dir()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,8 +111,8 @@ def _program(program: Program) -> Component:
 def _which(name: str) -> tuple[str | None, str]:
     """Return a program's path, if it is there, and where it was looked for last."""
     if name == COMPILER.name:
-        if named := os.environ.get("CXX", "").split():
-            return shutil.which(named[0]), "CXX"
+        if named := os.environ.get("CXX"):
+            return shutil.which(_first_word(named)), "CXX"
         return next(filter(None, map(shutil.which, COMPILERS)), None), "PATH"
     if path := shutil.which(name):
         return path, _venv_or(path, "PATH")
@@ -120,6 +121,13 @@ def _which(name: str) -> tuple[str | None, str]:
             if path := shutil.which(str(folder / "bin" / name)):
                 return path, found
     return None, "PATH"
+
+
+def _first_word(command: str) -> str:
+    try:
+        return shlex.split(command)[0]
+    except (ValueError, IndexError):  # an open quote, only blanks
+        return command
 
 
 def _cuda_folders() -> Iterator[tuple[Path, str]]:

@@ -141,9 +141,8 @@ def _of_run(folder: Path) -> dict[str, dict[str, str]]:
     if (folder / runs.RUN_CONFIG).is_file():
         settings = yaml_file.load(folder / runs.RUN_CONFIG)
         groups["settings"] = {name: _word(value) for name, value in settings.items()}
-    if (folder / runs.RESULT).is_file():
-        if made_from := _mapping(_json(folder / runs.RESULT), "made_from"):
-            groups["made from"] = {name: _short(str(value)) for name, value in made_from.items()}
+    if made_from := _mapping(_json(folder / runs.RESULT), "made_from"):
+        groups["made from"] = {name: _short(str(value)) for name, value in made_from.items()}
     return groups
 
 

@@ -30,6 +30,7 @@ from engineroom.steps.nvidia_config.source import (
 
 SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream", "Interactive")
 ENTRIES_MAX = 500_000  # a whole repository of results has fewer files
+FIELDS_MAX = 1_000  # of one setting; NVIDIA's have at most some 60
 IDENTITY = ("benchmark", "scenario", "system")
 ROOTS = ("BenchmarkConfiguration", "object")  # what a class ends in, and which sets nothing
 
@@ -158,6 +159,9 @@ def _add_class(path: Path, made: Class, found: Found) -> None:
     system = origin.names["system"].content
     # v2.0 also has systems that are described in place: those bear the name of their class.
     name = system.last if isinstance(system, Symbol) and "KnownSystem" in system.name else origin.name
+    if sum(len(each.names) for each in ancestry) > FIELDS_MAX:
+        found.skipped.append(Skipped(f"class {made.name}", f"sets more than {FIELDS_MAX:,} fields", made.place))
+        return
     values = {word: value for each in reversed(ancestry) for word, value in each.names.items()}
     for call in registered:
         setting = Setting(name, path.parent.parent.name, path.parent.name, _variant(call), _fields(values), made.place)
@@ -212,6 +216,9 @@ def _add_table(path: Path, variant: Variant, table: Table, place: Place, found: 
     if table.doubt:
         why = "may change a table of settings in a way that only running it would show: the table is left out"
         found.skipped.append(Skipped("this line", why, table.doubt))
+        return
+    if len(table.entries) > FIELDS_MAX:
+        found.skipped.append(Skipped(str(variant), f"sets more than {FIELDS_MAX:,} fields", place))
         return
     values = {_last(key): value for key, value in table.entries.items()}
     system, scenario = path.parent.parent.name, path.parent.name

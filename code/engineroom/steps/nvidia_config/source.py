@@ -22,6 +22,8 @@ BASES_MAX = 50  # classes that inherit from one another in a row
 NUMBER_MAX = 10**18
 TEXT_MAX = 10_000
 SHIFT_MAX = 60
+TEXT_SHOWN = 80
+WORK_MAX = 5_000_000  # entries that one file may copy from dict to dict: a few lines can ask for any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,8 @@ class Table:
         self.entries: dict[Content, Value] = {}
         self.doubt: Place | None = None
 
-    def copy(self, *, deep: bool, made: dict[int, Table] | None = None) -> Table:
-        """Return a copy; what stands twice in a deep one is copied once, as Python does."""
-        made = {} if made is None else made
+    def copy(self, *, deep: bool, made: dict[int, Table]) -> Table:
+        """Return a copy. `made` collects all that were made: what stands twice is copied once, as Python does."""
         if id(self) in made:
             return made[id(self)]
         made[id(self)] = copied = Table()
@@ -127,6 +128,13 @@ class Module:
     names: dict[str, Value] = field(default_factory=dict)
     classes: list[Class] = field(default_factory=list)
     environment: list[tuple[str, Place]] = field(default_factory=list)
+    _work: int = 0
+
+    def spend(self, entries: int) -> None:
+        """Note that entries are copied. Raises Unreadable when it is too many of them."""
+        self._work += entries
+        if self._work > WORK_MAX:
+            raise Unreadable("copies more than a file of settings has")
 
 
 _Plain: TypeAlias = "int | float | str | bool | None | tuple[Content, ...]"
@@ -295,6 +303,7 @@ class _Body:
         for name in statement.names:
             if name.name == "*":
                 known = source.names if isinstance(source, Module) else {}
+                self._module.spend(len(known))
                 self._names.update({word: value for word, value in known.items() if not word.startswith("_")})
             elif isinstance(source, Module) and name.name in source.names:
                 self._names[name.asname or name.name] = source.names[name.name]
@@ -337,7 +346,12 @@ class _Body:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 return _number(operator.neg if isinstance(sign, ast.USub) else operator.pos, self._evaluate(operand))
             case ast.BinOp(left=left, op=op, right=right):
-                return _combined(type(op), self._evaluate(left), self._evaluate(right))
+                first, second = self._evaluate(left), self._evaluate(right)
+                if isinstance(op, ast.BitOr) and isinstance(first, Table):
+                    table = self._copy(first)
+                    self._merge(table, second)
+                    return table
+                return _combined(type(op), first, second)
             case ast.Dict(keys=keys, values=values):
                 return self._table(zip(keys, values, strict=True))
             case ast.List(elts=items) | ast.Tuple(elts=items):
@@ -352,8 +366,21 @@ class _Body:
             if key is not None:
                 table.entries[self._key(key)] = Value(self._content(expression), self._place(key))
             else:
-                _merge(table, self._evaluate(expression))
+                self._merge(table, self._evaluate(expression))
         return table
+
+    def _copy(self, table: Table, *, deep: bool = False) -> Table:
+        made: dict[int, Table] = {}
+        copied = table.copy(deep=deep, made=made)
+        self._module.spend(sum(len(each.entries) for each in made.values()))
+        return copied
+
+    def _merge(self, table: Table, other: Content) -> None:
+        if not isinstance(other, Table):
+            raise _NotFollowed
+        self._module.spend(len(other.entries))
+        table.entries.update(other.entries)
+        table.doubt = table.doubt or other.doubt
 
     def _item(self, owner: Content, key: Content) -> Content:
         if isinstance(owner, Table) and key in owner.entries and not owner.doubt:
@@ -384,11 +411,11 @@ class _Body:
     ) -> Content:
         method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
         if method == "copy" and not node.args:
-            return owner.copy(deep=False)
+            return self._copy(owner)
         try:
             if method != "update":
                 raise _NotFollowed
-            _merge(owner, self._dict(arguments, keywords, node, deep=False))
+            self._merge(owner, self._dict(arguments, keywords, node, deep=False))
         except _NotFollowed:
             owner.doubt = self._place(node)
             raise
@@ -402,20 +429,23 @@ class _Body:
             raise _NotFollowed
         table = Table()
         if arguments:
-            _merge(table, arguments[0])
-            table = table.copy(deep=deep)
+            self._merge(table, arguments[0])
+            table = self._copy(table, deep=deep)
         for word, content in keywords:
             if word == "**":
-                _merge(table, content)
+                self._merge(table, content)
             else:
                 table.entries[Symbol(word)] = Value(content, self._place(node))
         return table
 
     def _shown(self, node: ast.expr | ast.stmt) -> str:
-        """Return the first line of a node's text."""
-        line = self._lines[node.lineno - 1].encode()
+        """Return the first line of a node's text, shortened."""
+        line = self._lines[node.lineno - 1]
+        if len(line) > TEXT_MAX:
+            return f"in line {node.lineno}"
         end = node.end_col_offset if node.end_lineno == node.lineno else None
-        return line[node.col_offset : end].decode(errors="replace").strip()
+        text = line.encode()[node.col_offset : end].decode(errors="replace").strip()
+        return text if len(text) <= TEXT_SHOWN else f"{text[: TEXT_SHOWN - 3]}..."
 
 
 class _ClassBody(_Body):
@@ -476,18 +506,7 @@ def _attribute(owner: Content, name: str) -> Content:
     raise _NotFollowed
 
 
-def _merge(table: Table, other: Content) -> None:
-    if not isinstance(other, Table):
-        raise _NotFollowed
-    table.entries.update(other.entries)
-    table.doubt = table.doubt or other.doubt
-
-
 def _combined(kind: type[ast.operator], left: Content, right: Content) -> Content:
-    if kind is ast.BitOr and isinstance(left, Table) and isinstance(right, Table):
-        table = left.copy(deep=False)
-        _merge(table, right)
-        return table
     if kind is ast.Add and isinstance(left, str) and isinstance(right, str) and len(left) + len(right) <= TEXT_MAX:
         return left + right
     if kind is ast.LShift and not (isinstance(right, int) and 0 <= right <= SHIFT_MAX):

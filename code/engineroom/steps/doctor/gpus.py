@@ -1,0 +1,143 @@
+"""The checks of GPUs: whether they answer, what the driver serves, how they are split. As in `checks`, all is told."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engineroom.detection import Machine
+from engineroom.steps.doctor.check import Check, advice, good, missing, unless_needed
+from engineroom.steps.doctor.checks import words
+
+
+def answers(machine: Machine, needed_by: Sequence[str]) -> Check:
+    """A GPU is needed only by an engine that was asked for; one that is there should answer."""
+    if machine.gpu_problem:
+        return unless_needed(bool(needed_by), machine.gpu_problem, _gpu_remedy(machine.gpu_problem, machine))
+    if machine.gpus:
+        driver = f", driver {machine.gpu_driver.version}" if machine.gpu_driver else ""
+        return good(f"{_counted(gpu.name for gpu in machine.gpus)}{driver}")
+    if needed_by:
+        return missing(
+            f"no NVIDIA GPU can be seen, and {words(needed_by)} needs one",
+            'make run_harness RUN_ARGS="--engine=openvino"    # on the CPU',
+        )
+    return good("none is here, and nothing that was asked for needs one")
+
+
+def _gpu_remedy(problem: str, machine: Machine) -> str:
+    """Return the command for what detection said in words."""
+    if "CUDA_VISIBLE_DEVICES" in problem:
+        return "unset CUDA_VISIBLE_DEVICES"
+    if "kernel module" in problem:
+        return "sudo reboot"
+    if machine.container:
+        return "docker run --gpus=all ...    # hands GPUs and the driver's libraries into the container"
+    if "no NVIDIA driver" in problem:
+        return "sudo ubuntu-drivers install --gpgpu && sudo reboot    # Ubuntu; elsewhere the distribution's package"
+    return "nvidia-smi"
+
+
+def _counted(names: Iterable[str]) -> str:
+    """Name each kind once, with how many there are: 8 x NVIDIA H200."""
+    return words(f"{count} x {name}" for name, count in Counter(names).items())
+
+
+@dataclass(frozen=True)
+class CudaUser:
+    """A library and the CUDA version that it was made for; `version` has one number where only that is known."""
+
+    name: str
+    version: tuple[int, ...]
+
+
+def cuda(machine: Machine, users: Sequence[CudaUser], needed_by: Sequence[str]) -> Check:
+    """A driver runs programs of every CUDA up to its own major version ("CUDA Compatibility", NVIDIA).
+
+    A newer minor version of the same major runs too, save for code that the driver has to compile from PTX.
+    """
+    driver = machine.gpu_driver
+    if not machine.gpus or driver is None or driver.cuda_version is None:
+        return good("no driver here that libraries would have to fit" if not machine.gpus else "not known")
+    if not users:
+        return good(f"driver {driver.version} serves CUDA {driver.cuda_version}; no library of CUDA is installed")
+    serves = cuda_version(driver.cuda_version)
+    found = f"driver {driver.version} serves CUDA {driver.cuda_version}"
+    too_new = [user for user in users if user.version[0] > serves[0]]
+    newer = [user for user in users if user.version[:1] == serves[:1] and user.version[:2] > serves[:2]]
+    update = f"sudo apt-get install nvidia-open    # a driver that serves CUDA {_highest(too_new or newer or users)}"
+    if too_new:
+        return unless_needed(bool(needed_by), f"{found}; made for a newer one: {_named(too_new)}", update)
+    if newer:
+        return advice(f"{found}; made for a newer minor version: {_named(newer)}", update)
+    return good(f"{found}: fits {_named(users)}")
+
+
+def cuda_version(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version, as far as it has any: "13.0.88" is (13, 0, 88)."""
+    return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+def cuda_users(distributions: Mapping[str, str], libraries: Mapping[str, str]) -> list[CudaUser]:
+    """Return what is installed for CUDA. `distributions` maps names to versions, `libraries` paths of libcudart.
+
+    Wheels say their CUDA in their name (tensorrt-cu13, nvidia-cublas-cu12) or, of torch, in their version (+cu130).
+    """
+    users = [CudaUser(path, cuda_version(version)) for path, version in libraries.items() if cuda_version(version)]
+    for name, version in distributions.items():
+        if name.lower() in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu11"):
+            users.append(CudaUser(f"{name} {version}", cuda_version(version)[:2]))
+        elif in_version := re.search(r"\+cu(\d{2})(\d)$", version):
+            users.append(CudaUser(f"{name} {version}", (int(in_version[1]), int(in_version[2]))))
+        elif (in_name := re.search(r"-cu(\d{2})$", name.lower())) and not name.lower().startswith("nvidia-"):
+            users.append(CudaUser(f"{name} {version}", (int(in_name[1]),)))
+    return users
+
+
+def _named(users: Sequence[CudaUser]) -> str:
+    return words(f"{user.name} (CUDA {'.'.join(map(str, user.version[:2]))})" for user in users)
+
+
+def _highest(users: Sequence[CudaUser]) -> str:
+    return ".".join(map(str, max(user.version[:2] for user in users)))
+
+
+def mig(machine: Machine, needed_by: Sequence[str]) -> Check:
+    """A GPU in MIG mode runs only what is on a slice: without slices, nothing."""
+    if changing := [gpu for gpu in machine.gpus if gpu.mig_pending is not None and gpu.mig_pending != gpu.mig]:
+        number = changing[0].index
+        found = f"switched on or off, and waits for a reset: GPU {words(gpu.index for gpu in changing)}"
+        return advice(found, f"sudo nvidia-smi -i {number} --gpu-reset    # while nothing runs on it")
+    split = [gpu for gpu in machine.gpus if gpu.mig]
+    if not split:
+        able = any(gpu.mig is not None for gpu in machine.gpus)
+        return good("off" if able else "no GPU here that can be split")
+    empty = [gpu for gpu in split if not gpu.slices]
+    whole = [gpu for gpu in machine.gpus if not gpu.mig]
+    if empty:
+        number = empty[0].index
+        remedy = f"sudo nvidia-smi -i {number} -mig 0    # whole again; or slices: nvidia-smi mig -i {number} -lgip"
+        nothing_left = len(empty) == len(machine.gpus)
+        found = f"on without a slice, so nothing can run there: GPU {words(gpu.index for gpu in empty)}"
+        return unless_needed(bool(needed_by) and nothing_left, found, remedy)
+    found = "; ".join(f"GPU {gpu.index}: {_counted(piece.profile for piece in gpu.slices)}" for gpu in split)
+    if whole:
+        found += f"; not split: GPU {words(gpu.index for gpu in whole)}"
+        return advice(f"{found}: a program sees either slices or whole GPUs", "nvidia-smi -L    # names every device")
+    return good(found)
+
+
+def power(machine: Machine) -> Check:
+    """A power limit below the highest lowers the clock under load."""
+    limited = [
+        gpu
+        for gpu in machine.gpus
+        if gpu.power_limit_w and gpu.power_limit_max_w and gpu.power_limit_w < gpu.power_limit_max_w
+    ]
+    if not limited:
+        return good("not limited" if machine.gpus else "no GPU here")
+    found = words(f"GPU {gpu.index} {gpu.power_limit_w:.0f} of {gpu.power_limit_max_w:.0f} W" for gpu in limited)
+    first = limited[0]
+    return advice(found, f"sudo nvidia-smi -i {first.index} -pl {first.power_limit_max_w:.0f}    # if power is no aim")
