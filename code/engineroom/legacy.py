@@ -8,8 +8,6 @@ from typing import Dict, Optional, Tuple  # noqa: F401  (in comments: an old Pyt
 # NVIDIA's names of settings that are fields here under another name, in the same unit.
 FIELDS = {
     "gpu_batch_size": "batch_size",
-    "dla_batch_size": "batch_size",
-    "gpu_inference_streams": "instances",
     "deque_timeout_usec": "queue_delay_us",
     "performance_sample_count_override": "performance_sample_count",
     "system_name": "system",
@@ -56,6 +54,8 @@ FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
     "input_dtype": {"*": (None, "follows from the benchmark and --precision")},
     "input_format": {"*": (None, "follows from the model")},
     "gpu_copy_streams": {"*": (None, _NO_GPU)},
+    "gpu_inference_streams": {"*": (None, "counts for each GPU; --instances counts for the whole machine")},
+    "dla_batch_size": {"*": (None, "no engine here runs on a DLA")},
     "use_graphs": {"*": (None, _NO_GPU), "": (None, _NO_GPU)},
     "workspace_size": {"*": (None, _NO_GPU)},
     "start_from_device": {"*": (None, _NO_GPU), "": (None, _NO_GPU)},

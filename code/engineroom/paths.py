@@ -42,7 +42,8 @@ def overlays() -> tuple[Path, ...]:
     Each may hold systems/, configs/, data_maps/ and templates/ and plug-ins (benchmarks/, engines/, calibrators/).
     Raises RequestError for one that is no folder.
     """
-    named = [Path(name).expanduser().absolute() for name in os.environ.get(OVERLAYS, "").split(os.pathsep) if name]
+    words = os.environ.get(OVERLAYS, "").split(os.pathsep)
+    named = [Path(os.path.expanduser(word)).absolute() for word in words if word]  # noqa: PTH111  (Path's may raise)
     for folder in named:
         if not folder.is_dir():
             raise RequestError(f"{folder} is no folder", where=OVERLAYS, mend="name folders, with : between them")

@@ -131,14 +131,14 @@ def test_control_groups_of_both_versions(tmp_path: Path, files: dict[str, str], 
     assert detection.detect(_written(tmp_path, files), environ={}).limits == limits
 
 
-def test_two_threads_of_one_core_are_one_core(record: Records, tmp_path: Path) -> None:
+def test_two_threads_of_one_core_are_one_core_and_what_is_offline_is_none(record: Records, tmp_path: Path) -> None:
     from engineroom.detection import cpu
 
     source = record("h200_mig").root
     for name in ("sys", "proc/cpuinfo"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(source / name)
-    _written(tmp_path, {"proc/self/status": "Cpus_allowed_list:\t0,8,1-2\n"})
+    _written(tmp_path, {"proc/self/status": "Cpus_allowed_list:\t0,8,1-2,99\n"})
     found = cpu.detect(tmp_path)
     assert (found.usable, found.usable_cores, found.cores) == ((0, 1, 2, 8), 3, 8)
 

@@ -78,6 +78,15 @@ def test_two_gpus_are_joined_by_a_bridge_or_by_pcie(record: Records, word: str) 
     assert detection.detect(record("dgx_h200").root, environ={}, nvml=double).gpu_links == (("X", word), (word, "X"))
 
 
+def test_visible_gpus_keep_their_own_words(record: Records) -> None:
+    double = record("dgx_h200").nvml()
+    double.words = [
+        [f"{'X' if a == b else ('PIX' if a // 2 == b // 2 else 'SYS')}" for b in range(8)] for a in range(8)
+    ]
+    machine = detection.detect(record("dgx_h200").root, environ={"CUDA_VISIBLE_DEVICES": "7,3,2"}, nvml=double)
+    assert machine.gpu_links == (("X", "SYS", "SYS"), ("SYS", "X", "PIX"), ("SYS", "PIX", "X"))
+
+
 def test_unlike_slices_keep_the_drivers_words(record: Records) -> None:
     machine = record("h200_mig").detect()
     assert (machine.gpus[0].mig, machine.gpu_links) == (True, (("X",),))
@@ -146,6 +155,14 @@ def test_memory_that_cpu_and_gpu_share(record: Records) -> None:
     assert (spark.memory_bytes, spark.shares_host_memory, spark.compute_capability) == (None, True, "12.1")
 
 
+def test_a_node_with_cpus_is_never_one_of_gpu_memory(record: Records) -> None:
+    double = record("dgx_h200").nvml()
+    double.nodes = ["0"] * 8
+    machine = detection.detect(record("dgx_h200").root, environ={}, nvml=double)
+    assert {each.memory_numa_node for each in machine.gpus} == {None}
+    assert machine.memory_total_bytes == 2113494016 << 10
+
+
 def test_a_jetson_without_nvml_has_the_gpu_of_its_chip(record: Records) -> None:
     machine = record("jetson_agx_orin").detect()
     assert machine.gpus == (Gpu("NVIDIA Jetson AGX Orin Developer Kit integrated GPU", shares_host_memory=True),)
@@ -197,7 +214,7 @@ def test_a_lost_gpu_is_named_and_the_others_stay(record: Records) -> None:
         (VERSION_MISMATCH, r"driver was updated, but its old kernel module 570\.172\.08 is still loaded; reboot"),
         (NO_PERMISSION, r"may not use the devices /dev/nvidia\*; in a container, .*--gpus=all"),
         (LIBRARY_NOT_FOUND, r"libnvidia-ml\.so\.1 is not found; in a container, .*; elsewhere, install"),
-        (999, r"NVML cannot be asked: Unknown Error; run `nvidia-smi`"),
+        (999, r"NVML cannot be asked \(Unknown Error\); in a container, start it anew"),
     ],
 )
 def test_where_nvml_fails_the_drivers_files_name_the_gpus_and_the_remedy(record: Records, code: int, said: str) -> None:
@@ -221,14 +238,35 @@ def test_a_gpu_is_seen_without_any_library(record: Records) -> None:
     assert _says(found, "libnvidia-ml")
 
 
-def test_a_card_without_a_driver_is_a_problem_and_no_gpu(record: Records, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("driver", "said"),
+    [
+        (None, r"on the PCI bus \(0000:01:00\.0\), but no NVIDIA driver is loaded; install"),
+        ("nouveau", "its driver is nouveau, not NVIDIA's; install"),
+        ("vfio-pci", "its driver is vfio-pci, not NVIDIA's; install"),
+        ("nvidia", r"could not start the GPU 0000:01:00\.0; see `dmesg`"),
+    ],
+)
+def test_a_card_that_nvidias_driver_does_not_drive_is_a_problem_and_no_gpu(
+    tmp_path: Path, driver: str | None, said: str
+) -> None:
     card = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
     card.mkdir(parents=True)
     (card / "vendor").write_text("0x10de\n")
     (card / "class").write_text("0x030000\n")
+    if driver:
+        (card / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
     found = detection.detect(tmp_path, environ={})
     assert found.gpus == ()
-    assert _says(found, r"on the PCI bus \(0000:01:00\.0\), but no NVIDIA driver is loaded")
+    assert _says(found, said)
+
+
+def test_the_sound_of_a_card_is_no_gpu(tmp_path: Path) -> None:
+    sound = tmp_path / "sys/bus/pci/devices/0000:01:00.1"
+    sound.mkdir(parents=True)
+    (sound / "vendor").write_text("0x10de\n")
+    (sound / "class").write_text("0x040300\n")
+    assert detection.detect(tmp_path, environ={}).gpu_problem is None
 
 
 def test_a_container_that_is_given_no_gpu(record: Records) -> None:

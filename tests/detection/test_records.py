@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engineroom import detection
 from engineroom.detection import Machine
 from engineroom.detection.machine import Cache
 
@@ -110,6 +112,19 @@ def test_hybrid_processors_tell_their_kinds(record: Records) -> None:
         ("Cortex-X925", 10, 3900.0),
     ]
     assert kinds["dgx_h200"] == kinds["jetson_agx_orin"] == ()
+
+
+def test_clusters_of_unlike_cores_are_no_sockets(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    part = "processor\t: {}\nCPU implementer\t: 0x41\nCPU part\t: {}\n"
+    (tmp_path / "proc/cpuinfo").write_text(part.format(0, "0xd46") + "\n" + part.format(1, "0xd4d"))
+    for cpu in (0, 1):
+        topology = tmp_path / f"sys/devices/system/cpu/cpu{cpu}/topology"
+        topology.mkdir(parents=True)
+        (topology / "core_cpus_list").write_text(f"{cpu}\n")
+        (topology / "package_cpus_list").write_text(f"{cpu}\n")
+    found = detection.detect(tmp_path, environ={}).cpu
+    assert (found.sockets, found.cores, found.model) == (1, 2, "Cortex-A510 + Cortex-A715")
 
 
 def test_a_cpu_that_is_switched_off_is_told_and_not_used(record: Records) -> None:
@@ -215,8 +230,6 @@ def test_physical_disks(record: Records) -> None:
 
 
 def test_every_record_says_where_it_comes_from() -> None:
-    from pathlib import Path
-
     folder = Path(__file__).parents[1] / "spoofs"
     readme = (folder / "README.md").read_text(encoding="utf-8")
     for path in folder.glob("*.txt"):

@@ -30,8 +30,8 @@ FAST = {
     "Server": "*.Server.target_qps = 4000\n*.Server.target_latency = 2000",
     "Offline": "*.Offline.target_qps = 100000",
 }
-# Runs the child with the file argv[1] as the engine module `mine`.
-WITH_ENGINE = """
+# An engine of an overlay, as ENGINEROOM_PATH brings them.
+ENGINE = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("engineroom.engines.mine", sys.argv.pop(1))
 sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
@@ -50,7 +50,17 @@ def open_session(options, inputs, outputs):
         {body}
         return [double, last]
     return infer
+
+ENGINE = None
 """
+
+
+CHILD = (sys.executable, "-m", "engineroom.child")
+
+
+def environment(overlay: Path) -> dict[str, str]:
+    """Return our environment with what the child imports from."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}/code:{ROOT}/build/lib", "ENGINEROOM_PATH": str(overlay)}
 
 
 @dataclass
@@ -74,14 +84,13 @@ class Run:
         self.run_dir.mkdir(exist_ok=True)
         (recipe / "harness.json").write_text(json.dumps(self.recipe))
         (recipe / "user.conf").write_text(self.user_conf)
-        program = ["-m", "engineroom.child"]
         if self.engine is not None:
-            (self.folder / "mine.py").write_text(self.engine)
-            program = ["-c", WITH_ENGINE, str(self.folder / "mine.py")]
+            (self.folder / "engines").mkdir(exist_ok=True)
+            (self.folder / "engines" / "mine.py").write_text(self.engine)
         return subprocess.Popen(
-            [sys.executable, *program, str(recipe / "harness.json"), str(self.run_dir), *self.arguments],
+            [*CHILD, str(recipe / "harness.json"), str(self.run_dir), *self.arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}/code:{ROOT}/build/lib", **self.environ},
+            env={**environment(self.folder), **self.environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -256,7 +265,7 @@ def test_openvino_answers_partial_batches_and_refuses_another_batch_size(
         ("double = double[:, :2]", "output 0 must be double float32[3] for each of 8 samples, the engine returned"),
         ("double = double.astype('f8')", "the engine returned float64 of shape (8, 3)"),
         ("last = [1]", "the engine returned a list"),
-        ("raise ValueError('no luck')", "ValueError: no luck (" + "{folder}/mine.py:9)"),
+        ("raise ValueError('no luck')", "ValueError: no luck (" + "{folder}/engines/mine.py:9)"),
     ],
 )
 def test_a_wrong_answer_ends_the_test_with_its_reason(tmp_path: Path, body: str, message: str) -> None:
@@ -280,7 +289,7 @@ def test_an_engine_that_never_returns_is_named(tmp_path: Path, scenario: str) ->
 @pytest.mark.usefixtures("samples")
 def test_engines_that_do_not_load(tmp_path: Path) -> None:
     run = make_run(tmp_path, "Offline", "pass")
-    run.engine = "def open_session(*_):\n    raise RuntimeError('no licence')\n"
+    run.engine = "def open_session(*_):\n    raise RuntimeError('no licence')\nENGINE = None\n"
     assert run.fail()["what"] == "engine mine: RuntimeError: no licence"
     run = make_run(tmp_path, "Offline", "fixed_delay")
     run.recipe["engine"]["options"] = {"delay_ms": "1"}
@@ -357,18 +366,20 @@ def test_the_child_leaves_interrupts_to_its_parent_and_dies_with_it(tmp_path: Pa
     parent = textwrap.dedent(f"""
         import os, subprocess, sys, time
         os.environ[{PARENT_VARIABLE!r}] = str(os.getpid())
-        subprocess.Popen([sys.executable, "-c", {WITH_ENGINE!r}, *sys.argv[1:]])
+        subprocess.Popen(sys.argv[1:])
         time.sleep(600)
     """)
-    arguments = [str(tmp_path / "mine.py"), str(tmp_path / "recipe/harness.json"), str(run.run_dir)]
-    environ = {**os.environ, "PYTHONPATH": f"{ROOT}/code:{ROOT}/build/lib"}
+    command = [sys.executable, "-c", parent, *CHILD, str(tmp_path / "recipe/harness.json"), str(run.run_dir)]
     pid_file.unlink(missing_ok=True)
-    with subprocess.Popen([sys.executable, "-c", parent, *arguments], env=environ) as running:
+    running = subprocess.Popen(command, env=environment(tmp_path))
+    try:
         child = int(_wait_for(lambda: pid_file.exists() and pid_file.read_text()))
         os.kill(child, signal.SIGINT)
         time.sleep(0.2)
         os.kill(child, 0)  # still there
+    finally:
         running.kill()
+        running.wait()
     _wait_for(lambda: not _alive(child))
 
 

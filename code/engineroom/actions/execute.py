@@ -116,7 +116,7 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
         performance=performance,
         accuracy=scored,
         errors=tuple(log["errors"]),
-        notes=(*_notes(benchmark, config), *notes),
+        notes=(*_notes(benchmark, config, machine), *notes),
         made_from=recipe["made_from"],
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
@@ -187,8 +187,10 @@ def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:
     return recipe
 
 
-def _notes(benchmark: Benchmark, config: RunConfig) -> tuple[str, ...]:
+def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine) -> tuple[str, ...]:
     notes = []
+    if config.system != machine.system:
+        notes.append(f"The settings are those of {config.system}; the machine is {machine.system}.")
     if not benchmark.mlperf:
         notes.append(f"{benchmark.name} is a quick start, not an MLPerf benchmark: its results are not submittable.")
     if not registry.get("engines", config.engine).load().ENGINE.measures_model:

@@ -21,8 +21,8 @@ FLAGS = {
 }
 VALUED = [f"--{flag.partition('=')[0]}" for flag in FLAGS if "=" in flag]
 EXPECTED = (
-    "expected below it: <benchmark>/<Scenario>/__init__.py (rounds v2.0 to v4.1) or "
-    "<System>/<Scenario>/<benchmark>.py (v5.0 to v6.0)"
+    "expected below it: <benchmark>/<Scenario>/__init__.py (rounds v2.0 to v5.0) or "
+    "<System>/<Scenario>/<benchmark>.py (v5.1 to v6.0)"
 )
 PLACES_SHOWN = 3  # of many
 PROBLEMS_SHOWN = 10
@@ -92,9 +92,12 @@ def _report(imported: carry.Import, done: carry.Written, output: Path) -> None:
     terminal.note("A run takes the files of the system whose id is the folder's name: this machine's, or --system=ID.")
     if waiting := _waiting(imported):
         terminal.note(f"Not in this version of Engineroom, so their files wait: {', '.join(waiting)}.")
+    remarks: dict[str, list[str]] = {}
     for config in imported.configs:
         for scenario, remark in config.remarks.items():
-            terminal.note(f"{config.path}, {scenario}: {remark}.")
+            remarks.setdefault(remark, []).append(f"{config.path} {scenario}")
+    for remark, places in remarks.items():
+        terminal.note(f"{remark}: {_some(places)}.")
 
 
 def _left_rows(imported: carry.Import) -> list[tuple[str, str, str]]:

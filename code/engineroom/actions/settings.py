@@ -29,11 +29,11 @@ def config(argv: Sequence[str]) -> int:
         print(json.dumps([_as_json(resolved) for _, runs in found for resolved in runs.values()], indent=1))
         return ExitCode.GOOD
     for work, runs in found:
-        title = f"{work.benchmark.name} on {work.machine.system}"
+        title = f"{work.benchmark.name} on {work.system}"
         terminal.table(title, ("Setting", "Value", "Scenario", "Origin"), list(_rows(runs)), whole=("Setting",))
-        read = files(work.benchmark.name, work.machine.system, layers(CONFIGS))
+        read = files(work.benchmark.name, work.system, layers(CONFIGS))
         terminal.note(f"read: {', '.join(map(display, read)) or 'no file'}")
-        own = CONFIGS / work.machine.system / f"{work.benchmark.name}.yaml"
+        own = CONFIGS / work.system / f"{work.benchmark.name}.yaml"
         if own not in read:
             terminal.note(f"settings for this system alone would stand in {display(own)}")
     return ExitCode.GOOD

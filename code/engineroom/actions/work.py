@@ -58,6 +58,11 @@ class Work:
     _warned: set[str] = field(default_factory=set)
 
     @property
+    def system(self) -> str:
+        """The id of the system whose settings count: the machine's own, unless another one was asked for."""
+        return self.request.system or self.machine.system
+
+    @property
     def scenarios(self) -> tuple[Scenario, ...]:
         """The scenarios asked for, by default all that it has. Raises RequestError for one it does not have."""
         wanted = self.request.scenarios or self.benchmark.scenarios
@@ -130,7 +135,7 @@ class Work:
         return Context(
             self.benchmark.name,
             scenario,
-            self.machine,
+            replace(self.machine, system=self.system),
             quick_start=not self.benchmark.mlperf,
             sample_bytes=self.benchmark.sample_bytes,
             model_bytes=self.benchmark.model_bytes,
@@ -240,7 +245,7 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
         raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
     machine = systems.detect()
     if request.system:
-        machine = systems.named(machine, request.system)
+        request = replace(request, system=systems.named(machine, request.system).system)
     if machine.gpus and request.overrides.get("engine", "auto") == "auto":
         terminal.warn(
             f"this machine has {machine.gpus[0].name}, but this version of Engineroom has no GPU engine: "

@@ -56,7 +56,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     calibrator: Annotated[str, _about("plug-in that quantizes")] = "onnxruntime"
 
     batch_size: Annotated[
-        int, Meta(ge=1, le=1_048_576), _about("samples per inference at most", "samples", usual=(1, 16_384))
+        int, Meta(ge=1, le=16_777_216), _about("samples per inference at most", "samples", usual=(1, 16_384))
     ]
     instances: Annotated[
         int,

@@ -192,10 +192,13 @@ def _of_files(context: Context, trees: Sequence[Path], mistakes: list[RequestErr
 
 
 def told(context: Context, trees: Sequence[Path]) -> list[plausibility.Told]:
-    """Return what all settings files of this benchmark say, of any system and scenario. Mistakes are passed over."""
+    """Return what settings files say of this benchmark on this system and its family. Mistakes are passed over."""
     found = []
+    stem = plausibility.family(context.machine.system)[0]
     for tree in trees:
         for path in sorted(tree.glob(f"*/{context.benchmark}.yaml")):
+            if plausibility.family(path.parent.name)[0] != stem:
+                continue
             try:
                 sections = read(path, [])
             except RequestError:

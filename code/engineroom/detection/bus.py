@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from engineroom.detection.files import names, number, text
+from engineroom.detection.files import link_name, names, number, text
 
 NVIDIA = "0x10de"
 # PCI classes of display controllers: VGA and 3D. NVIDIA's bridges, sound and USB devices have others.
@@ -31,3 +31,8 @@ def nvidia_gpus(root: Path) -> list[str]:
 def numa_node(root: Path, pci_bus_id: str) -> int | None:
     """Return the NUMA node whose CPUs are near a device; None where there is only one, or in a virtual machine."""
     return number(text(root / "sys/bus/pci/devices" / pci_bus_id / "numa_node")) if pci_bus_id else None
+
+
+def driver(root: Path, pci_bus_id: str) -> str | None:
+    """Return the name of the driver that has a device."""
+    return link_name(root / "sys/bus/pci/devices" / pci_bus_id / "driver")

@@ -47,9 +47,7 @@ def problem(root: Path, found: tuple[Gpu, ...], refusal: Refusal | None) -> str 
     on_bus = bus.nvidia_gpus(root)
     if found:
         return _no_nvml(root, refusal)
-    if on_bus:
-        return f"an NVIDIA GPU is on the PCI bus ({on_bus[0]}), but no NVIDIA driver is loaded; install it and reboot"
-    return None
+    return _not_driven(root, on_bus[0]) if on_bus else None
 
 
 def none_given(root: Path) -> str | None:
@@ -62,6 +60,14 @@ def none_given(root: Path) -> str | None:
 def no_answer(index: int, refusal: Refusal) -> str:
     """Say that a GPU does not answer."""
     return f"GPU {index} does not answer ({refusal.words}); see `nvidia-smi` and `dmesg`, reset it or reboot"
+
+
+def _not_driven(root: Path, pci_bus_id: str) -> str:
+    driver = bus.driver(root, pci_bus_id)
+    if driver == "nvidia":
+        return f"NVIDIA's driver could not start the GPU {pci_bus_id}; see `dmesg`"
+    why = f"its driver is {driver}, not NVIDIA's" if driver else "no NVIDIA driver is loaded"
+    return f"an NVIDIA GPU is on the PCI bus ({pci_bus_id}), but {why}; install NVIDIA's and reboot"
 
 
 def _no_nvml(root: Path, refusal: Refusal | None) -> str:
@@ -80,7 +86,8 @@ def _no_nvml(root: Path, refusal: Refusal | None) -> str:
         return (
             f"this process may not use the devices /dev/nvidia*; {IN_CONTAINER}; elsewhere, look at their permissions"
         )
-    return f"NVML cannot be asked: {refusal.words if refusal else 'no answer'}; run `nvidia-smi` to see more"
+    words = refusal.words if refusal else "no answer"
+    return f"NVML cannot be asked ({words}); in a container, start it anew; elsewhere, see `nvidia-smi` and `dmesg`"
 
 
 def _fields(information: str) -> dict[str, str] | None:

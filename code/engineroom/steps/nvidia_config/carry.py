@@ -15,19 +15,15 @@ from typing import Any
 from engineroom import legacy
 from engineroom.config import fields
 from engineroom.config.layers import COMMON, DEFAULT, SECTIONS
+from engineroom.errors import shown
 from engineroom.paths import write_text
 from engineroom.steps.nvidia_config.settings import Found, Setting
 from engineroom.steps.nvidia_config.source import Call, Content, Place, Symbol, Table, Unresolved, Value
 from engineroom.terms import Precision, Scenario
 
 NO_SUCH_SETTING = "no such setting in this version"
+SECOND = "stands a second time, with other values: the first one counts"
 VARIANT = "a variant: only NVIDIA's default is carried over (native harness, 99 %, MaxP)"
-
-# What a flag may stand for where a person looks on, but a file that waits for a machine may not.
-NOT_THE_SAME = {
-    "gpu_inference_streams": "counts for each GPU; instances counts for the whole machine",
-    "dla_batch_size": "is for a DLA, which no engine here runs on",
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def carry_over(found: Found, root: Path) -> Import:
         if values := _carried(setting, root, left):
             config.sections[setting.scenario] = values
             if not setting.variant.is_default:
-                config.remarks[setting.scenario] = f"NVIDIA has it only for: {setting.variant}"
+                config.remarks[setting.scenario] = f"NVIDIA has only this variant of it ({setting.variant})"
     for config in configs.values():
         _hoist(config)
     full = sorted((config for config in configs.values() if config.sections), key=lambda each: each.path)
@@ -114,12 +110,12 @@ def _chosen(settings: Iterable[Setting], root: Path, left: dict[Left, None]) -> 
         elif best:
             yield best
         for other in (each for each in group if each is not best):
-            reason = VARIANT
+            what, reason = str(other.variant), VARIANT
             if best and other.variant == best.variant:
                 if _contents(other) == _contents(best):
                     continue
-                reason = f"stands a second time; first in {_where(best.place, root)}"
-            left[Left(f"{other.variant}", reason, _where(other.place, root))] = None
+                what, reason = f"{best.system} {best.benchmark} {best.scenario}", SECOND
+            left[Left(_word(what), reason, _where(other.place, root))] = None
 
 
 def _contents(setting: Setting) -> dict[str, Content]:
@@ -147,8 +143,9 @@ def _carried(setting: Setting, root: Path, left: dict[Left, None]) -> dict[str, 
 
 def _converted(name: str, value: Value) -> tuple[str, Any]:
     """Return the field that a name of NVIDIA's is here, and its value. Raises ValueError with the reason if none."""
-    if name in NOT_THE_SAME:
-        raise ValueError(NOT_THE_SAME[name])
+    refused, words = legacy.FLAGS.get(name, {}).get("*", ((), ""))
+    if refused is None:
+        raise ValueError(words)
     ours = legacy.FIELDS.get(name, name)
     if ours not in fields.settable():
         raise ValueError(NO_SUCH_SETTING)
@@ -180,7 +177,7 @@ def _only_part(table: Table) -> Content:
 
 def _precision(name: str) -> str:
     if name.lower() not in list(Precision):
-        raise ValueError(f"precision {_word(name.lower())} is not in this version")
+        raise ValueError(f"precision {shown(name.lower())} is not in this version")
     return name.lower()
 
 
@@ -192,11 +189,11 @@ def _hoist(config: Config) -> None:
     shared = {
         name: carried for name, carried in sections[0].items() if all(each.get(name) == carried for each in sections)
     }
-    for section in sections:
-        for name in shared:
-            del section[name]
     if shared:
+        for scenario, section in config.sections.items():
+            config.sections[scenario] = {name: section[name] for name in section if name not in shared}
         config.sections[COMMON] = shared
+        config.sections = {name: section for name, section in config.sections.items() if section}
 
 
 def render(config: Config, source: str) -> str:

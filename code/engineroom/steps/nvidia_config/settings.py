@@ -1,13 +1,14 @@
 """Finds the settings in NVIDIA's files, in the forms that rounds v2.0 to v6.0 gave them.
 
-v2.0 to v4.1 (some submitters longer): configs/<benchmark>/<Scenario>/*.py, classes that inherit from one another, each
-registered for a harness, an accuracy target and a power setting. From v5.0 on: configs/<System>/<Scenario>/
+v2.0 to v5.0 (some submitters longer): configs/<benchmark>/<Scenario>/*.py, classes that inherit from one another, each
+registered for a harness, an accuracy target and a power setting. From v5.1 on: configs/<System>/<Scenario>/
 <benchmark>.py, dicts of fields by workload setting in EXPORTS, or ATOMIC_EXPORTS of v6.0.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ IDENTITY = ("benchmark", "scenario", "system")
 ROOTS = ("BenchmarkConfiguration", "object")  # what a class ends in, and which sets nothing
 
 NATIVE = ("Custom", "LWIS")
+_SUFFIX = re.compile(r"(_(High_?Accuracy|Max[PQ]|Triton|Hetero))+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,8 @@ def _add_class(path: Path, made: Class, found: Found) -> None:
         found.skipped.append(Skipped(f"class {made.name}", "names no system", made.place))
         return
     system = origin.names["system"].content
-    # v2.0 also has systems that are described in place: those bear the name of their class.
-    name = system.last if isinstance(system, Symbol) and "KnownSystem" in system.name else origin.name
+    # Some of v2.0's systems are described in place: those bear the name of their class, without that of a variant.
+    name = system.last if isinstance(system, Symbol) and "KnownSystem" in system.name else _SUFFIX.sub("", origin.name)
     if sum(len(each.names) for each in ancestry) > FIELDS_MAX:
         found.skipped.append(Skipped(f"class {made.name}", f"sets more than {FIELDS_MAX:,} fields", made.place))
         return

@@ -11,7 +11,7 @@ import operator
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -360,7 +360,7 @@ class _Body:
                 return self._call(node)
         raise _NotFollowed
 
-    def _table(self, items: Iterator[tuple[ast.expr | None, ast.expr]] | zip[Any]) -> Table:
+    def _table(self, items: Iterable[tuple[ast.expr | None, ast.expr]]) -> Table:
         table = Table()
         for key, expression in items:
             if key is not None:

@@ -48,3 +48,9 @@ class Q100_SXMx2(OfflineGPUBaseConfig):
     gpu_batch_size = 2 * _batch
     dla_batch_size = 4
     offline_expected_qps = 2 * 1300
+
+
+@ConfigRegistry.register(HarnessType.LWIS, AccuracyTarget.k_99_9, PowerSetting.MaxP)
+class Q100_SXMx2_HighAccuracy(OfflineGPUBaseConfig):
+    system = System("../../Q100-SXM", Architecture.Ampere, 2, cpu_arch=CPUArch.aarch64)
+    offline_expected_qps = 1300
