@@ -9,11 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from engineroom.detection import Cpu, Machine
+
+if TYPE_CHECKING:
+    from machine_records import Record
 
 Done = subprocess.CompletedProcess[str]
 Make = Callable[..., Done]
@@ -106,3 +110,18 @@ def machine() -> Machine:
         "Test CPU", architecture="x86_64", cores=4, threads=8, usable=tuple(range(8)), usable_cores=4, isa=("avx2",)
     )
     return Machine(cpu, 8 << 30, 8 << 30, system="test_system", operating_system="Linux", kernel="6.0")
+
+
+@pytest.fixture(scope="session")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Record]:
+    """Return the function that expands a machine record of tests/spoofs by its name, once."""
+    from machine_records import expand
+
+    found: dict[str, Record] = {}
+
+    def expanded(name: str) -> Record:
+        if name not in found:
+            found[name] = expand(name, tmp_path_factory.mktemp(name))
+        return found[name]
+
+    return expanded

@@ -78,6 +78,7 @@ def test_lists_forgive_blanks_and_doubles_and_know_all() -> None:
     request = parse(["--benchmarks=all", "--scenarios= offline, Server,offline ,"])
     assert (request.benchmarks, request.scenarios) == (("digits",), (Scenario.OFFLINE, Scenario.SERVER))
     assert parse(["--scenarios=all"]).scenarios == tuple(Scenario)
+    assert parse(["--scenarios=Server,all"]).scenarios == tuple(Scenario)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,8 @@ def test_lists_forgive_blanks_and_doubles_and_know_all() -> None:
         (["--server_target_qps=inf"], "RUN_ARGS: --server_target_qps: is 'inf', must be a number <= 1000000000.0 "),
         (["--pin_workers=perhaps"], "RUN_ARGS: --pin_workers: is 'perhaps', must be true or false"),
         (["--force=perhaps"], "RUN_ARGS: --force: is 'perhaps', must be true or false"),
+        (["--benchmarks=all,digit"], "RUN_ARGS: unknown benchmark 'digit'\n  did you mean digits?"),
+        (["--system="], "RUN_ARGS: --system: is empty\n  leave it out, or name a system"),
         (["--scenarios=,"], "RUN_ARGS: --scenarios: is empty\n  give a comma list of scenarios"),
         (["digits"], "RUN_ARGS: 'digits' is no flag\n  flags look like --name=value"),
         (["-v"], "RUN_ARGS: '-v' is no flag\n  flags look like --name=value"),
@@ -261,6 +264,11 @@ def test_nvidias_flags_are_taken_and_say_for_what(argv: list[str], overrides: di
         ("--config_ver", "RUN_ARGS: --config_ver means nothing here"),
         ("--action=run_harness", "RUN_ARGS: --action=run_harness: the action is the target: make run_harness"),
         ("--gpu_batch_size=0", "RUN_ARGS: --batch_size: is '0', must be a whole number >= 1"),
+        ("--audit_test", "RUN_ARGS: --audit_test: audits are not in this version"),
+        ("--power_setting", "RUN_ARGS: --power_setting means nothing here"),
+        ("--main_benchmark=x", "RUN_ARGS: --main_benchmark is not in this version"),
+        ("--background_benchmarks=all", "RUN_ARGS: --background_benchmarks is not in this version"),
+        ("--system_name=", "RUN_ARGS: --system: is empty\n  leave it out, or name a system"),
         ("--confg_ver=default", "RUN_ARGS: unknown flag --confg_ver\n  did you mean --config_ver?"),
     ],
 )
@@ -270,16 +278,23 @@ def test_what_nvidias_flags_cannot_mean_here_is_refused(flag: str, said: str) ->
 
 
 def test_nvidias_name_and_ours_together_are_a_mistake() -> None:
-    assert _mistakes(["--gpu_batch_size=1", "--batch_size=2"]) == ["RUN_ARGS: --batch_size: is given twice"]
+    assert _mistakes(["--gpu_batch_size=1", "--batch_size=2"]) == [
+        "RUN_ARGS: --batch_size: is given twice\n"
+        "  --gpu_batch_size and --batch_size say the same thing: leave one out"
+    ]
+    (said,) = _mistakes(["--min_duration=5000", "--fast"])
+    assert said.endswith("  --min_duration and --fast say the same thing: leave one out")
 
 
 def test_the_environment_sets_fields_and_is_read_as_strictly() -> None:
     environ = {"ENGINEROOM_BATCH_SIZE": "64", "ENGINEROOM_ENGINE": "", "ENGINEROOM_PATH": "/x", "PATH": "/bin"}
     assert parse([], environ).environment == {"batch_size": "64"}
     with pytest.raises(Mistakes) as caught:
-        parse([], {"ENGINEROOM_BATCH_SISE": "1", "ENGINEROOM_INSTANCES": "none"})
+        parse([], {"ENGINEROOM_BATCH_SISE": "1", "ENGINEROOM_INSTANCES": "none", "ENGINEROOM_SYSTEM": "H200x8"})
     assert str(caught.value).splitlines() == [
         "environment: unknown variable ENGINEROOM_BATCH_SISE",
         "  did you mean ENGINEROOM_BATCH_SIZE?",
+        "environment: unknown variable ENGINEROOM_SYSTEM",
+        "  only a flag says that: --system",
         "ENGINEROOM_INSTANCES: is 'none', must be a whole number",
     ]

@@ -38,6 +38,7 @@ SWITCHES = {
 _NOT_YET = (
     *("power", "gpu", "dla", "audit", "interactive", "llama", "mixtral", "gptj", "gptoss", "deepseek", "whisper"),
     *("bert", "rnnt", "resnet", "retinanet", "3dunet", "stablediffusion", "sdxl", "dlrm", "rgat", "pointpainting"),
+    *("mainbenchmark", "mainscenario", "mainaction", "background", "starttimebuffer", "endtimebuffer", "lenient"),
 )
 
 
@@ -105,6 +106,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Requ
         if name in lists and not lists[name]:
             mistakes.append(RequestError("is empty", where=f"{WHERE}: --{name}", mend=f"give a {what.split(';')[0]}"))
     system = given.pop("system", None)
+    if system is not None and not system.strip():
+        mistakes.append(RequestError("is empty", where=f"{WHERE}: --system", mend="leave it out, or name a system"))
     overrides = {name: text for name, text in given.items() if text is not None}
     environment = _variables(environ or {}, mistakes)
     for texts, where in ((overrides, f"{WHERE}: --{{}}"), (environment, f"{VARIABLE}{{}}")):
@@ -136,7 +139,9 @@ def _variables(environ: Mapping[str, str], mistakes: list[RequestError]) -> dict
         if variable in known and text:
             found[known[variable]] = text
         elif variable.startswith(VARIABLE) and variable not in known and variable not in NO_FIELDS:
-            mend = did_you_mean(variable, [*known, *NO_FIELDS])
+            flag = variable.removeprefix(VARIABLE).lower()
+            known_flag = flag in flags() and f"only a flag says that: --{flag}"
+            mend = known_flag or did_you_mean(variable, [*known, *NO_FIELDS])
             mistakes.append(RequestError(f"unknown variable {plain(variable)}", where="environment", mend=mend))
     return found
 
@@ -183,45 +188,53 @@ def flags() -> dict[str, str]:
 def _pairs(argv: Sequence[str], mistakes: list[RequestError], notes: list[str]) -> dict[str, str | None]:
     known = flags()
     given: dict[str, str | None] = {}
-    for name, value in _of_nvidia(_split_flags(argv, mistakes, {*SWITCHES, *_SWITCHES_OF_NVIDIA}), mistakes, notes):
+    typed: dict[str, str] = {}  # by our name of a flag: the one that was typed
+    words = _split_flags(argv, mistakes, {*SWITCHES, *_SWITCHES_OF_NVIDIA})
+    for name, value, flag in _of_nvidia(words, mistakes, notes):
         if name not in known:
             mistakes.append(_unknown(name, known))
         elif name in given:
-            mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}"))
+            both = None if typed[name] == flag else f"{typed[name]} and {flag} say the same thing: leave one out"
+            mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}", mend=both))
         elif value is None and _is_switch(name):
             given[name] = None if name in SWITCHES else "true"
         elif value is None:
             mistakes.append(RequestError("needs a value", where=f"{WHERE}: --{name}", mend=f"--{name}=VALUE"))
         else:
             given[name] = value
+        typed.setdefault(name, flag)
     return given
 
 
 def _of_nvidia(
     given: Sequence[tuple[str, str | None]], mistakes: list[RequestError], notes: list[str]
-) -> Iterator[tuple[str, str | None]]:
-    """Turn flags of NVIDIA's into ours and say so; refuse those that have no counterpart, in words."""
+) -> Iterator[tuple[str, str | None, str]]:
+    """Turn flags of NVIDIA's into ours and say so; refuse those that have no counterpart, in words.
+
+    Yields our name, the value, and the flag as it was typed.
+    """
     for name, value in given:
         if name in legacy.FIELDS:
             notes.append(f"--{name} is --{legacy.FIELDS[name]} here")
-            yield legacy.FIELDS[name], value
+            yield legacy.FIELDS[name], value, f"--{name}"
             continue
         if name not in legacy.FLAGS:
-            yield name, value
+            yield name, value, f"--{name}"
             continue
         values = legacy.FLAGS[name]
         flag, key = f"--{name}" + (f"={plain(value)}" if value else ""), (value or "").lower()
-        if key not in values and not ("*" in values and value):
-            known = [each for each in values if each not in ("", "*")]
+        known = [each for each in values if each not in ("", "*")]
+        chosen = values.get(key) or (values.get("*") if value or not known else None)
+        if chosen is None:
             mend = did_you_mean(key, known) if known else "leave the value out" if value else f"--{name}=VALUE"
             mistakes.append(RequestError(f"{flag} means nothing here", where=WHERE, mend=mend))
             continue
-        ours, words = values.get(key, values.get("*", ((), "")))
+        ours, words = chosen
         if ours is None:
             mistakes.append(RequestError(f"{flag}: {words}", where=WHERE))
             continue
         notes.append(f"{flag} is {' '.join(ours)} here: {words}" if ours else f"{flag}: {words}")
-        yield from ((each[2:].partition("=")[0], each.partition("=")[2] or None) for each in ours)
+        yield from ((each[2:].partition("=")[0], each.partition("=")[2] or None, flag) for each in ours)
 
 
 def _is_switch(name: str) -> bool:
@@ -274,11 +287,12 @@ def _items(text: str | None) -> list[str]:
 
 def _known(items: Sequence[str], kind: str, known: Sequence[str], mistakes: list[RequestError]) -> list[str]:
     """Return `items` spelt as known, without doubles; "all" means every one."""
-    if [item.lower() for item in items] == ["all"]:
-        return list(known)
+    named = [item for item in items if item.lower() != "all"]
     lowered = {name.lower(): name for name in known}
-    for item in items:
+    for item in named:
         if item.lower() not in lowered:
             unknown = RequestError(f"unknown {kind} {shown(item)}", where=WHERE, mend=did_you_mean(item, known))
             mistakes.append(_not_yet(item) or unknown)
-    return list(dict.fromkeys(lowered[item.lower()] for item in items if item.lower() in lowered))
+    if len(named) < len(items):
+        return list(known)
+    return list(dict.fromkeys(lowered[item.lower()] for item in named if item.lower() in lowered))

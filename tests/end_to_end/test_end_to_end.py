@@ -455,6 +455,7 @@ def test_info_knows_what_is_here(house: Checkout) -> None:
 # The long way
 
 
+@pytest.mark.heavy
 def test_an_overlays_benchmark_runs_the_whole_way_and_again_by_hand(house: Checkout) -> None:
     meridian = Path(__file__).parents[1] / "overlays" / "meridian"
     asked = f"--benchmarks=digit_parity --scenarios=Offline --precision=fp32 {QUICK}"
@@ -467,6 +468,7 @@ def test_an_overlays_benchmark_runs_the_whole_way_and_again_by_hand(house: Check
     assert house.result()["benchmark"] == "digit_parity"
 
 
+@pytest.mark.heavy
 def test_a_run_keeps_to_the_cpus_asked_for(house: Checkout) -> None:
     """Each thread of the child, the engine's own too, may run on that CPU only."""
     last = max(os.sched_getaffinity(0))

@@ -24,6 +24,7 @@ RUN_SH = {
     "test_mode": "PerformanceOnly",
     "lib": "/build/lib",
     "python": "/usr/bin/python3",
+    "overlays": "",
 }
 json_values = st.recursive(
     st.none()

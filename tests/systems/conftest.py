@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,20 +14,6 @@ from engineroom.detection.machine import Cpu, Gpu, Slice
 GIB = 1 << 30
 
 Write = Callable[..., Path]
-
-
-def _records() -> ModuleType:
-    """Return the module that expands the machine records of tests/spoofs."""
-    path = Path(__file__).parents[1] / "detection" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("engineroom_machine_records", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-record = _records().record  # the fixture
 
 
 @pytest.fixture(scope="session")

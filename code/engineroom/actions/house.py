@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from engineroom import registry, run_args, terminal
 from engineroom.errors import ExitCode, RequestError
@@ -17,13 +17,14 @@ BIN = VENV / "bin"
 def build(argv: Sequence[str]) -> int:
     """Compile LoadGen and the harness."""
     asked = run_args.options(argv, BUILD_FLAGS)
-    return _built("LoadGen and the harness", native.build_harness(force="force" in asked))
+    built = native.build_harness(force="force" in asked, plan="plan" in asked)
+    return _built("LoadGen and the harness", built, asked)
 
 
 def build_loadgen(argv: Sequence[str]) -> int:
     """Fetch and compile LoadGen."""
     asked = run_args.options(argv, BUILD_FLAGS)
-    return _built("LoadGen", native.build_loadgen(force="force" in asked))
+    return _built("LoadGen", native.build_loadgen(force="force" in asked, plan="plan" in asked), asked)
 
 
 def build_harness(argv: Sequence[str]) -> int:
@@ -31,11 +32,15 @@ def build_harness(argv: Sequence[str]) -> int:
     return build(argv)
 
 
-BUILD_FLAGS = {"force": "make it again even if nothing changed"}
+BUILD_FLAGS = {
+    "force": "make it again even if nothing changed",
+    "plan": "say what would be done, and do nothing",
+}
 
 
-def _built(what: str, built: native.Built) -> int:
-    print(f"{what}: {'reused' if built.reused else 'built'} {display(built.path)} ({built.why})")
+def _built(what: str, built: native.Built, asked: Mapping[str, str | None]) -> int:
+    states = ("would be reused", "would be built") if "plan" in asked else ("reused", "built")
+    print(f"{what}: {states[0] if built.reused else states[1]} {display(built.path)} ({built.why})")
     return ExitCode.GOOD
 
 

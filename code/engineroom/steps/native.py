@@ -52,10 +52,12 @@ class Built:
     whole: bool = False
 
 
-def build_loadgen(*, force: bool = False) -> Built:
-    """Fetch LoadGen and compile it. Raises RequestError if it cannot be had, EngineError if it does not compile."""
-    with _only_one():
-        return _build("loadgen", NATIVE / "loadgen.json", force=force, may_build=True)
+def build_loadgen(*, force: bool = False, plan: bool = False) -> Built:
+    """Fetch LoadGen and compile it. Raises RequestError if it cannot be had, EngineError if it does not compile.
+
+    With `plan`, return what would be done instead, and write nothing.
+    """
+    return _decide_and_build("loadgen", NATIVE / "loadgen.json", force=force, plan=plan)
 
 
 def build_program(name: str) -> Path:
@@ -71,11 +73,7 @@ def build_harness(*, force: bool = False, may_build: bool = True, plan: bool = F
     With `plan`, return what would be done instead, and write nothing. Raises RequestError if something is missing or,
     without `may_build`, out of date; EngineError if compiling fails.
     """
-    decided = _decide(MODULE, STAMP, _inputs(), force=force, may_build=may_build)
-    if decided.reused or plan:
-        return decided
-    with _only_one():
-        return _build(MODULE, STAMP, force=force, may_build=may_build)
+    return _decide_and_build(MODULE, STAMP, force=force, may_build=may_build, plan=plan)
 
 
 def seconds_before() -> float | None:
@@ -136,6 +134,14 @@ def _unpack(archive: Path, folder: Path) -> None:
         tar.extractall(partial)
     (partial / folder.name).rename(folder)
     partial.rmdir()
+
+
+def _decide_and_build(target: str, stamp: Path, *, force: bool, may_build: bool = True, plan: bool = False) -> Built:
+    decided = _decide(target, stamp, _inputs(), force=force, may_build=may_build)
+    if decided.reused or plan:
+        return decided
+    with _only_one():
+        return _build(target, stamp, force=force, may_build=may_build)
 
 
 def _build(target: str, stamp: Path, *, force: bool, may_build: bool) -> Built:

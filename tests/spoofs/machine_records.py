@@ -1,4 +1,4 @@
-"""Expands the machine records of tests/spoofs, and stands in for the NVML of a machine that cannot be here."""
+"""Expands the machine records of this folder, and stands in for the NVML of a machine that cannot be here."""
 # ruff: noqa: N802 (the names of functions are NVML's)
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pynvml
-import pytest
 
 from engineroom import detection
 from engineroom.detection import Machine
 
-SPOOFS = Path(__file__).parents[1] / "spoofs"
 NOT_SUPPORTED, NOT_FOUND, INVALID_ARGUMENT = 3, 6, 2
 
 
@@ -38,31 +36,13 @@ class Record:
         return detection.detect(self.root, environ=environ, nvml=self.nvml())
 
 
-@pytest.fixture(scope="session")
-def record(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Record]:
-    """Return the function that expands a record by its name, once."""
-    found: dict[str, Record] = {}
-
-    def expanded(name: str) -> Record:
-        if name not in found:
-            sections = _sections((SPOOFS / f"{name}.txt").read_text(encoding="utf-8"))
-            root = tmp_path_factory.mktemp(name)
-            _expand(root, sections)
-            found[name] = Record(root, sections)
-        return found[name]
-
-    return expanded
-
-
-def _sections(text: str) -> dict[str, str]:
-    parts = re.split(r"^== (.*)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-def _expand(root: Path, sections: Mapping[str, str]) -> None:
-    """Write the files of /proc, /sys and /etc, those of `lscpu -p` first: what a section gives itself wins."""
-    files = _topology(sections) if "lscpu -p" in sections else {}
-    files.update({name: text for name, text in sections.items() if "/" in name or name.startswith(".")})
+def expand(name: str, root: Path) -> Record:
+    """Write the files of a machine's /proc, /sys and /etc below `root`, and return it."""
+    sections = _sections((Path(__file__).parent / f"{name}.txt").read_text(encoding="utf-8"))
+    if "lscpu -p" in sections:
+        _write_topology(root / "sys/devices/system/cpu", sections)
+    # After those of `lscpu -p`: what a section gives itself wins.
+    files = {name: text for name, text in sections.items() if "/" in name or name.startswith(".")}
     if "lscpu -p" in sections and sections["proc/cpuinfo"].count("processor") == 1:
         files["proc/cpuinfo"] = _cpuinfo(sections)
     for name, text in files.items():
@@ -71,7 +51,14 @@ def _expand(root: Path, sections: Mapping[str, str]) -> None:
         if arrow:
             (root / path).symlink_to(target)
         else:
+            (root / path).unlink(missing_ok=True)  # not through a link to another CPU's
             (root / path).write_text(text.replace("\\0", "\0"), encoding="utf-8")
+    return Record(root, sections)
+
+
+def _sections(text: str) -> dict[str, str]:
+    parts = re.split(r"^== (.*)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def _rows(table: str) -> list[list[int]]:
@@ -80,30 +67,49 @@ def _rows(table: str) -> list[list[int]]:
     return [[int(field) for field in line.split(",") if field] for line in lines]
 
 
-def _topology(sections: Mapping[str, str]) -> dict[str, str]:
-    """Return what /sys/devices/system/cpu holds where `lscpu -p` and `lscpu -C` print this."""
+def _write_topology(folder: Path, sections: Mapping[str, str]) -> None:
+    """Write /sys/devices/system/cpu of a machine where `lscpu -p` and `lscpu -C` print this.
+
+    A file costs half a millisecond on some disks, and a large machine has thousands that say the same: a text is
+    written once and linked, and a thread that shares its core and all caches with one before it is a link to that one's folder.
+    """
     rows = _rows(sections["lscpu -p"])
-    folder = "sys/devices/system/cpu"
-    online = _ranges([row[0] for row in rows])
-    files = {f"{folder}/online": online, f"{folder}/present": online}
+    own = {name.split("/")[4] for name in sections if re.match(r"sys/devices/system/cpu/cpu[0-9]+/", name)}
     caches = [line.split() for line in sections.get("lscpu -C", "").splitlines()[1:]]
-    columns = {"core_cpus_list": 1, "package_cpus_list": 2}
-    shared = {
-        column: {
-            number: _ranges([row[0] for row in rows if row[column] == number])
-            for number in {row[column] for row in rows}
-        }
-        for column in (1, 2, *range(4, 4 + len(caches)))
-    }
+    columns = (1, 2, *range(4, 4 + len(caches)))
+    shared: dict[tuple[int, int], str] = {}
+    for column, number in {(column, row[column]) for row in rows for column in columns}:
+        shared[column, number] = _ranges([row[0] for row in rows if row[column] == number])
+    texts: dict[str, Path] = {}
+    folders: dict[tuple[int, ...], str] = {}
+
+    def write(path: Path, text: str) -> None:
+        if text in texts:
+            path.hardlink_to(texts[text])
+        else:
+            path.write_text(text, encoding="utf-8")
+            texts[text] = path
+
+    folder.mkdir(parents=True)
+    for name in ("online", "present"):
+        write(folder / name, _ranges([row[0] for row in rows]))
     for row in rows:
-        cpu = f"{folder}/cpu{row[0]}"
-        files.update({f"{cpu}/topology/{name}": shared[column][row[column]] for name, column in columns.items()})
+        cpu = folder / f"cpu{row[0]}"
+        if cpu.name not in own:
+            first = folders.setdefault(tuple(row[column] for column in columns), cpu.name)
+            if first != cpu.name:
+                cpu.symlink_to(first)
+                continue
+        (cpu / "topology").mkdir(parents=True)
+        write(cpu / "topology/core_cpus_list", shared[1, row[1]])
+        write(cpu / "topology/package_cpus_list", shared[2, row[2]])
         for index, cache in enumerate(caches):
-            here = f"{cpu}/cache/index{index}"
-            files[f"{here}/level"], files[f"{here}/type"] = cache[5], cache[4]
-            files[f"{here}/size"] = f"{_kib(cache[1]):.0f}K"
-            files[f"{here}/shared_cpu_list"] = shared[4 + index][row[4 + index]]
-    return files
+            here = cpu / f"cache/index{index}"
+            here.mkdir(parents=True)
+            write(here / "level", cache[5])
+            write(here / "type", cache[4])
+            write(here / "size", f"{_kib(cache[1]):.0f}K")
+            write(here / "shared_cpu_list", shared[4 + index, row[4 + index]])
 
 
 def _cpuinfo(sections: Mapping[str, str]) -> str:
