@@ -16,7 +16,7 @@ from engineroom.actions import machine as machine_actions
 from engineroom.actions import settings
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
-from engineroom.paths import ROOT
+from engineroom.paths import ROOT, overlays
 from engineroom.steps import recipes
 
 MERIDIAN = ROOT / "tests" / "overlays" / "meridian"
@@ -85,3 +85,44 @@ def test_without_the_overlay_nothing_of_it_is_known(monkeypatch: pytest.MonkeyPa
     assert set(registry.find("benchmarks")) == {"digits"}
     with pytest.raises(RequestError, match="unknown system"):
         systems.named(machine, "Meridian_M2")
+
+
+def test_a_folder_above_the_overlay_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENGINEROOM_PATH", str(MERIDIAN.parent))
+    with pytest.raises(RequestError, match=r"ENGINEROOM_PATH: \S+/overlays has none of systems/, configs/, "):
+        overlays()
+
+
+def test_an_overlay_that_is_still_empty_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("ENGINEROOM_PATH", str(tmp_path))
+    assert overlays() == (tmp_path,)
+
+
+def test_a_settings_file_that_nobody_reads_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ENGINEROOM_PATH", str(tmp_path))
+    names = ("digits.yaml", "default/digitz.yaml", "default/digits.yml", "default/digits.tuned.yaml", "S/digits.yaml")
+    for name in names:
+        path = tmp_path / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("common: {batch_size: 7}\n")
+    assert settings.config(["--scenarios=Offline"]) == 0
+    told = capsys.readouterr().out.replace(f"{tmp_path}/configs/", "").splitlines()
+    assert [line for line in told if line.startswith("not read: ")] == [
+        "not read: digits.yaml (settings stand in a folder, default or a system's)",
+        "not read: default/digits.tuned.yaml (tuned settings are a system's)",
+        "not read: default/digits.yml (names of settings files end in .yaml)",
+        "not read: default/digitz.yaml (there is no benchmark digitz; did you mean digits?)",
+    ]
+
+
+def test_a_benchmark_that_is_broken_stops_only_who_asks_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "broken.py").write_text("syntax error(")
+    monkeypatch.setenv("ENGINEROOM_PATH", str(tmp_path))
+    assert settings.config(["--benchmarks=digits"]) == 0
+    for argv in ([], ["--benchmarks=broken"]):
+        with pytest.raises(RequestError, match=r"/broken.py: the benchmark broken cannot be imported: SyntaxError"):
+            settings.config(argv)

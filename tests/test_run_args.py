@@ -103,6 +103,7 @@ def test_lists_forgive_blanks_and_doubles_and_know_all() -> None:
         (["--server_target_qps=inf"], "RUN_ARGS: --server_target_qps: is 'inf', must be a number <= 1000000000.0 "),
         (["--pin_workers=perhaps"], "RUN_ARGS: --pin_workers: is 'perhaps', must be true or false"),
         (["--force=perhaps"], "RUN_ARGS: --force: is 'perhaps', must be true or false"),
+        (["--mode=AccuracyOnly"], "RUN_ARGS: unknown flag --mode\n  that is --test_mode here"),
         (["--benchmarks=all,digit"], "RUN_ARGS: unknown benchmark 'digit'\n  did you mean digits?"),
         (["--system="], "RUN_ARGS: --system: is empty\n  leave it out, or name a system"),
         (["--scenarios=,"], "RUN_ARGS: --scenarios: is empty\n  give a comma list of scenarios"),
@@ -279,8 +280,7 @@ def test_what_nvidias_flags_cannot_mean_here_is_refused(flag: str, said: str) ->
 
 def test_nvidias_name_and_ours_together_are_a_mistake() -> None:
     assert _mistakes(["--gpu_batch_size=1", "--batch_size=2"]) == [
-        "RUN_ARGS: --batch_size: is given twice\n"
-        "  --gpu_batch_size and --batch_size say the same thing: leave one out"
+        "RUN_ARGS: --batch_size: is given twice\n  --gpu_batch_size and --batch_size say the same thing: leave one out"
     ]
     (said,) = _mistakes(["--min_duration=5000", "--fast"])
     assert said.endswith("  --min_duration and --fast say the same thing: leave one out")

@@ -73,8 +73,8 @@ def test_verbose_shows_the_command(monkeypatch: pytest.MonkeyPatch, capfd: pytes
 
 TIDY = """
 import pathlib, sys, time
-print("started", flush=True)
 try:
+    print("started", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(0.3)

@@ -91,6 +91,16 @@ def test_cells_break_at_newlines_only_where_the_table_is_too_wide() -> None:
     assert narrow[-3:] == ["words that go words", "that go words that", "go on"]
 
 
+def test_what_is_wrapped_goes_on_below_its_text() -> None:
+    script = (
+        "from engineroom import terminal\n"
+        "terminal.note('  unit  many words of text', hanging=8)\n"
+        "print(terminal.fits(('a', 'b'), [('x' * 9, 'y' * 9)]), terminal.fits(('a', 'b'), [('x' * 9, 'y' * 10)]))\n"
+    )
+    lines = [line.rstrip() for line in _on_terminal(script, 20).splitlines()]
+    assert lines == ["  unit  many words", "        of text", "True False"]
+
+
 def _on_terminal(script: str, columns: int = 100) -> str:
     """Run a Python script with stderr and stdout on a terminal, and return what it wrote."""
     ours, theirs = pty.openpty()

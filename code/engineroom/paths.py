@@ -34,20 +34,31 @@ RUNS = BUILD / "runs"
 
 
 OVERLAYS = "ENGINEROOM_PATH"
+OVERLAID = ("systems", "configs", "data_maps", "templates", "benchmarks", "engines", "calibrators")
 
 
 def overlays() -> tuple[Path, ...]:
     """Return the folders that add to the checkout, the weakest first: ENGINEROOM_PATH names the strongest first.
 
     Each may hold systems/, configs/, data_maps/ and templates/ and plug-ins (benchmarks/, engines/, calibrators/).
-    Raises RequestError for one that is no folder.
+    Raises RequestError for one that is no folder, or that has folders and none of these: its own are elsewhere.
     """
     words = os.environ.get(OVERLAYS, "").split(os.pathsep)
     named = [Path(os.path.expanduser(word)).absolute() for word in words if word]  # noqa: PTH111  (Path's may raise)
     for folder in named:
         if not folder.is_dir():
             raise RequestError(f"{folder} is no folder", where=OVERLAYS, mend="name folders, with : between them")
+        if not any((folder / name).is_dir() for name in OVERLAID) and _has_folders(folder):
+            wanted = ", ".join(f"{name}/" for name in OVERLAID)
+            raise RequestError(f"{folder} has none of {wanted}", where=OVERLAYS, mend="name the folder that has them")
     return tuple(reversed(dict.fromkeys(named)))
+
+
+def _has_folders(folder: Path) -> bool:
+    try:
+        return any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
+    except OSError:  # who may not look into it may still use what is in it
+        return False
 
 
 def layers(folder: Path) -> tuple[Path, ...]:

@@ -242,6 +242,9 @@ def _is_switch(name: str) -> bool:
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> RequestError:
+    if ours := fields.by_loadgen(name):
+        mend = f"that is {' or '.join(f'--{each}' for each in ours)} here"
+        return RequestError(f"unknown flag --{name}", where=WHERE, mend=mend)
     flags = [f"--{each}" for each in (*known, *legacy.FLAGS, *legacy.FIELDS)]
     mend = did_you_mean(f"--{name}", flags, otherwise="--help lists the flags")
     return _not_yet(f"--{name}") or RequestError(f"unknown flag {plain(f'--{name}')}", where=WHERE, mend=mend)

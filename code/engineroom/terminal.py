@@ -31,10 +31,13 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def note(text: str) -> None:
-    """Print a remark about results to stdout, on a terminal wrapped at words."""
+def note(text: str, *, hanging: int = 0) -> None:
+    """Print a remark about results to stdout, on a terminal wrapped at words.
+
+    What is wrapped goes on below where its line began, or `hanging` columns in.
+    """
     for line in text.splitlines():
-        indent = line[: len(line) - len(line.lstrip())]
+        indent = " " * (hanging or len(line) - len(line.lstrip()))
         width = _width() or len(line) + 1
         words = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
         print("\n".join(words))
@@ -125,6 +128,11 @@ def table(
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
+def fits(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a table of these cells fits stdout, each row on one line."""
+    return _columns_needed(columns, rows) <= _console(stderr=False).width
+
+
 def _columns_needed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     from rich.cells import cell_len
 
@@ -134,6 +142,7 @@ def _columns_needed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> in
 
 def _styled(cell: str, text: type[Text]) -> Text:
     styles = {"VALID": "green", "INVALID": "red", "met": "green", "missed": "red", "FAILED": "red"}
+    styles |= {"good": "green", "advice": "yellow", "missing": "red"}
     styled = text(cell)
     styled.stylize(styles.get(word := cell.split()[-1] if cell.strip() else "", ""), len(cell) - len(word))
     return styled

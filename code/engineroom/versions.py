@@ -24,8 +24,11 @@ def of_distributions(names: tuple[str, ...]) -> dict[str, str]:
 
 @cache
 def all_distributions() -> dict[str, str]:
-    """Return every installed distribution with its version, by name."""
-    found = {item.metadata["Name"]: item.version for item in metadata.distributions() if item.metadata["Name"]}
+    """Return every installed distribution with its version, by name; of two of a name the one that Python imports."""
+    found: dict[str, str] = {}
+    for item in metadata.distributions():
+        if name := item.metadata["Name"]:
+            found.setdefault(name, item.version)
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 

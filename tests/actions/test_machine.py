@@ -55,8 +55,12 @@ def test_a_recognised_machine_is_not_added_again(inv: Callable[..., Done], check
     assert done.returncode == 2
     assert "error: systems/mine.yaml: this machine is recognised already, as mine" in done.stderr
     assert not (checkout / "systems/yours.yaml").exists()
+    path = checkout / "systems/mine.yaml"
+    path.write_text(path.read_text().replace("sockets: ", "sockets: 0..") + "  cooling: liquid  # since May\n")
     again = inv("add_system", "--id=mine --force --json")
-    assert json.loads(again.stdout) == {"system": "mine", "path": "systems/mine.yaml", "replaced": True}
+    assert path.read_text().endswith("  cooling: liquid  # since May\n")
+    assert "sockets: 0.." not in path.read_text().replace("#   sockets: 0..", "")
+    assert json.loads(again.stdout) == {"system": "mine", "path": "systems/mine.yaml", "changed": True}
 
 
 def test_the_description_is_json_on_request_and_in_a_file(inv: Callable[..., Done], checkout: Path) -> None:
@@ -85,7 +89,7 @@ def test_the_table_says_how_each_field_is_known_and_what_is_lacking(inv: Callabl
 @pytest.mark.parametrize(
     ("task", "run_args", "said"),
     [
-        ("describe_system", "--output=", "RUN_ARGS: --output=: is no name for a file"),
+        ("describe_system", "--output=", "RUN_ARGS: --output"),
         ("describe_system", "--output=code", "RUN_ARGS: --output=code: is no name for a file"),
         ("describe_system", "--output=Makefile/x", "is in the way: it is no folder"),
         ("describe_system", "--engine=openvin", "unknown engine 'openvin'\n  did you mean openvino?"),

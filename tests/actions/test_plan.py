@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engineroom.actions import plan
-from engineroom.steps.estimate import RECORDED, ROUGH, SETTINGS, Amount
+from engineroom.steps.estimate import RECORDED, ROUGH, SETTINGS, SIZES, Amount, Cost, exactly
 
 ASKED = "--engine=onnxruntime --precision=int8 --scenarios=Offline"
 TOLD = re.compile(r"(.+): (made|reused) (\S+) \((.+)\)")
@@ -92,6 +92,14 @@ def test_what_surely_does_not_fit_is_refused_after_the_plan(checkout: Path, comm
     assert "Does not fit: memory: " in done.stdout
     assert re.search(r"error: this does not fit here: memory: 300 TB needed, .* free\n", done.stderr)
     assert done.stderr.splitlines()[-1] == "exit code 2"
+    started = _inv(command, checkout, "run_harness", asked, code=2)
+    assert (
+        "error: --server_target_qps: LoadGen's queries alone would take 300,000 GB; this machine has " in started.stderr
+    )
+    asked = "--engine=null --scenarios=SingleStream --min_query_count=1000000000"
+    started_again = _inv(command, checkout, "run_harness", asked, code=2)
+    assert "error: --min_query_count: LoadGen's queries alone would take 500 GB; " in started_again.stderr
+    assert not (checkout / "build" / "native").exists(), "it is refused before the first minute is spent"
 
 
 @pytest.mark.parametrize(
@@ -108,3 +116,24 @@ def test_what_surely_does_not_fit_is_refused_after_the_plan(checkout: Path, comm
 )
 def test_amounts_are_told_in_words(amount: Amount, seconds: str, size: str) -> None:
     assert (plan._seconds(amount), plan._bytes(amount)) == (seconds, size)
+
+
+@pytest.mark.parametrize(
+    ("needed", "free", "fits"),
+    [
+        (exactly(1000, SIZES), 1000, plan.YES),
+        (exactly(1000, SIZES), 999, plan.NO),
+        (exactly(1000, ROUGH), 999, plan.PERHAPS),
+        (Amount(500, 1500, SIZES), 999, plan.PERHAPS),
+    ],
+)
+def test_each_file_system_is_looked_at_for_room(
+    needed: Amount, free: int, fits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """build/engines lies on a file system of its own that is full; the other one has room."""
+    monkeypatch.setattr(plan.estimate, "disk", lambda path: (1, free) if "engines" in str(path) else (2, 10**9))
+    folders = ("build/engines/s/b", "build/runs")
+    cost = Cost(disk_bytes=needed)
+    steps = [plan.Step(what="s", state=plan.MAKE, why="", folder=folder, cost=cost) for folder in folders]
+    rooms = {room.where: room.fits for room in plan._disks(steps)}
+    assert rooms == {"disk of build/engines": fits, "disk of build/runs": plan.YES}

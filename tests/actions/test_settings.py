@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from rich.console import Console
 
-from engineroom import systems
+from engineroom import actions, systems, terminal
 from engineroom.actions import settings
 from engineroom.config import fields
 from engineroom.config.layers import SECTIONS
-from engineroom.detection import Machine
+from engineroom.detection import Gpu, Machine
 from engineroom.errors import RequestError
 from engineroom.paths import CONFIGS, DATA_MAPS, ROOT, SYSTEMS
 from engineroom.yaml_file import load
@@ -57,9 +59,38 @@ def test_configs_table_merges_scenarios_that_agree(capsys: pytest.CaptureFixture
     assert "would stand in configs/test_system/digits.yaml" in out
 
 
+def test_on_a_narrow_terminal_origins_stay_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "_console", lambda stderr: Console(width=80, highlight=False))
+    assert settings.config([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    place = next(number for number, line in enumerate(lines) if line.split()[-2:] == ["64", "samples"])
+    assert lines[place].startswith("batch_size ")
+    assert lines[place + 1].split() == ["Offline", "configs/default/digits.yaml:20"]
+
+
 def test_a_doubtful_value_is_warned_of_once(capsys: pytest.CaptureFixture[str]) -> None:
     (found,) = _json(capsys, settings.config, "--scenarios=Offline", "--watchdog_s=2 h")
     assert found["warnings"] == ["--watchdog_s: watchdog_s is 7,200; usual is 5 to 3,600 s"]
+
+
+def test_a_gpu_that_is_not_used_is_warned_of_unless_the_engine_was_chosen(
+    capsys: pytest.CaptureFixture[str], machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systems, "detect", lambda: replace(machine, gpus=(Gpu("NVIDIA H200"),)))
+    assert settings.config([]) == 0
+    assert capsys.readouterr().err.count("this machine has NVIDIA H200, but ") == 1
+    assert settings.config(["--engine=openvino"]) == 0
+    monkeypatch.setenv("ENGINEROOM_ENGINE", "onnxruntime")
+    assert settings.config([]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_cpus_that_may_not_be_used_are_told_as_ranges() -> None:
+    with pytest.raises(RequestError, match=r"--cpus: this process may not use CPU 8-65535\n  it may use 0-7"):
+        settings.config(["--cpus=0-65535"])
 
 
 def test_explain_tells_type_unit_default_users_names_and_value(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +100,7 @@ def test_explain_tells_type_unit_default_users_names_and_value(capsys: pytest.Ca
     assert told["default"].startswith("by rule batch_by_memory: ")
     assert told["nvidia"] == ["gpu_batch_size"]
     (now,) = told["now"]
-    assert (now["value"], now["origin"]) == ("8 samples", "--batch_size")
+    assert (now["value"], now["text"], now["origin"]) == (8, "8 samples", "--batch_size")
     assert now["over"][0]["value"] == 64
 
 
@@ -79,7 +110,10 @@ def test_explain_tells_type_unit_default_users_names_and_value(capsys: pytest.Ca
         ("target_latency", ["server_target_latency_ns", "LoadGen   target_latency, there in ms", "scenario Server"]),
         ("fixed_delay_us", ["engine fixed_delay", "unit      us"]),
         ("min-duration", ["now       digits Offline: 3,000 ms, configs/default/digits.yaml:5"]),
-        ("config_ver", ["a flag of NVIDIA's", "maxq: refused, power runs"]),
+        ("config_ver", ["a flag of NVIDIA's", "\n  maxq      refused: power runs"]),
+        ("test_run", ["\n  alone     --min_duration=60000: a short run"]),
+        ("power_limit", ["\n  any value refused: power runs"]),
+        ("generate_engines", ["a target of make: build the engines of the benchmarks"]),
         ("link_dirs", ["a target of NVIDIA's: there is nothing to link"]),
         ("force", ["a flag: make engines"]),
         ("cpus", ["a list of numbers", "default   empty"]),
@@ -90,6 +124,12 @@ def test_explain_knows_every_kind_of_name(capsys: pytest.CaptureFixture[str], na
     assert settings.explain([name]) == 0
     out = capsys.readouterr().out
     assert all(part in out for part in said), out
+
+
+def test_explains_help_tells_names_from_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert actions.act("settings", "explain", lambda: ["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "\n  NAME ... " in out and "\n  --batch_size " in out
 
 
 def test_every_setting_can_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,6 +158,13 @@ def test_the_schemas_in_the_tree_are_those_of_the_code(folder: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[folder])
     kept = json.loads((folder / "schema.json").read_text())
     assert kept == json.loads(json.dumps(SCHEMAS[folder])), "make schemas writes them"
+
+
+def test_schemas_are_written_where_it_is_said(tmp_path: Path) -> None:
+    assert settings.schemas([f"--output={tmp_path}"]) == 0
+    assert json.loads((tmp_path / "configs" / "schema.json").read_text()) == json.loads(json.dumps(SCHEMAS[CONFIGS]))
+    with pytest.raises(RequestError, match="RUN_ARGS: --output: no folder is named"):
+        settings.schemas(["--output="])
 
 
 FILES = [

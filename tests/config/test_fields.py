@@ -57,8 +57,9 @@ def test_numbers_reach_to_their_bounds_and_no_further(name: str) -> None:
     assert fields.convert(name, str(high), from_text=True) == high
     assert f"<= {high}" in _refused(name, high + 1)
     if "ge" in limits:
-        assert fields.convert(name, low, from_text=False) == low
-        assert fields.convert(name, str(low), from_text=True) == low
+        least = None if name in fields.ZERO_IS_NONE else low
+        assert fields.convert(name, low, from_text=False) == least
+        assert fields.convert(name, str(low), from_text=True) == least
         _refused(name, low - 1)
     else:
         assert f"> {low}" in _refused(name, low)
@@ -92,6 +93,20 @@ def test_none_counts_where_it_means_something() -> None:
     assert fields.convert("max_duration", None, from_text=False) is None
     assert _refused("batch_size", None) == "is none, must be a whole number (samples)"
     assert _refused("batch_size", "none", from_text=True) == "is 'none', must be a whole number (samples)"
+
+
+def test_zero_is_no_limit_where_loadgen_says_so() -> None:
+    """`duration > max_duration` and the like count in LoadGen only where the limit is not 0."""
+    assert fields.convert("max_duration", "0", from_text=True) is None
+    assert fields.convert("max_query_count", 0, from_text=False) is None
+    assert "must be" in _refused("min_query_count", 0)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_that_is_hardly_meant_can_be_noticed(name: str) -> None:
+    usual, limits = fields.about(name).usual, _limits(name)
+    assert usual, "without a usual range nothing can be noticed"
+    assert limits.get("ge", limits.get("gt")) <= usual[0] < usual[1] <= limits["le"]
 
 
 def test_choices_may_be_spelt_in_any_case_and_the_nearest_is_said() -> None:
@@ -143,6 +158,7 @@ def test_a_list_of_cpus_is_written_as_linux_does() -> None:
     assert _refused("cpus", "3-1", from_text=True) == "is '3-1', must be numbers and ranges: 0-3,8"
     assert _refused("cpus", [-1]).startswith("is [-1], must be a whole number >= 0")
     assert _refused("cpus", 3) == "is 3, must be a list"
+    assert _refused("cpus", [0, 70_000]) == "is [0, 70000], must be a whole number <= 65535"
 
 
 @given(

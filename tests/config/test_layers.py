@@ -138,6 +138,17 @@ def test_sections_of_other_scenarios_do_not_count(settings: Resolve) -> None:
     assert settings(text, scenario=Scenario.SINGLE_STREAM).config.batch_size == 1
 
 
+def test_a_name_of_another_harness_is_known(settings: Resolve, configs: Path) -> None:
+    names = ("deque_timeout_usec", "gpu_copy_streams", "target_qps", "performance_sample_count_override")
+    text = "common:\n" + "".join(f"  {name}: 1\n" for name in names)
+    assert [mistake.partition("\n  ")[2] for mistake in _mistakes(settings, configs, default=text)] == [
+        "that is queue_delay_us here",
+        "belongs to a TensorRT engine, which this version of Engineroom does not have",
+        "that is offline_expected_qps or server_target_qps here",
+        "that is performance_sample_count here",
+    ]
+
+
 def test_zero_false_and_none_override(settings: Resolve) -> None:
     text = "common:\n  queue_delay_us: 7\n  pin_workers: true\n  min_duration: 9\n  threads_per_instance: 3\n"
     found = settings(
@@ -157,6 +168,13 @@ def test_zero_false_and_none_override(settings: Resolve) -> None:
         None,
         0,
     )
+
+
+def test_a_limit_of_zero_takes_a_files_limit_away(settings: Resolve) -> None:
+    text = "common: {min_duration: 9, max_duration: 10, max_query_count: 5}"
+    assert settings(text).config.max_duration == 10
+    found = settings(text, max_duration="0", max_query_count="0").config
+    assert (found.max_duration, found.max_query_count) == (None, None)
 
 
 def test_a_files_auto_leaves_the_choice_to_the_rule(settings: Resolve) -> None:
@@ -182,7 +200,6 @@ def test_every_mistake_of_every_layer_is_told_at_once(settings: Resolve, configs
         own=b"common: \xff",
         probe_s="0",
     ) == [
-        "default/b.yaml:13: instances stands here a second time\n  it stands first in line 12",
         "default/b.yaml:2: common.gpu_batch_sise: unknown field\n  did you mean batch_size?",
         "default/b.yaml:3: common.batch_size is 0, must be a whole number >= 1 (samples)",
         "default/b.yaml:4: common.engine is 'openvin'; did you mean openvino?",
@@ -190,6 +207,7 @@ def test_every_mistake_of_every_layer_is_told_at_once(settings: Resolve, configs
         "default/b.yaml:8: Server.batch_size is 1.5, must be a whole number (samples)",
         "default/b.yaml:9: Server.queue_delay_us is not a number",
         "default/b.yaml:10: section MultiStream must hold `field: value` lines",
+        "default/b.yaml:13: instances stands here a second time\n  it stands first in line 12",
         "default/b.yaml:14: Offline.system: unknown field\n  make explain lists the settings",
         "default/b.yaml:15: Offline.server_target_qps is not a number",
         "test_system/b.yaml:1: is not UTF-8 text",

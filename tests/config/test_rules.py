@@ -103,6 +103,31 @@ def test_instances_are_even_over_numa_nodes() -> None:
     assert _resolve(one_node, Scenario.OFFLINE).config.instances == 3
 
 
+def test_instances_leave_room_for_the_threads_that_were_asked_for() -> None:
+    found = _resolve(_machine(numa=()), Scenario.OFFLINE, threads_per_instance="4")
+    assert (found.config.instances, found.warnings) == (5, ())
+    assert found.origins["instances"].text.endswith(": 20 usable cores, 4 threads each")
+    assert _resolve(_machine(), Scenario.OFFLINE, threads_per_instance="3").config.instances == 6, "on two NUMA nodes"
+    assert _resolve(_machine(), Scenario.OFFLINE, threads_per_instance="64").config.instances == 1
+
+
+def test_the_reason_for_a_batch_is_true() -> None:
+    def why(sample_bytes: int, memory: int) -> tuple[int, str]:
+        context = Context("b", Scenario.OFFLINE, _machine(memory_bytes=memory, numa=()), sample_bytes=sample_bytes)
+        found = resolve(context, TestMode.PERFORMANCE_ONLY, {}, configs=[NOWHERE])
+        return found.config.batch_size, found.origins["batch_size"].text.removeprefix("rule batch_by_memory: ")
+
+    assert why(1, 1 << 30) == (32, "enough to keep a core busy, where nothing was tuned")
+    assert why(1 << 16, 1 << 30) == (
+        4,
+        "the largest power of two of which 20 are sure to fit 25% of the 1.0 GiB of this machine, beside the model",
+    )
+    assert why(1 << 30, 1 << 30) == (
+        1,
+        "not even one sample is sure to fit 25% of the 1.0 GiB of this machine, beside the model",
+    )
+
+
 def test_the_cpus_asked_for_count_as_cores() -> None:
     machine = _machine(cpu=Cpu("CPU", cores=4, threads=8, usable=tuple(range(8)), usable_cores=4), numa=())
     assert _resolve(machine, Scenario.OFFLINE, cpus="0-3").config.instances == 2

@@ -50,6 +50,7 @@ def test_eight_gpus(record: Records) -> None:
         numa_node=1,
         ecc=True,
         power_limit_w=700.0,
+        power_limit_default_w=700.0,
         power_limit_max_w=700.0,
         max_sm_mhz=1980,
         max_memory_mhz=3201,
@@ -171,13 +172,13 @@ def test_a_jetson_without_nvml_has_the_gpu_of_its_chip(record: Records) -> None:
 
 @pytest.mark.parametrize("name", ["dgx_h200", "h200_mig"])
 def test_any_answer_may_be_missing(record: Records, name: str) -> None:
-    double = record(name).nvml()
-    detection.detect(record(name).root, environ={}, nvml=double)
-    whole = record(name).detect()
+    root, double = record(name).root, record(name).nvml()
+    whole = gpu.detect(root, {}, double)
     answers = set(double.calls) - {"nvmlInit", "nvmlShutdown", "nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"}
     assert len(answers) > 15
     for function in answers:
-        found = _refusing(record(name), lambda asked, function=function: NO_PERMISSION if asked == function else None)
+        double.refuse = lambda asked, function=function: NO_PERMISSION if asked == function else None
+        found = gpu.detect(root, {}, double)
         assert len(found.gpus) == len(whole.gpus)
         if function != "nvmlDeviceGetUUID":
             assert [each.uuid for each in found.gpus] == [each.uuid for each in whole.gpus]
@@ -243,7 +244,7 @@ def test_a_gpu_is_seen_without_any_library(record: Records) -> None:
     [
         (None, r"on the PCI bus \(0000:01:00\.0\), but no NVIDIA driver is loaded; install"),
         ("nouveau", "its driver is nouveau, not NVIDIA's; install"),
-        ("vfio-pci", "its driver is vfio-pci, not NVIDIA's; install"),
+        ("vfio-pci", r"GPU 0000:01:00\.0 is set aside for a virtual machine: its driver is vfio-pci"),
         ("nvidia", r"could not start the GPU 0000:01:00\.0; see `dmesg`"),
     ],
 )
@@ -259,6 +260,16 @@ def test_a_card_that_nvidias_driver_does_not_drive_is_a_problem_and_no_gpu(
     found = detection.detect(tmp_path, environ={})
     assert found.gpus == ()
     assert _says(found, said)
+
+
+def test_a_driver_in_windows_that_does_not_answer(record: Records, tmp_path: Path) -> None:
+    library = tmp_path / "usr/lib/wsl/lib/libnvidia-ml.so.1"
+    library.parent.mkdir(parents=True)
+    library.write_text("")
+    double = record("dgx_h200").nvml()
+    double.refuse = lambda function: 17 if function == "nvmlInit" else None
+    found = detection.detect(tmp_path, environ={}, nvml=double)
+    assert _says(found, r"driver in Windows does not answer \(.*\); update it there, then run `wsl --shutdown`")
 
 
 def test_the_sound_of_a_card_is_no_gpu(tmp_path: Path) -> None:
@@ -319,3 +330,10 @@ def test_two_slices_of_one_gpu_stay_one_gpu() -> None:
     parts = tuple(Slice("1g.18gb", f"MIG-{number}") for number in range(3))
     h200 = Gpu("NVIDIA H200", 0, "GPU-a", slices=parts)
     assert visible([h200], "MIG-2,MIG-0") == (replace(h200, slices=(parts[2], parts[0])),)
+
+
+def test_every_question_is_one_that_nvidias_binding_knows() -> None:
+    sources = "".join(path.read_text() for path in Path(detection.__file__).parent.glob("*.py"))
+    asked = set(re.findall(r'"(nvml[A-Z]\w+)"', sources))
+    assert len(asked) > 30
+    assert not {name for name in asked if not callable(getattr(pynvml, name, None))}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engineroom import detection
-from engineroom.detection import Machine
+from engineroom.detection import Machine, gpu
 from engineroom.detection.files import cpu_list, number, text
 
 CPU = "sys/devices/system/cpu"
@@ -36,7 +38,8 @@ FILES = (
     f"{CPU}/cpu0/cache/index0/size",
     f"{CPU}/cpu0/cache/index0/shared_cpu_list",
     f"{CPU}/cpu0/cpufreq/cpuinfo_max_freq",
-    f"{CPU}/cpu0/cpu_capacity",
+    f"{CPU}/cpu0/cpufreq/scaling_max_freq",
+    f"{CPU}/cpufreq/boost",
     f"{CPU}/cpufreq/policy0/scaling_governor",
     "sys/block/nvme0n1/device/model",
     "sys/block/nvme0n1/size",
@@ -90,7 +93,11 @@ KNOWN = st.sampled_from(
         ),
         *(b"0x10de", b"0x030000", b"nvidia,tegra234\0", b"400 Gb/sec (4X NDR)", b"4: ACTIVE", b"[always", b"[]"),
         *(b"hierarchical_memory_limit \n", b"hierarchical_memory_limit", b"0::/a/../../..", b"4:cpu", b":", b"\n\n\n"),
-        *(b"Cpus_allowed_list:\t4-7", b"1 2 3 4 5 - cgroup2 a b", b"1 2 3 / /sys/fs/cgroup - cgroup cgroup cpu,"),
+        *(
+            b"Cpus_allowed_list:\t4-7\nMems_allowed_list:\t1",
+            b"1 2 3 4 5 - cgroup2 a b",
+            b"1 2 3 / /sys/fs/cgroup - cgroup cgroup cpu,",
+        ),
     ]
 )
 CONTENTS = st.binary(max_size=40) | LINES | KNOWN
@@ -165,6 +172,20 @@ def test_what_is_no_file_is_read_as_empty(tmp_path: Path, name: str, make: objec
     (tmp_path / name).parent.mkdir(parents=True)
     make(tmp_path / name)
     assert _is_sound(detection.detect(tmp_path, environ={}))
+
+
+def test_an_nvml_that_never_answers_does_not_stop_detection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    information = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0/information"
+    information.parent.mkdir(parents=True)
+    information.write_text("Model: NVIDIA L4\n")
+    monkeypatch.setattr(gpu, "ANSWER_S", 0.05)
+    released = threading.Event()
+    try:
+        found = detection.detect(tmp_path, environ={}, nvml=SimpleNamespace(nvmlInit=released.wait))
+    finally:
+        released.set()
+    assert [each.name for each in found.gpus] == ["NVIDIA L4"]
+    assert found.gpu_problem and "NVML cannot be asked (no answer within 0.05 s)" in found.gpu_problem
 
 
 def test_an_empty_machine_still_has_a_core(tmp_path: Path) -> None:

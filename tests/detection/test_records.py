@@ -127,6 +127,20 @@ def test_clusters_of_unlike_cores_are_no_sockets(tmp_path: Path) -> None:
     assert (found.sockets, found.cores, found.model) == (1, 2, "Cortex-A510 + Cortex-A715")
 
 
+def test_two_sockets_of_arm64_whose_firmware_rates_like_cores_unlike(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    block = "processor\t: {}\nCPU implementer\t: 0x41\nCPU part\t: 0xd4f\n"
+    (tmp_path / "proc/cpuinfo").write_text("\n".join(block.format(cpu) for cpu in range(4)))
+    for cpu in range(4):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{cpu}"
+        (folder / "topology").mkdir(parents=True)
+        (folder / "topology/core_cpus_list").write_text(f"{cpu}\n")
+        (folder / "topology/package_cpus_list").write_text("0-1\n" if cpu < 2 else "2-3\n")
+        (folder / "cpu_capacity").write_text("1024\n" if cpu else "1017\n")
+    found = detection.detect(tmp_path, environ={}).cpu
+    assert (found.sockets, found.cores, found.kinds, found.model) == (2, 4, (), "Neoverse-V2")
+
+
 def test_a_cpu_that_is_switched_off_is_told_and_not_used(record: Records) -> None:
     cpu = record("l4_workstation").detect().cpu
     assert cpu.offline == 1
@@ -171,6 +185,36 @@ def test_memory_is_what_the_machine_has_and_the_container_allows(
 ) -> None:
     found = record(name).detect()
     assert (found.memory_bytes, found.memory_total_bytes) == (memory_bytes, memory_total_bytes)
+
+
+def test_a_cpuset_on_the_second_socket_has_that_ones_memory(record: Records, tmp_path: Path) -> None:
+    for name in ("sys", "proc"):
+        (tmp_path / name).mkdir()
+        for path in (record("dgx_h200").root / name).iterdir():
+            (tmp_path / name / path.name).symlink_to(path)
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/self/status").write_text("Cpus_allowed_list:\t60\nMems_allowed_list:\t1\n")
+    found = detection.detect(tmp_path, environ={})
+    assert (found.cpu.usable, found.cpu.usable_cores, found.cpu.sockets) == ((60,), 1, 2)
+    assert (found.memory_bytes >> 30, found.memory_total_bytes >> 30) == (1007, 2015)
+
+
+def test_what_holds_the_clock_down(tmp_path: Path) -> None:
+    folder = tmp_path / "sys/devices/system/cpu"
+    for name, text in {
+        "cpu0/cpufreq/cpuinfo_max_freq": "3800000",
+        "cpu0/cpufreq/scaling_max_freq": "2000000",
+        "intel_pstate/no_turbo": "1",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{text}\n")
+    found = detection.detect(tmp_path, environ={}).cpu
+    assert (found.max_mhz, found.limit_mhz, found.boost) == (3800.0, 2000.0, False)
+    (folder / "intel_pstate/no_turbo").unlink()
+    assert detection.detect(tmp_path, environ={}).cpu.boost is None
+    (folder / "cpufreq").mkdir()
+    (folder / "cpufreq/boost").write_text("1\n")
+    assert detection.detect(tmp_path, environ={}).cpu.boost is True
 
 
 def test_swap_and_huge_pages(record: Records) -> None:

@@ -70,8 +70,8 @@ def _rows(table: str) -> list[list[int]]:
 def _write_topology(folder: Path, sections: Mapping[str, str]) -> None:
     """Write /sys/devices/system/cpu of a machine where `lscpu -p` and `lscpu -C` print this.
 
-    A file costs half a millisecond on some disks, and a large machine has thousands that say the same: a text is
-    written once and linked, and a thread that shares its core and all caches with one before it is a link to that one's folder.
+    A file costs half a millisecond on some disks, and a large machine has thousands that say the same. So a text is
+    written once and linked, and a thread that shares its core and all caches with an earlier one is a link to that.
     """
     rows = _rows(sections["lscpu -p"])
     own = {name.split("/")[4] for name in sections if re.match(r"sys/devices/system/cpu/cpu[0-9]+/", name)}
@@ -214,6 +214,9 @@ class NvmlDouble:
 
     def nvmlDeviceGetPowerManagementLimit(self, handle: ElementTree.Element) -> int:
         return 1000 * _number(handle, "gpu_power_readings/current_power_limit")
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle: ElementTree.Element) -> int:
+        return 1000 * _number(handle, "gpu_power_readings/default_power_limit")
 
     def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: ElementTree.Element) -> list[int]:
         return [1000 * _number(handle, f"gpu_power_readings/{end}_power_limit") for end in ("min", "max")]

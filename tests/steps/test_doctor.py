@@ -8,9 +8,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.text import Text
 
+from engineroom import detection, terminal
 from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.detection.machine import Container, GpuDriver, Limits, Slice
 from engineroom.errors import RequestError
@@ -58,6 +61,11 @@ def test_the_worst_stands_first_and_remedies_can_be_copied(capsys: pytest.Captur
     assert order == ["missing", "advice", "good"]
     assert f"    {remedy}" in lines
     assert lines[-1] == "Something that is needed is missing."
+
+
+def test_states_have_their_colours() -> None:
+    colours = {state: terminal._styled(state.value, Text).spans[0].style for state in State}
+    assert colours == {State.GOOD: "green", State.ADVICE: "yellow", State.MISSING: "red"}
 
 
 def test_all_checks_can_be_made_here(machine: Machine) -> None:
@@ -184,10 +192,14 @@ def test_memory_names_the_containers_limit(machine: Machine) -> None:
     assert checks.memory(None, machine).state is State.GOOD
 
 
-def test_swap_in_use_is_advice() -> None:
-    assert checks.swap(0, 0).state is State.GOOD
-    assert checks.swap(GIB, 0).state is State.GOOD
-    assert checks.swap(GIB, GIB // 2).state is State.ADVICE
+def test_swap_in_use_is_advice_and_is_emptied_only_where_it_fits(machine: Machine) -> None:
+    assert checks.swap(0, 0, GIB, machine).state is State.GOOD
+    assert checks.swap(GIB, 0, GIB, machine).state is State.GOOD
+    fits, short = checks.swap(GIB, GIB // 4, GIB, machine), checks.swap(4 * GIB, 3 * GIB, GIB, machine)
+    assert fits.state is short.state is State.ADVICE
+    assert "swapoff" in fits.remedy and "swapoff" not in short.remedy
+    used, available = look.memory_now()
+    assert used >= 0 and available > 0
 
 
 # Processors
@@ -202,7 +214,7 @@ def _cpu(**facts: object) -> Cpu:
     ("cpu", "limits", "state", "said"),
     [
         (_cpu(), Limits(), State.GOOD, "all 16 CPUs, 8 cores"),
-        (_cpu(usable_cores=2), Limits(cpus=2.5), State.ADVICE, "may use 2.5 of 16 CPUs: settings are derived for 2"),
+        (_cpu(usable_cores=2), Limits(cpus=2.5), State.ADVICE, "allows 2.5 of 16 CPUs: settings are derived for 2"),
         (_cpu(), Limits(cpus=16.0), State.GOOD, "without a quota"),
         (_cpu(usable=(0, 1), usable_cores=1), Limits(), State.ADVICE, "2 of 16 CPUs (affinity)"),
         (_cpu(cores=1, threads=1, usable=(0,), usable_cores=1), Limits(), State.ADVICE, "one core"),
@@ -211,6 +223,29 @@ def _cpu(**facts: object) -> Cpu:
 def test_what_of_the_cpus_may_be_used(machine: Machine, cpu: Cpu, limits: Limits, state: State, said: str) -> None:
     found = checks.quota(replace(machine, cpu=cpu, limits=limits))
     assert found.state is state and said in found.found
+    assert "docker" not in found.remedy
+
+
+def test_in_docker_more_cpus_are_its_flags(machine: Machine) -> None:
+    inside = replace(machine, container=Container("podman"), cpu=_cpu(), limits=Limits(cpus=2.0))
+    assert checks.quota(inside).remedy.startswith("podman run --cpus=16")
+    inside = replace(inside, cpu=_cpu(usable=(0, 1)), limits=Limits())
+    assert checks.quota(inside).remedy.startswith("podman run --cpuset-cpus=0-15")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said", "command"),
+    [
+        ({"boost": False, "max_mhz": 3800.0, "limit_mhz": 3800.0}, "boost is switched off", "intel_pstate/no_turbo"),
+        ({"max_mhz": 3800.0, "limit_mhz": 2000.0}, "held to 2,000 of 3,800 MHz", "echo 3800000 | sudo tee"),
+        ({"boost": True, "max_mhz": 3800.0, "limit_mhz": 3800.0}, "up to 3,800 MHz", ""),
+        ({}, "not visible here", ""),
+    ],
+)
+def test_a_clock_that_is_held_down_is_advice(machine: Machine, facts: dict[str, Any], said: str, command: str) -> None:
+    found = checks.clock(replace(machine, cpu=_cpu(**facts)))
+    assert said in found.found and command in found.remedy
+    assert (found.state is State.ADVICE) is bool(command)
 
 
 @pytest.mark.parametrize(("name", "state"), [(None, "good"), ("performance", "good"), ("powersave", "advice")])
@@ -232,10 +267,10 @@ def test_other_work_on_the_machine_is_advice(machine: Machine) -> None:
     assert checks.load(7.5, machine).state is State.ADVICE
 
 
-def test_the_kernel_is_asked_for_its_clock(machine: Machine) -> None:
-    assert checks.clock(look.clock_synchronized(), machine).state is not State.MISSING
-    assert checks.clock(False, machine).state is State.ADVICE
-    assert checks.clock(None, machine).state is State.GOOD
+def test_the_kernel_is_asked_whether_its_time_is_right(machine: Machine) -> None:
+    assert checks.time_of_day(look.clock_synchronized(), machine).state is not State.MISSING
+    assert checks.time_of_day(False, machine).state is State.ADVICE
+    assert checks.time_of_day(None, machine).state is State.GOOD
 
 
 # GPUs
@@ -250,21 +285,59 @@ def test_a_gpu_is_needed_only_by_what_asks_for_one(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "in_container", "command"),
+    ("code", "on_machine", "in_container"),
     [
-        ("the NVIDIA driver was updated, but its old kernel module 550.54 is still loaded; reboot", False, "reboot"),
-        ('CUDA_VISIBLE_DEVICES="7" hides all 2 GPUs; unset it to use them', True, "unset CUDA_VISIBLE_DEVICES"),
-        ("the NVIDIA driver is loaded, but its library is not found", True, "docker run --gpus=all"),
-        ("GPU 0 does not answer (GPU is lost)", False, "nvidia-smi"),
+        (3, "sudo dmesg", "docker run --gpus=all"),  # not supported
+        (4, "ls -l /dev/nvidia*", "docker run --gpus=all"),  # no permission
+        (12, "ldconfig -p", "docker run --gpus=all"),  # no library
+        (18, "sudo reboot", "sudo reboot    # on the host"),  # driver and library of two versions
     ],
 )
-def test_a_gpu_that_does_not_answer_is_missing_only_where_it_is_needed(
-    machine: Machine, problem: str, in_container: bool, command: str
-) -> None:
-    troubled = replace(machine, gpu_problem=problem, container=Container("docker") if in_container else None)
-    assert gpus.answers(troubled, ["tensorrt"]).state is State.MISSING
-    found = gpus.answers(troubled, [])
-    assert found.state is State.ADVICE and found.found == problem and command in found.remedy
+def test_where_nvml_fails_the_remedy_is_a_command(record: Any, code: int, on_machine: str, in_container: str) -> None:
+    double = record("dgx_h200").nvml()
+    double.refuse = lambda function: code if function == "nvmlInit" else None
+    troubled = detection.detect(record("dgx_h200").root, environ={}, nvml=double)
+    for container, command in ((None, on_machine), (Container("docker"), in_container)):
+        found = gpus.answers(replace(troubled, container=container), ["tensorrt"])
+        assert found.state is State.MISSING and found.remedy.startswith(command)
+    assert gpus.answers(troubled, []) == advice(troubled.gpu_problem or "", gpus.answers(troubled, []).remedy)
+
+
+@pytest.mark.parametrize(
+    ("driver", "command"),
+    [
+        ("", "sudo ubuntu-drivers install"),
+        ("nouveau", "sudo ubuntu-drivers install"),
+        ("vfio-pci", "lspci -nnk"),
+        ("nvidia", "sudo dmesg"),
+    ],
+)
+def test_a_card_without_nvidias_driver_has_its_command(tmp_path: Path, driver: str, command: str) -> None:
+    card = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "vendor").write_text("0x10de\n")
+    (card / "class").write_text("0x030200\n")
+    if driver:
+        (card / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+    troubled = detection.detect(tmp_path, environ={})
+    for container in (None, Container("docker")):
+        found = gpus.answers(replace(troubled, container=container), ["tensorrt"])
+        assert found.state is State.MISSING and found.remedy.startswith(command)
+        assert ("on the host" in found.remedy) is (container is not None and command.startswith("sudo"))
+
+
+def test_gpus_that_are_hidden_or_lost_have_their_command(record: Any) -> None:
+    hidden = record("dgx_h200").detect(CUDA_VISIBLE_DEVICES="-1")
+    assert gpus.answers(hidden, ["tensorrt"]).remedy == "unset CUDA_VISIBLE_DEVICES"
+    double = record("dgx_h200").nvml()
+    double.refuse = lambda function: 15 if function == "nvmlDeviceGetHandleByIndex" else None
+    lost = detection.detect(record("dgx_h200").root, environ={}, nvml=double)
+    assert "sudo dmesg" in gpus.answers(replace(lost, container=Container("docker")), []).remedy
+
+
+def test_a_jetson_without_nvml_is_not_missing(record: Any) -> None:
+    found = gpus.answers(record("jetson_agx_orin").detect(), ["tensorrt"])
+    assert found.state is State.ADVICE and "no NVML" in found.found
 
 
 @pytest.mark.parametrize(
@@ -274,6 +347,8 @@ def test_a_gpu_that_does_not_answer_is_missing_only_where_it_is_needed(
         ({"torch": "2.13.0+cu130"}, {}, State.MISSING, "torch 2.13.0+cu130 (CUDA 13.0)"),
         ({"nvidia-cuda-runtime": "13.0.96"}, {}, State.MISSING, "CUDA 13.0"),
         ({}, {"/usr/local/cuda/lib/libcudart.so.13": "13"}, State.MISSING, "libcudart.so.13"),
+        ({"tensorrt-cu12": "10.9.0"}, {"/x/libcudart.so.13": "13"}, State.ADVICE, "libcudart.so.13"),
+        ({"tensorrt-cu13": "11.4.0"}, {"/x/libcudart.so.12": "12"}, State.MISSING, "tensorrt-cu13"),
         ({"torch": "2.9.0+cu128"}, {}, State.ADVICE, "newer minor version"),
         ({"tensorrt-cu12": "10.9.0", "nvidia-cublas-cu12": "12.9.1.4"}, {"/x": "12.4.127"}, State.GOOD, "fits"),
         ({"torch": "2.13.0", "numpy": "2.4"}, {}, State.GOOD, "no library of CUDA"),
@@ -310,8 +385,11 @@ def test_mig_slices_are_named_by_the_drivers_words(machine: Machine) -> None:
 
 def test_a_lowered_power_limit_is_advice(machine: Machine) -> None:
     lowered = replace(H200, power_limit_w=500.0, power_limit_max_w=700.0)
-    found = gpus.power(_with_gpus(machine, H200, lowered))
-    assert found.state is State.ADVICE and "GPU 1 500 of 700 W" in found.found and "-i 1 -pl 700" in found.remedy
+    found = gpus.power(_with_gpus(machine, H200, lowered, lowered))
+    assert found.state is State.ADVICE and "GPU 1 500 of 700 W" in found.found
+    assert found.remedy.splitlines() == [f"sudo nvidia-smi -i {index} -pl 700" for index in (1, 2)]
+    # A card that could be driven above what its maker set is not limited.
+    assert gpus.power(_with_gpus(machine, replace(lowered, power_limit_default_w=500.0))).state is State.GOOD
 
 
 # What a request needs

@@ -142,7 +142,8 @@ def test_an_accuracy_test_goes_by_the_rate_of_a_performance_test(tmp_path: Path)
 
 def test_memory_and_disk_are_what_they_were_before_else_what_sizes_say(tmp_path: Path) -> None:
     cost = estimate.testing(_work(), [])
-    least, most = estimate.HARNESS_BYTES + 1_000_000, estimate.HARNESS_BYTES + 9_000_000 + 128_000
+    batches = 2 * 64 * (128_000 // 500 + 40) * estimate.ACTIVATIONS
+    least, most = estimate.HARNESS_BYTES + 1_000_000, estimate.HARNESS_BYTES + 9_000_000 + 128_000 + batches
     assert (cost.memory_bytes, cost.disk_bytes.source) == (Amount(least, most, SIZES), ROUGH)
     folder = _ran(tmp_path, "1")
     telemetry = folder / "telemetry.csv"
@@ -154,6 +155,11 @@ def test_memory_and_disk_are_what_they_were_before_else_what_sizes_say(tmp_path:
     assert cost.memory_bytes == Amount(70_000_000, 70_000_000, RECORDED)
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert cost.disk_bytes == Amount(size, size, RECORDED)
+
+
+def test_a_huge_batch_may_take_all_memory() -> None:
+    most = estimate.testing(_work(batch_size=1 << 24), []).memory_bytes.most
+    assert most is not None and most > 2 * (1 << 24) * 256 * 10
 
 
 def _made(shelf: Path, seconds: float | None) -> Path:

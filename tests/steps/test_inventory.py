@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineroom import packages, registry
+from engineroom import packages, registry, versions
 from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.detection.machine import Slice
 from engineroom.errors import RequestError
@@ -119,6 +119,12 @@ def test_a_library_is_found_once_with_the_version_of_its_file(
     ]
 
 
+def test_a_library_that_links_to_itself_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "libcudart.so.12").symlink_to("libcudart.so.12")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    assert not [item for item in inventory.libraries() if item.found == "LD_LIBRARY_PATH"]
+
+
 def test_the_loaders_cache_is_read_for_this_architecture(programs: Path) -> None:
     word = components._CACHE_ARCHITECTURES[os.uname().machine]
     _program(
@@ -136,6 +142,21 @@ def test_packages_have_their_folder() -> None:
     numpy = found["numpy"]
     assert numpy.version and (Path(numpy.path or "") / "numpy" / "__init__.py").is_file()
     assert numpy.found in ("build/venv", "Python's path")
+
+
+def test_of_two_packages_of_a_name_the_one_that_is_imported_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder, version in (("first", "1.0"), ("second", "2.0")):
+        info = tmp_path / folder / f"twice-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: twice\nVersion: {version}\n")
+        monkeypatch.syspath_prepend(tmp_path / "second")
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    versions.all_distributions.cache_clear()
+    assert versions.all_distributions()["twice"] == "1.0"
+    assert {item.name: item.version for item in inventory.python_packages()}["twice"] == "1.0"
+    versions.all_distributions.cache_clear()
 
 
 # Plug-ins
@@ -186,6 +207,20 @@ def test_a_machine_is_told_in_words_and_what_is_not_known_is_left_out(machine: M
     assert told["memory"] == "8 GiB"
     assert told["GPU"] == "none that can be seen"
     assert not told.keys() & {"governor", "NUMA", "container", "GPU driver", "virtualization", "caches"}
+
+
+def test_recorded_machines_are_told_in_the_words_of_their_makers(record: Any) -> None:
+    told = inventory.machine_in_words(record("l4_workstation").detect())
+    assert told["kinds of cores"] == "8 P-cores, 16 E-cores"
+    assert told["cores"] == "1 socket, 24 cores, 31 threads, 1 more offline"
+    assert told["GPU 0"].startswith("NVIDIA L4, 22.5 GiB, compute capability 8.9, ECC on, 72 W, ")
+    told = inventory.machine_in_words(record("grace_hopper").detect())
+    assert "NVLink-C2C to the CPU" in told["GPU 0"]
+
+
+def test_a_clock_that_is_held_down_is_told(machine: Machine) -> None:
+    held = replace(machine, cpu=replace(machine.cpu, max_mhz=3800.0, limit_mhz=2000.0, boost=False))
+    assert inventory.machine_in_words(held)["highest clock"] == "3,800 MHz, held to 2,000 MHz, boost off"
 
 
 def test_gpus_that_are_alike_are_told_once(machine: Machine) -> None:
@@ -329,6 +364,12 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, content: bytes, sai
     path.write_bytes(content)
     with pytest.raises(RequestError, match=re.escape(said)):
         inventory.find_record(str(path), _nowhere)
+
+
+@pytest.mark.parametrize("name", ["~no_such_user", "~no_such_user/x.json", "x" * 5000, "a\0b"])
+def test_a_name_that_can_be_no_files_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RequestError, match="is no file and no run"):
+        inventory.find_record(name, _nowhere, folder=tmp_path)
 
 
 def test_a_folder_without_a_record_and_a_pipe_are_refused(tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def left(path: Path) -> dict[tuple[str, str], str]:
     return {(each.what, each.where): each.reason for each in imported(path).left}
 
 
+def test_a_file_names_the_schema_where_there_is_one(tmp_path: Path) -> None:
+    found = imported(SAMPLES / "v5.1")
+    carry.write(found.configs, "", tmp_path, force=False, dry_run=False)
+    (tmp_path / "schema.json").write_text("{}")
+    done = carry.write(found.configs, "", tmp_path, force=True, dry_run=False)
+    for path in done.written:
+        first = (tmp_path / path).read_text().splitlines()[0]
+        assert first == "# yaml-language-server: $schema=../schema.json"
+    assert len(done.written) == len(found.configs)
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Return a function that writes a file of settings, by default in the form of v5.1, and returns its folder."""

@@ -53,18 +53,71 @@ def test_a_recognised_machine_is_not_added_again(write: Any, machine: Machine) -
     with pytest.raises(RequestError, match=r"mine.yaml: this machine is recognised already, as mine\n  change that"):
         add(machine, "other", systems=systems)
     assert [path.name for path in systems.iterdir()] == ["mine.yaml"]
-    assert add(machine, "other", systems=systems, force=True).replaced is False
+    assert add(machine, "other", systems=systems, force=True).changed is False
     found = recognise(machine, read_all(systems))
     assert found is not None and found.id == "other"
 
 
-def test_a_file_of_another_machine_is_replaced_only_by_force(write: Any, machine: Machine) -> None:
+def test_a_file_of_another_machine_is_changed_only_by_force(write: Any, machine: Machine) -> None:
     systems = write(taken="match: {sockets: 9}")
     with pytest.raises(RequestError, match=r"taken.yaml: is there already, for another machine\n  give another name"):
         add(machine, "taken", systems=systems)
     assert "9" in (systems / "taken.yaml").read_text()
-    assert add(machine, "taken", systems=systems, force=True).replaced is True
+    assert add(machine, "taken", systems=systems, force=True).changed is True
     assert recognise(machine, read_all(systems)) is not None
+
+
+WRITTEN = """# Ours, in room 7.
+match:
+  # the big one
+  sockets: 9  # all of them
+
+# Said by the facility.
+description:
+  cooling: liquid  # since May
+  hw_notes: |
+    match: none
+"""
+
+
+def test_nothing_that_a_person_wrote_is_lost(write: Any, machine: Machine) -> None:
+    systems = write(mine=WRITTEN)
+    for _ in range(2):  # another time, nothing is left to change
+        text = add(machine, "mine", blanks=("cooling",), systems=systems, force=True).path.read_text()
+        old, new = (
+            "match:\n  # the big one\n  sockets: 9  # all of them\n",
+            text[text.index("\nmatch:") + 1 : text.index("\n\n# Said") + 1],
+        )
+        kept = "".join(f"# {line}\n" for line in old.splitlines())
+        assert text == WRITTEN.replace(old, f"# Before:\n{kept}{new}")
+    found = recognise(machine, read_all(systems))
+    assert found is not None and found.description["cooling"].text == "liquid"
+
+
+@pytest.mark.parametrize("text", ["", "description:\n  cooling: air", "---\n# mine\ndescription: {cooling: air}\n"])
+def test_a_file_without_conditions_gets_them(write: Any, machine: Machine, text: str) -> None:
+    systems = write(mine=text)
+    path = add(machine, "mine", blanks=("submitter",), systems=systems).path
+    assert path.read_text().startswith(text)
+    found = recognise(machine, read_all(systems))
+    assert found is not None
+    assert [asserted.text for asserted in found.description.values()] == (["air"] if text else [])
+    assert ("# submitter:" in path.read_text()) is not bool(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{match: {sockets: 9}, description: {cooling: air}}\n",
+        '"match": {sockets: 9}\ndescription: {cooling: air}\n',
+        "description: {cooling: air}\n...\n",
+    ],
+)
+def test_a_file_that_only_a_person_can_change_stays_as_it_is(write: Any, machine: Machine, text: str) -> None:
+    systems = write(mine=text)
+    with pytest.raises(RequestError, match="mine.yaml: nothing was written: its `match:` cannot be told"):
+        add(machine, "mine", systems=systems, force=True)
+    assert [path.read_text() for path in systems.iterdir()] == [text]
 
 
 def test_nothing_is_written_where_another_system_would_win(write: Any, machine: Machine) -> None:

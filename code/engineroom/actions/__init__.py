@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from engineroom import run_args
+from engineroom import run_args, terminal
 from engineroom.errors import EngineroomError, ExitCode
 
 Action = Callable[[Sequence[str]], int]
@@ -66,9 +66,10 @@ def _done(action: Action, words: Sequence[str]) -> ExitCode:
     except run_args.Help as help_:
         print(inspect.getdoc(action))
         print('\nRUN_ARGS="--flag=value ..."' if help_.flags else "\nIt has no flags.")
-        width = max(map(len, help_.flags), default=0)
-        for flag, meaning in help_.flags.items():
-            print(f"  --{flag:<{width}}  {meaning}")
+        flags = {flag if flag[0].isupper() else f"--{flag}": meaning for flag, meaning in help_.flags.items()}
+        width = max(map(len, flags), default=0)
+        for flag, meaning in flags.items():  # one in capitals is a word without a flag, such as NAME
+            terminal.note(f"  {flag:<{width}}  {meaning}", hanging=width + 4)
         return ExitCode.GOOD
 
 

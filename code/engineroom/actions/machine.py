@@ -18,7 +18,7 @@ def add_system(argv: Sequence[str]) -> int:
     """Write a short systems/<id>.yaml by which this machine is recognised from now on, and nothing else."""
     flags = {
         "id=NAME": "the system's id; default: made from the GPUs or the processor",
-        "force": "even if the machine is recognised already, or the file is there: it is replaced",
+        "force": "even if the machine is recognised already, or the file is there: only its conditions change",
         "json": "print JSON instead of a sentence",
     }
     asked = run_args.options(argv, flags)
@@ -29,9 +29,9 @@ def add_system(argv: Sequence[str]) -> int:
     if found != added.id:
         raise EngineError(f"this machine is recognised as {found}, not as {added.id}", where=display(added.path))
     if "json" in asked:
-        print(json.dumps({"system": added.id, "path": display(added.path), "replaced": added.replaced}))
+        print(json.dumps({"system": added.id, "path": display(added.path), "changed": added.changed}))
         return ExitCode.GOOD
-    print(f"{'replaced' if added.replaced else 'wrote'} {display(added.path)}: this machine is now {added.id}")
+    print(f"{'changed' if added.changed else 'wrote'} {display(added.path)}: this machine is now {added.id}")
     print(f"  fill in what only a person knows there; settings go to configs/{added.id}/")
     return ExitCode.GOOD
 

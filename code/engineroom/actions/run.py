@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from engineroom import artifacts, terminal
 from engineroom.actions import engines, execute, plan
 from engineroom.actions.work import Work, works
-from engineroom.errors import EngineError, ExitCode
+from engineroom.config import Resolved
+from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.run_args import Request
-from engineroom.steps import build, native, report
+from engineroom.steps import build, native, report, sizing
 from engineroom.steps.report import Row
 from engineroom.terms import Precision, Scenario, TestMode
 
@@ -31,7 +32,9 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
             for mode in request.test_modes:
-                work.resolve(scenario, mode)
+                resolved = work.resolve(scenario, mode)
+                if not request.plan:  # which shows what does not fit, and then refuses it, too
+                    _check_memory(work, resolved)
         samples = work.samples
         if not request.plan:
             artifacts.check_content(samples)
@@ -49,6 +52,21 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
         if done:
             (report.print_json if request.json else report.print_table)(done)
     return max(_exit_code(row) for row in rows)
+
+
+def _check_memory(work: Work, resolved: Resolved) -> None:
+    """Refuse an expectation for which the machine's memory is surely too small. LoadGen generates all queries ahead."""
+    config, machine = resolved.config, work.machine
+    needed, _ = sizing.queries_bytes(config, None, machine.memory_bytes)
+    limit = machine.memory_bytes + machine.swap_bytes
+    if needed > limit:
+        expected = (sizing.expected_rate(config) or 0) * sizing.min_duration_s(config)
+        field = sizing.FIELDS[config.scenario] if expected > (config.min_query_count or 0) else "min_query_count"
+        raise RequestError(
+            f"LoadGen's queries alone would take {needed / 1e9:,.0f} GB; this machine has {limit / 1e9:,.0f} GB",
+            where=resolved.origins[field].text,
+            mend="ask for fewer queries, for a slower rate, or for a shorter test",
+        )
 
 
 def _run_scenario(work: Work, scenario: Scenario, row: Row) -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from engineroom import datasets, legacy, run_args, systems, terminal
+from engineroom import datasets, legacy, registry, run_args, systems, terminal
 from engineroom.actions.work import Work, works
 from engineroom.config import Resolved, fields, units
-from engineroom.config.layers import VARIABLE, Kind, files
+from engineroom.config.layers import VARIABLE, Kind, files, unread
 from engineroom.config.rules import RULES
 from engineroom.config.schema import settings_schema
 from engineroom.errors import ExitCode, RequestError, did_you_mean, plain
-from engineroom.paths import CONFIGS, DATA_MAPS, SYSTEMS, display, layers, write_text
+from engineroom.paths import CONFIGS, DATA_MAPS, ROOT, SYSTEMS, display, layers, write_text
 from engineroom.terms import Scenario
+
+COLUMNS = ("Setting", "Value", "Scenario", "Origin")
+ALL = "all"  # scenarios
+PATHS_SHOWN = 3  # of many
 
 
 def config(argv: Sequence[str]) -> int:
@@ -30,13 +35,28 @@ def config(argv: Sequence[str]) -> int:
         return ExitCode.GOOD
     for work, runs in found:
         title = f"{work.benchmark.name} on {work.system}"
-        terminal.table(title, ("Setting", "Value", "Scenario", "Origin"), list(_rows(runs)), whole=("Setting",))
+        _table(title, list(_rows(runs)))
         read = files(work.benchmark.name, work.system, layers(CONFIGS))
         terminal.note(f"read: {', '.join(map(display, read)) or 'no file'}")
         own = CONFIGS / work.system / f"{work.benchmark.name}.yaml"
-        if own not in read:
+        if not any(path.parent.name == work.system for path in read):
             terminal.note(f"settings for this system alone would stand in {display(own)}")
+    for why, paths in unread(layers(CONFIGS), list(registry.find("benchmarks"))).items():
+        more = f" and {len(paths) - PATHS_SHOWN:,} more" if len(paths) > PATHS_SHOWN else ""
+        terminal.note(f"not read: {', '.join(map(display, paths[:PATHS_SHOWN]))}{more} ({why})")
     return ExitCode.GOOD
+
+
+def _table(title: str, rows: list[tuple[str, str, str, str]]) -> None:
+    """Print the settings; where four columns do not fit, two: names of files, to be copied, shall stay whole."""
+    if terminal.fits(COLUMNS, rows):
+        terminal.table(title, COLUMNS, rows)
+        return
+    narrow = []
+    for name, value, scenario, origin in rows:
+        where = f"\n{' '.join(scenario.split())}" if scenario != ALL else ""
+        narrow.append((f"{name}{where}", f"{value}\n{origin}"))
+    terminal.table(title, ("Setting", "Value and origin"), narrow, whole=("Setting",))
 
 
 def _as_json(resolved: Resolved) -> dict[str, Any]:
@@ -71,7 +91,7 @@ def _rows(runs: Mapping[Scenario, Resolved]) -> Iterator[tuple[str, str, str, st
             resolved = runs[scenario]
             shared.setdefault((_value(name, resolved), resolved.origins[name].text), []).append(scenario)
         for (value, origin), scenarios in shared.items():
-            yield name, value, "all" if len(scenarios) == len(runs) > 1 else ",\n".join(scenarios), origin
+            yield name, value, ALL if len(scenarios) == len(runs) > 1 else ", ".join(scenarios), origin
 
 
 def _value(name: str, resolved: Resolved) -> str:
@@ -87,6 +107,10 @@ def _value(name: str, resolved: Resolved) -> str:
     text = units.written(value, about.unit)
     readable = value / 1e6 if about.unit == "ns" else 0
     return f"{text} ({readable:,g} ms)" if readable >= 1 else text
+
+
+VALUES = {"": "alone", "*": "any value"}  # how legacy.FLAGS is told
+HANGING = 12  # columns before the text of a line of `explain`
 
 
 NAMES = {"NAME ...": "settings, ours or NVIDIA's or LoadGen's names for them; none: a list of all"}
@@ -125,31 +149,38 @@ def _known(name: str) -> list[str]:
         return [name]
     if name in legacy.FIELDS:
         return [legacy.FIELDS[name]]
-    by_loadgen = [each for each in fields.names() if fields.about(each).loadgen == name]
-    if by_loadgen or name in (*run_args.flags(), *legacy.FLAGS, *legacy.TARGETS):
+    by_loadgen = fields.by_loadgen(name)
+    if by_loadgen or name in (*run_args.flags(), *legacy.FLAGS, *legacy.TARGETS, *_targets()):
         return by_loadgen
     mend = did_you_mean(name, [*fields.names(), *legacy.FIELDS, *run_args.flags()], otherwise="make explain lists them")
     raise RequestError(f"unknown setting {plain(name)}", where=run_args.WHERE, mend=mend)
 
 
+def _targets() -> dict[str, str]:
+    """Return the Makefile's targets, each with what its help says."""
+    lines = re.findall(r"^([a-z_]+):.*#- (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    return dict(lines)
+
+
 def _told(name: str, ours: list[str], asked: Sequence[Work]) -> Iterator[dict[str, Any]]:
     name = name.replace("-", "_")
     if not ours:
-        yield {"name": name, "meaning": _of_flag(name)}
+        yield {"name": name, **_of_flag(name)}
     for each in ours:
         yield _of_field(each, asked) | ({} if name == each else {"asked_as": name})
 
 
-def _of_flag(name: str) -> str:
+def _of_flag(name: str) -> dict[str, Any]:
     if name in legacy.FLAGS:
-        words = [
-            f"{value or 'given'}: {' '.join(flags) + ', ' if flags else '' if flags is not None else 'refused, '}{said}"
-            for value, (flags, said) in legacy.FLAGS[name].items()
+        values = [
+            {"value": VALUES.get(value, value), "flags": flags, "words": words}
+            for value, (flags, words) in legacy.FLAGS[name].items()
         ]
-        return f"a flag of NVIDIA's. {'; '.join(words).replace('*: ', '')}"
+        return {"meaning": "a flag of NVIDIA's", "values": values}
     if name in legacy.TARGETS:
-        return f"a target of NVIDIA's: {legacy.TARGETS[name]}"
-    return f"a flag: {run_args.flags()[name]}"
+        return {"meaning": f"a target of NVIDIA's: {legacy.TARGETS[name]}"}
+    flags = run_args.flags()
+    return {"meaning": f"a flag: {flags[name]}" if name in flags else f"a target of make: {_targets()[name]}"}
 
 
 def _of_field(name: str, asked: Sequence[Work]) -> dict[str, Any]:
@@ -172,7 +203,8 @@ def _of_field(name: str, asked: Sequence[Work]) -> dict[str, Any]:
             {
                 "benchmark": work.benchmark.name,
                 "scenario": scenario,
-                "value": _value(name, resolved),
+                "value": msgspec.to_builtins(getattr(resolved.config, name)),
+                "text": _value(name, resolved),
                 "origin": resolved.origins[name].text,
                 "over": [
                     {"value": msgspec.to_builtins(setting.value), "origin": setting.origin.text}
@@ -201,6 +233,9 @@ def _default(name: str) -> str:
 
 def _print(facts: Mapping[str, Any]) -> None:
     print(f"{facts['name']}: {facts['meaning']}")
+    for each in facts.get("values", ()):
+        served = "refused: " if each["flags"] is None else "".join(f"{flag}: " for flag in each["flags"])
+        terminal.note(f"  {each['value']:<9} {served}{each['words']}", hanging=HANGING)
     if "type" not in facts:
         return
     usual = f"; usual is {facts['usual'][0]:,.10g} to {facts['usual'][1]:,.15g}" if facts["usual"] else ""
@@ -220,12 +255,13 @@ def _print(facts: Mapping[str, Any]) -> None:
     }
     for key, text in lines.items():
         if text:
-            terminal.note(f"  {key:<9} {text}")
+            terminal.note(f"  {key:<9} {text}", hanging=HANGING)
     for now in facts["now"]:
-        terminal.note(f"  now       {now['benchmark']} {now['scenario']}: {now['value']}, {now['origin']}")
+        told = f"{now['benchmark']} {now['scenario']}: {now['text']}, {now['origin']}"
+        terminal.note(f"  now       {told}", hanging=HANGING)
         for over in reversed(now["over"]):
             if over["origin"] != Kind.DEFAULT:
-                terminal.note(f"            over {over['value']}, {over['origin']}")
+                terminal.note(f"{'':{HANGING}}over {over['value']}, {over['origin']}")
 
 
 def _any(names: Sequence[str], kind: str) -> str:
@@ -235,8 +271,9 @@ def _any(names: Sequence[str], kind: str) -> str:
 def schemas(argv: Sequence[str]) -> int:
     """Write the JSON Schemas of configs/, systems/ and data_maps/, beside the files that they are for."""
     asked = run_args.options(argv, {"output=FOLDER": "write into FOLDER/configs, /systems and /data_maps instead"})
+    if (output := asked.get("output")) == "":
+        raise RequestError("no folder is named", where=f"{run_args.WHERE}: --output")
     for folder, schema in all_schemas().items():
-        output = asked.get("output")
         path = (Path(output) / folder.name if output else folder) / "schema.json"
         write_text(path, json.dumps(schema, indent=1) + "\n")
         print(f"wrote {display(path)}")

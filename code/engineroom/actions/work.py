@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -16,7 +16,7 @@ from engineroom.config import Resolved, RunConfig, resolve
 from engineroom.config.fields import ranges
 from engineroom.config.rules import Context
 from engineroom.detection import Machine
-from engineroom.errors import RequestError
+from engineroom.errors import RequestError, plain
 from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.steps import build, calibrate, fetch, preprocess, recipes
@@ -119,7 +119,7 @@ class Work:
         resolved = resolve(
             self.context(scenario), test_mode, self.request.overrides, environment=self.request.environment
         )
-        for warning in resolved.warnings:
+        for warning in (*resolved.warnings, *self._fallen_back(resolved)):
             if warning not in self._warned:
                 self._warned.add(warning)
                 terminal.warn(warning)
@@ -129,6 +129,13 @@ class Work:
             )
         self._check(resolved)
         return resolved
+
+    def _fallen_back(self, resolved: Resolved) -> Iterator[str]:
+        if self.machine.gpus and resolved.origins["engine"].text.startswith("rule "):
+            yield (
+                f"this machine has {self.machine.gpus[0].name}, but this version of Engineroom has no GPU engine: "
+                "the quick start runs on the CPU (--engine=openvino says so without this warning)"
+            )
 
     def context(self, scenario: Scenario) -> Context:
         """What the rules may look at."""
@@ -161,7 +168,7 @@ class Work:
             )
         if closed := [number for number in config.cpus if number not in self.machine.cpu.usable]:
             raise RequestError(
-                f"this process may not use CPU {', '.join(map(str, closed[:20]))}",
+                f"this process may not use CPU {plain(ranges(closed))}",
                 where=origins["cpus"].text,
                 mend=f"it may use {ranges(self.machine.cpu.usable)}",
             )
@@ -210,8 +217,10 @@ class Work:
             chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
             engine = self.engine(chosen.config)
             held = build.known_accuracy(engine, self.samples_key, self.benchmark.accuracy_target)
-            if held is not False or precision is candidates[-1]:
+            if held is not False:
                 return chosen, engine
+            if precision is candidates[-1]:
+                return resolved.replace("rule best_precision: all miss the target", precision=precision), engine
         raise RequestError(
             f"{self.benchmark.name} and the engine {plugin.name} have no precision in common", where="precision"
         )
@@ -237,18 +246,12 @@ def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[
     shell.verbose = request.verbose
     for note in request.notes:
         terminal.say(note)
-    known = {name: plugin.load().BENCHMARK for name, plugin in registry.find("benchmarks").items()}
-    chosen = [known[name] for name in request.benchmarks] or [
-        benchmark for benchmark in known.values() if fetch.has_files(benchmark)
-    ]
+    plugins = registry.find("benchmarks")
+    asked = [plugins[name].load().BENCHMARK for name in request.benchmarks or plugins]
+    chosen = asked if request.benchmarks else [benchmark for benchmark in asked if fetch.has_files(benchmark)]
     if not chosen:
         raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
     machine = systems.detect()
     if request.system:
         request = replace(request, system=systems.named(machine, request.system).system)
-    if machine.gpus and request.overrides.get("engine", "auto") == "auto":
-        terminal.warn(
-            f"this machine has {machine.gpus[0].name}, but this version of Engineroom has no GPU engine: "
-            "the quick start runs on the CPU (--engine=openvino says so without this warning)"
-        )
     return request, [Work(benchmark, request, machine) for benchmark in chosen]

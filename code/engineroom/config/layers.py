@@ -26,6 +26,7 @@ from engineroom.yaml_file import Entry, entries
 
 COMMON = "common"
 DEFAULT = "default"  # the folder of settings that hold for every system
+TUNED = ".tuned.yaml"  # how the name of a file ends that tuning wrote
 SECTIONS = (COMMON, *(scenario.value for scenario in Scenario))
 VARIABLE = "ENGINEROOM_"  # how an environment variable that sets a field begins
 
@@ -173,10 +174,33 @@ def files(benchmark: str, system: str, trees: Sequence[Path]) -> list[Path]:
         for path in (
             tree / DEFAULT / f"{benchmark}.yaml",
             tree / system / f"{benchmark}.yaml",
-            tree / system / f"{benchmark}.tuned.yaml",
+            tree / system / f"{benchmark}{TUNED}",
         )
     ]
     return [path for path in named if _is_here(path)]
+
+
+def unread(trees: Sequence[Path], benchmarks: Sequence[str]) -> dict[str, list[Path]]:
+    """Return, by reason, the files in the trees that no run of these benchmarks reads."""
+    found: dict[str, list[Path]] = {}
+    for path in (path for tree in trees for pattern in ("*.y*ml", "*/*.y*ml") for path in sorted(tree.glob(pattern))):
+        if why := _why_unread(path, path.parent in trees, benchmarks):
+            found.setdefault(why, []).append(path)
+    return found
+
+
+def _why_unread(path: Path, is_loose: bool, benchmarks: Sequence[str]) -> str:
+    if is_loose:
+        return f"settings stand in a folder, {DEFAULT} or a system's"
+    if path.suffix != ".yaml":
+        return "names of settings files end in .yaml"
+    if path.name.endswith(TUNED) and path.parent.name == DEFAULT:
+        return "tuned settings are a system's"
+    benchmark = path.name.removesuffix(TUNED).removesuffix(".yaml")
+    if benchmark in benchmarks:
+        return ""
+    mend = did_you_mean(benchmark, benchmarks, otherwise="it waits for one")
+    return f"there is no benchmark {plain(benchmark)}; {mend}"
 
 
 def _of_files(context: Context, trees: Sequence[Path], mistakes: list[RequestError]) -> Iterator[tuple[str, Setting]]:
@@ -196,7 +220,8 @@ def told(context: Context, trees: Sequence[Path]) -> list[plausibility.Told]:
     found = []
     stem = plausibility.family(context.machine.system)[0]
     for tree in trees:
-        for path in sorted(tree.glob(f"*/{context.benchmark}.yaml")):
+        names = (f"*/{context.benchmark}{ending}" for ending in (".yaml", TUNED))
+        for path in sorted(path for name in names for path in tree.glob(name)):
             if plausibility.family(path.parent.name)[0] != stem:
                 continue
             try:
@@ -204,8 +229,8 @@ def told(context: Context, trees: Sequence[Path]) -> list[plausibility.Told]:
             except RequestError:
                 continue
             found += [
-                plausibility.Told(path.parent.name, section, name, setting.value, setting.origin.text)
-                for section, settings in sections.items()
+                plausibility.Told(path.parent.name, name, setting.value, setting.origin.text)
+                for settings in sections.values()
                 for name, setting in settings.items()
             ]
     return found
@@ -223,9 +248,10 @@ def _is_here(path: Path) -> bool:
 
 
 def read(path: Path, mistakes: list[RequestError]) -> dict[str, dict[str, Setting]]:
-    """Return each section's settings, and note what is wrong anywhere, used by this run or not."""
+    """Return each section's settings, and note what is wrong anywhere, used by this run or not, line by line."""
     sections: dict[str, dict[str, Setting]] = {}
-    for section in entries(path, mistakes):
+    found: list[RequestError] = []
+    for section in entries(path, found):
         where = f"{display(path)}:{section.line}"
         if section.key not in SECTIONS:
             what = f"unknown section {plain(section.key)}"
@@ -233,11 +259,12 @@ def read(path: Path, mistakes: list[RequestError]) -> dict[str, dict[str, Settin
                 mend = f"settings stand in a section: {', '.join(SECTIONS)}"
             else:
                 mend = did_you_mean(section.key, SECTIONS)
-            mistakes.append(RequestError(what, where=where, mend=mend))
+            found.append(RequestError(what, where=where, mend=mend))
         elif not section.is_mapping:
-            mistakes.append(RequestError(f"section {section.key} must hold `field: value` lines", where=where))
+            found.append(RequestError(f"section {section.key} must hold `field: value` lines", where=where))
         else:
-            sections[section.key] = dict(_values(section, path, mistakes))
+            sections[section.key] = dict(_values(section, path, found))
+    mistakes.extend(sorted(found, key=lambda mistake: int(str(mistake.where).rpartition(":")[2])))
     return sections
 
 
@@ -258,8 +285,13 @@ def _values(section: Entry, path: Path, mistakes: list[RequestError]) -> Iterato
 
 
 def nearest(name: str) -> str:
-    """Say which field is meant by an unknown name: by NVIDIA's name for it, or the nearest one."""
+    """Say which field is meant by an unknown name: by NVIDIA's or LoadGen's name for it, or the nearest one."""
     ours = legacy.FIELDS.get(name)
     if ours in fields.settable():
         return f"that is {ours} here"
+    refused, words = legacy.FLAGS.get(name, {}).get("*", ((), ""))
+    if refused is None:
+        return words
+    if by_loadgen := fields.by_loadgen(name):
+        return f"that is {' or '.join(by_loadgen)} here"
     return did_you_mean(name, fields.settable(), otherwise="make explain lists the settings")

@@ -20,10 +20,9 @@ SERVER_MOST, SERVER_LEAST = 1.2, 1 / 6
 
 @dataclass(frozen=True)
 class Told:
-    """One line of a settings file: what it says for a system and a section."""
+    """One line of a settings file: what it says for a system."""
 
     system: str
-    section: str
     field: str
     value: Any
     where: str
@@ -49,7 +48,7 @@ def remarks(
     yield from _beyond_the_machine(config, origins, context)
     for name, (scenario, _) in RATES.items():
         if config.scenario is scenario and (value := getattr(config, name)) is not None:
-            ours = Told(config.system, scenario.value, name, value, origins[name])
+            ours = Told(config.system, name, value, origins[name])
             others = [other for other in told() if other.where != ours.where]
             yield from _beside_the_same(ours, others)
             yield from _beside_other_scenarios(ours, others)
@@ -86,10 +85,8 @@ def _beside_the_same(ours: Told, others: list[Told]) -> Iterator[str]:
     """Compare with the same figure in other files: of this system, and of others with as many or fewer such GPUs."""
     stem, count = family(ours.system)
     for other in others:
-        if (other.field, other.section) != (ours.field, ours.section):
-            continue
         other_stem, other_count = family(other.system)
-        if other_stem != stem or other.value is None:
+        if other.field != ours.field or other_stem != stem or other.value is None:
             continue
         scale = count / other_count if "latency" not in ours.field else 1.0
         factor = ours.value / (other.value * scale)
@@ -102,22 +99,21 @@ def _beside_the_same(ours: Told, others: list[Told]) -> Iterator[str]:
 
 
 def _beside_other_scenarios(ours: Told, others: list[Told]) -> Iterator[str]:
-    """Compare with the same system's other scenarios: none is faster than Offline, and Server not much slower."""
-    mine = RATES[ours.field][1](ours.value)
+    """Compare with the same system's other scenarios: none is faster than Offline, and Server not much slower.
+
+    The words do not depend on which of the two runs, so that a request for both is warned once.
+    """
     for other in others:
-        if other.system != ours.system or other.field == ours.field or other.field not in RATES or other.value is None:
+        if other.system != ours.system or other.field not in RATES or other.value is None:
             continue
-        offline, rate = "offline_expected_qps", RATES[other.field][1](other.value)
-        if ours.field == offline:
-            slower, faster, field = rate, mine, other.field
-        elif other.field == offline:
-            slower, faster, field = mine, rate, ours.field
-        else:
+        slow, fast = (other, ours) if ours.field == "offline_expected_qps" else (ours, other)
+        if fast.field != "offline_expected_qps" or slow.field == fast.field:
             continue
-        if slower > SERVER_MOST * faster or (field == "server_target_qps" and slower < SERVER_LEAST * faster):
+        slower, faster = (RATES[told.field][1](told.value) for told in (slow, fast))
+        if slower > SERVER_MOST * faster or (slow.field == "server_target_qps" and slower < SERVER_LEAST * faster):
             yield (
-                f"{ours.where}: {ours.field} is {_number(ours.value)}, which does not go with {other.field} "
-                f"{_number(other.value)} in {other.where}: {_number(mine)} beside {_number(rate)} samples/s"
+                f"{slow.where}: {slow.field} is {_number(slow.value)}, which does not go with {fast.field} "
+                f"{_number(fast.value)} in {fast.where}: {_number(slower)} beside {_number(faster)} samples/s"
             )
 
 

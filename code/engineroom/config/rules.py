@@ -101,9 +101,11 @@ def instances_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[i
     if devices:
         return GPU_INSTANCES * devices, f"{GPU_INSTANCES} per device of {devices}: {name}"
     cores, nodes = context.cores(values["cpus"]), context.numa_nodes()
-    if values["cpus"] or nodes == 1 or cores < nodes:
-        return cores, f"one per usable core of {cores}"
-    return cores // nodes * nodes, f"{cores // nodes} per NUMA node of {nodes}, with {cores} usable cores"
+    threads = values.get("threads_per_instance") or 1
+    places, each = max(1, cores // threads), f", {threads} threads each" if threads > 1 else ""
+    if values["cpus"] or nodes == 1 or places < nodes:
+        return places, f"{cores} usable cores{each}" if each else f"one per usable core of {cores}"
+    return places // nodes * nodes, f"{places // nodes} per NUMA node of {nodes}, with {cores} usable cores{each}"
 
 
 def threads_by_cores(context: Context, values: Mapping[str, Any]) -> tuple[int, str]:
@@ -117,7 +119,7 @@ def batch_by_memory(context: Context, values: Mapping[str, Any]) -> tuple[int, s
     if context.scenario is Scenario.MULTI_STREAM:
         return SAMPLES_PER_QUERY_MULTI_STREAM, "a MultiStream query has 8 samples"
     if context.scenario is not Scenario.OFFLINE:
-        return 1, f"{context.scenario} answers sample by sample unless it is tuned"
+        return 1, f"a {context.scenario} query has 1 sample"
     devices, _ = context.devices(values["engine"])
     wanted = GPU_BATCH_SIZE if devices else CPU_BATCH_SIZE
     memory, where = context.memory_bytes(values["engine"])
@@ -125,9 +127,11 @@ def batch_by_memory(context: Context, values: Mapping[str, Any]) -> tuple[int, s
     free = MEMORY_SHARE * memory - at_once * context.model_bytes
     fitting = int(free / (at_once * ACTIVATIONS * context.sample_bytes)) if context.sample_bytes else wanted
     if fitting >= wanted:
-        return wanted, f"{wanted} keep it busy unless it is tuned"
-    batch_size = 1 << max(0, fitting.bit_length() - 1) if fitting > 0 else 1
-    return batch_size, f"the largest power of two that {memory / (1 << 30):.1f} GiB of {where} hold {at_once} times"
+        return wanted, f"enough to keep a {'device' if devices else 'core'} busy, where nothing was tuned"
+    room = f"{MEMORY_SHARE:.0%} of the {memory / (1 << 30):.1f} GiB of {where}, beside the model"
+    if fitting < 1:
+        return 1, f"not even one sample is sure to fit {room}"
+    return 1 << (fitting.bit_length() - 1), f"the largest power of two of which {at_once} are sure to fit {room}"
 
 
 # In this order: a later rule may look at what an earlier one has set.

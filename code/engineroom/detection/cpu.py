@@ -65,7 +65,9 @@ def detect(root: Path, quota: float | None = None) -> Cpu:
         isa=tuple(name for name in ISA_FEATURES if name in flags),
         caches=_caches(folder, online),
         kinds=kinds,
-        max_mhz=_max_mhz(folder, set(cores.values())),
+        max_mhz=_mhz(folder, set(cores.values()), "cpuinfo_max_freq"),
+        limit_mhz=_mhz(folder, set(cores.values()), "scaling_max_freq"),
+        boost=_boost(folder),
         governor=_governor(folder),
     )
 
@@ -184,19 +186,20 @@ def _size_bytes(written: str) -> int | None:
 def _kinds(
     root: Path, blocks: Mapping[int, Block], cores: Mapping[int, int], architecture: str
 ) -> tuple[CoreKind, ...]:
-    """Return the kinds of cores of a hybrid processor: by Linux's groups of x86, or arm64's parts or capacities."""
+    """Return the kinds of cores of a hybrid processor: by Linux's groups of x86, or arm64's parts.
+
+    Linux's cpu_capacity does not tell them: a server's firmware may give like cores unlike ones.
+    """
     folder = root / "sys/devices/system/cpu"
     if architecture in ARM_ARCHITECTURES:
         kinds = _by(cores, lambda cpu: _core_name(blocks.get(cpu, {})))
-        if len(kinds) < 2:
-            kinds = _by(cores, lambda cpu: value(f"{folder}/cpu{cpu}/cpu_capacity"))
     else:
         units = [name for name in names(root / "sys/devices") if name.startswith("cpu_")]
         listed = {name[len("cpu_") :]: set(cpu_list(text(root / "sys/devices" / name / "cpus"))) for name in units}
         kinds = _by(cores, lambda cpu: next((name for name, cpus in listed.items() if cpu in cpus), ""))
     if len(kinds) < 2 or "" in kinds:
         return ()
-    return tuple(CoreKind(name, len(first), _max_mhz(folder, first)) for name, first in kinds.items())
+    return tuple(CoreKind(name, len(first), _mhz(folder, first, "cpuinfo_max_freq")) for name, first in kinds.items())
 
 
 def _by(cores: Mapping[int, int], kind: Callable[[int], str]) -> dict[str, set[int]]:
@@ -207,9 +210,16 @@ def _by(cores: Mapping[int, int], kind: Callable[[int], str]) -> dict[str, set[i
     return found
 
 
-def _max_mhz(folder: Path, cpus: Iterable[int]) -> float | None:
-    khz = (number(value(f"{folder}/cpu{cpu}/cpufreq/cpuinfo_max_freq")) for cpu in cpus)
+def _mhz(folder: Path, cpus: Iterable[int], name: str) -> float | None:
+    """Return the highest of a clock that each CPU has a file of."""
+    khz = (number(value(f"{folder}/cpu{cpu}/cpufreq/{name}")) for cpu in cpus)
     return max((clock / 1000 for clock in khz if clock), default=None)
+
+
+def _boost(folder: Path) -> bool | None:
+    """Say whether clocks above the nominal one are allowed: Intel's driver tells the opposite, the others the thing."""
+    told = {"intel_pstate/no_turbo": "0", "cpufreq/boost": "1"}
+    return next((found == on for name, on in told.items() if (found := value(f"{folder}/{name}"))), None)
 
 
 def _governor(folder: Path) -> str | None:

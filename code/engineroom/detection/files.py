@@ -24,15 +24,16 @@ def value(path: str) -> str:
 
 def _read(path: Path | str, most_bytes: int) -> str:
     """Read on until the end or `most_bytes`. A pipe in a file's place does not block, a folder is an error here."""
+    content = bytearray()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return ""
     try:
-        content = part = os.read(descriptor, 1 << 16)
-        while part and len(content) < most_bytes:
-            part = os.read(descriptor, 1 << 16)
+        while part := os.read(descriptor, 1 << 16):
             content += part
+            if len(content) >= most_bytes:
+                break
     except OSError:  # such as the speed of a network card without a link
         return ""
     finally:

@@ -16,6 +16,8 @@ from engineroom.detection.nvml import Nvml, Refusal
 
 # NVML's constants, so that nothing is imported where there is no GPU.
 CLOCK_SM, CLOCK_MEMORY = 1, 2
+# Many GPUs that no persistence mode keeps awake take more than ten seconds to start.
+ANSWER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,21 @@ def _all(root: Path, module: Any) -> Gpus:
         except ImportError as error:
             refusal = Refusal(error)
     if module is not None:
-        library = Nvml(module)
-        _, refusal = library.answer("nvmlInit")
-        if refusal is None:
-            try:
-                return _by_nvml(root, library)
-            finally:
-                library.ask("nvmlShutdown")
+        answer = nvml.within(ANSWER_S, lambda: _asked(root, Nvml(module)))
+        if isinstance(answer, Gpus):
+            return answer
+        refusal = answer
     return _by_files(root, refusal)
+
+
+def _asked(root: Path, library: Nvml) -> Gpus | Refusal:
+    _, refusal = library.answer("nvmlInit")
+    if refusal:
+        return refusal
+    try:
+        return _by_nvml(root, library)
+    finally:
+        library.ask("nvmlShutdown")
 
 
 def _by_files(root: Path, refusal: Refusal | None) -> Gpus:
@@ -127,6 +136,7 @@ def _gpu(root: Path, library: Nvml, handle: Any, index: int) -> Gpu:
         memory_numa_node=_memory_node(root, library.ask("nvmlDeviceGetNumaNodeId", handle)),
         ecc=bool(ecc[0]) if ecc else None,
         power_limit_w=_watts(library.ask("nvmlDeviceGetPowerManagementLimit", handle)),
+        power_limit_default_w=_watts(library.ask("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
         power_limit_max_w=_watts(power[1]) if power else None,
         max_sm_mhz=library.ask("nvmlDeviceGetMaxClockInfo", handle, CLOCK_SM),
         max_memory_mhz=library.ask("nvmlDeviceGetMaxClockInfo", handle, CLOCK_MEMORY),

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from engineroom.detection import bus, host, nvml
-from engineroom.detection.files import names, text
+from engineroom.detection.files import exists, names, text
 from engineroom.detection.machine import Gpu
 from engineroom.detection.nvml import Refusal
 
@@ -47,6 +47,10 @@ def problem(root: Path, found: tuple[Gpu, ...], refusal: Refusal | None) -> str 
     on_bus = bus.nvidia_gpus(root)
     if found:
         return _no_nvml(root, refusal)
+    if refusal and exists(root / nvml.WSL_LIBRARY):
+        return (
+            f"NVIDIA's driver in Windows does not answer ({refusal.words}); update it there, then run `wsl --shutdown`"
+        )
     return _not_driven(root, on_bus[0]) if on_bus else None
 
 
@@ -66,6 +70,8 @@ def _not_driven(root: Path, pci_bus_id: str) -> str:
     driver = bus.driver(root, pci_bus_id)
     if driver == "nvidia":
         return f"NVIDIA's driver could not start the GPU {pci_bus_id}; see `dmesg`"
+    if driver == "vfio-pci":
+        return f"the NVIDIA GPU {pci_bus_id} is set aside for a virtual machine: its driver is vfio-pci"
     why = f"its driver is {driver}, not NVIDIA's" if driver else "no NVIDIA driver is loaded"
     return f"an NVIDIA GPU is on the PCI bus ({pci_bus_id}), but {why}; install NVIDIA's and reboot"
 

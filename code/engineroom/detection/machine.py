@@ -46,6 +46,8 @@ class Cpu:
     caches: tuple[Cache, ...] = ()
     kinds: tuple[CoreKind, ...] = ()  # more than one only in a hybrid processor
     max_mhz: float | None = None
+    limit_mhz: float | None = None  # where the system holds the clock, as a person or a service set it
+    boost: bool | None = None  # whether clocks above the nominal one are allowed
     governor: str | None = None  # of CPU frequency scaling
 
 
@@ -90,6 +92,7 @@ class Gpu:
     memory_numa_node: int | None = None
     ecc: bool | None = None
     power_limit_w: float | None = None
+    power_limit_default_w: float | None = None
     power_limit_max_w: float | None = None
     max_sm_mhz: int | None = None
     max_memory_mhz: int | None = None

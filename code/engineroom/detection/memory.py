@@ -40,6 +40,12 @@ def has_no_cpus(root: Path, node: int) -> bool:
     return bool(names(folder)) and not cpu_list(text(folder / "cpulist"))
 
 
+def allowed_nodes(root: Path) -> tuple[int, ...]:
+    """Return the NUMA nodes whose memory this process may use (its cpuset's), () where the kernel does not say."""
+    match = re.search(r"^Mems_allowed_list:(.*)$", text(root / "proc/self/status"), re.MULTILINE)
+    return cpu_list(match[1]) if match else ()
+
+
 def transparent_huge_pages(root: Path) -> str | None:
     """Return the mode that is chosen, which stands in brackets: "always [madvise] never"."""
     match = re.search(r"\[(\w+)\]", text(root / "sys/kernel/mm/transparent_hugepage/enabled"))

@@ -6,8 +6,10 @@ The functions and what they answer stand in NVML's API reference (docs.nvidia.co
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engineroom.detection.files import exists
 
@@ -23,6 +25,8 @@ NO_PERMISSION = 4
 DRIVER_NOT_LOADED = 9
 LIBRARY_NOT_FOUND = 12
 VERSION_MISMATCH = 18
+
+T = TypeVar("T")
 
 
 class Nvml:
@@ -56,6 +60,25 @@ class Refusal:
         value = getattr(error, "value", None)
         self.code = value if isinstance(value, int) else None
         self.words = " ".join(str(error).split()) or type(error).__name__
+
+
+def within(seconds: float, work: Callable[[], T]) -> T | Refusal:
+    """Return what `work` returns, or a refusal if that takes too long: a driver in trouble may never answer.
+
+    Nothing can stop its call, so that the thread stays behind; it does not keep the process from ending.
+    """
+    found: list[T | Refusal] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except Exception as error:
+            found.append(Refusal(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else Refusal(TimeoutError(f"no answer within {seconds:g} s"))
 
 
 def is_driver_visible(root: Path) -> bool:

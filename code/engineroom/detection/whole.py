@@ -26,10 +26,12 @@ def detect(root: Path = Path("/"), *, environ: Mapping[str, str] | None = None, 
     of_gpus = {found.memory_numa_node for found in gpus.gpus if found.memory_numa_node is not None}
     gpu_memory = sum(node.memory_bytes for node in nodes if node.number in of_gpus and not node.cpus)
     total = max(0, memory.total_bytes(root) - gpu_memory)
+    allowed = memory.allowed_nodes(root)
+    closed = sum(node.memory_bytes for node in nodes if allowed and node.number not in {*allowed, *of_gpus})
     kernel = host.kernel(root)
     return Machine(
         cpu=cpu.detect(root, limits.cpus),
-        memory_bytes=min(total, limits.memory_bytes or total),
+        memory_bytes=min(max(0, total - closed), limits.memory_bytes or total),
         memory_total_bytes=total,
         swap_bytes=memory.swap_bytes(root),
         numa=tuple(node for node in nodes if node.cpus),

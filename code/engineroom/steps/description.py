@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engineroom import __version__, registry, versions
+from engineroom.detection.gpu_links import UNKNOWN
 from engineroom.detection.machine import Cpu, Disk, Gpu, Machine, Nic
 from engineroom.systems import System, description_fields
 
@@ -199,6 +200,8 @@ def _links(machine: Machine) -> tuple[str, str]:
     if len(machine.gpus) == 1:
         return NONE, NONE
     pairs = {link for a, row in enumerate(machine.gpu_links) for b, link in enumerate(row) if a != b}
+    if UNKNOWN in pairs:
+        return "", ""
     nvlinks = sorted({int(link[2:]) for link in pairs if link.startswith("NV") and link[2:].isdigit()})
     names = [*(f"{count}x NVLink" for count in nvlinks), *(["PCIe"] if len(pairs) > len(nvlinks) else [])]
     topology = f"every pair {next(iter(pairs))}" if len(pairs) == 1 else ", ".join(sorted(pairs))

@@ -18,6 +18,7 @@ import msgspec
 
 from engineroom import artifacts
 from engineroom.config import RunConfig
+from engineroom.config.rules import ACTIVATIONS
 from engineroom.paths import RUNS
 from engineroom.runs import RESULT
 from engineroom.terms import SAMPLES_PER_QUERY_MULTI_STREAM, Scenario, TestMode
@@ -370,12 +371,17 @@ def _folder_bytes(work: Workload, same: Sequence[Earlier]) -> Amount:
 
 
 def _test_memory(work: Workload, same: Sequence[Earlier]) -> Amount:
-    """The arrays are mapped: they take memory only while there is some to spare."""
+    """Return the memory of one test: at most all its batches at once, each with what the network makes of it.
+
+    The arrays are mapped: they take memory only while there is some to spare.
+    """
     if peaks := [peak for run in same if (peak := _peak_bytes(Path(run.folder)))]:
         return Amount(min(peaks), max(peaks), RECORDED)
     least, most = work.queries_bytes
     needed = HARNESS_BYTES + work.engine_bytes
-    return Amount(needed + least, needed + most + work.array_bytes, SIZES)
+    sample_bytes = work.array_bytes / work.samples + work.response_bytes
+    batches = work.config.instances * work.config.batch_size * sample_bytes
+    return Amount(needed + least, needed + most + work.array_bytes + ACTIVATIONS * batches, SIZES)
 
 
 def _peak_bytes(folder: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,11 +25,11 @@ NAME_MAX = 60  # signs of a name that make its pattern
 
 @dataclass(frozen=True)
 class Added:
-    """A file that was written, and whether one of the same id was there before."""
+    """A file that was written, and whether one of the same id was there before and was changed."""
 
     id: str
     path: Path
-    replaced: bool
+    changed: bool
 
 
 def add(
@@ -41,8 +42,9 @@ def add(
 ) -> Added:
     """Write `<system_id>.yaml` so that it, and no other, recognises the machine; default: the id made from hardware.
 
-    `blanks` are the fields of the description that are left for a person. Raises RequestError if the machine is
-    recognised already or the file is there, both unless `force`, and if another system would win nevertheless.
+    `blanks` are the fields of the description that are left for a person. Of a file that is there only the conditions
+    change: what a person wrote stays. Raises RequestError if the machine is recognised already or the file has other
+    conditions, both unless `force`, and if another system would win nevertheless.
     """
     listed = read_all(systems)
     wanted = derived_id(machine) if system_id is None else system_id
@@ -50,11 +52,17 @@ def add(
         raise RequestError(f"the name of a system {problem}", where="--id")
     if not force:
         _refuse_to_repeat(wanted, listed, recognise(machine, listed))
-    path = listed[wanted].path if wanted in listed else systems / f"{wanted}.yaml"
+    match, description = ["match:", *_conditions(machine)], [*_description(blanks)]
+    if wanted in listed:
+        path = listed[wanted].path
+        lines = _changed(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), match, description)
+    else:
+        path = systems / f"{wanted}.yaml"
+        lines = [*_head(wanted), *match, "", *description]
     with write_beside(path) as beside:
-        beside.write_text("\n".join(_lines(machine, wanted, blanks)) + "\n", encoding="utf-8")
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
         _check(machine, beside, path, wanted, listed)
-    return Added(wanted, path, replaced=wanted in listed)
+    return Added(wanted, path, changed=wanted in listed)
 
 
 def _refuse_to_repeat(wanted: str, listed: dict[str, System], matching: System | None) -> None:
@@ -64,18 +72,27 @@ def _refuse_to_repeat(wanted: str, listed: dict[str, System], matching: System |
             where=display(matching.path),
             mend="change that file, or write one of more conditions beside it with --force",
         )
-    if wanted in listed:
+    if wanted in listed and listed[wanted].conditions:
         raise RequestError(
             "is there already, for another machine",
             where=display(listed[wanted].path),
-            mend="give another name with --id=NAME, or replace it with --force",
+            mend="give another name with --id=NAME, or replace its conditions with --force",
         )
 
 
 def _check(machine: Machine, draft: Path, path: Path, wanted: str, listed: dict[str, System]) -> None:
-    """Read the draft of `path` as every command will read it, and see that it wins."""
+    """Read the draft of `path` as every command will read it, and see that it loses nothing and wins."""
     mistakes: list[RequestError] = []
-    drafted = replace(read(draft, wanted, mistakes), path=path)
+    try:
+        drafted = replace(read(draft, wanted, mistakes), path=path)
+    except RequestError as error:
+        mistakes.append(error)
+    if wanted in listed and (mistakes or _said(drafted) != _said(listed[wanted])):
+        raise RequestError(
+            "nothing was written: its `match:` cannot be told from the rest",
+            where=display(path),
+            mend="give `match:` and `description:` lines of their own",
+        )
     if mistakes:
         raise Mistakes(mistakes)
     try:
@@ -87,38 +104,54 @@ def _check(machine: Machine, draft: Path, path: Path, wanted: str, listed: dict[
         raise RequestError(f"nothing was written: this machine would be recognised by {other}, not as {wanted}")
 
 
-def _lines(machine: Machine, system_id: str, blanks: Iterable[str]) -> Iterator[str]:
+def _said(system: System) -> dict[str, str]:
+    return {name: asserted.text for name, asserted in system.description.items()}
+
+
+def _changed(lines: list[str], match: list[str], description: list[str]) -> list[str]:
+    """Return a file's lines with other conditions, the old ones as comments. All else stays, comments too."""
+    begin = next((n for n, line in enumerate(lines) if re.match(r"match\s*:", line)), len(lines))
+    end = next((n for n, line in enumerate(lines) if n > begin and re.match(r"[^\s#]", line)), len(lines))
+    while end > begin and re.match(r"\s*$|#", lines[end - 1]):  # what stands there belongs to the next section
+        end -= 1
+    old = lines[begin:end]
+    before = ["# Before:", *(f"# {line}" for line in old)] if old and old != match else []
+    more = [] if any(re.match(r"description\s*:", line) for line in lines) else ["", *description]
+    return [*lines[:begin], *before, *match, *lines[end:], *more]
+
+
+def _head(system_id: str) -> Iterator[str]:
     yield "# yaml-language-server: $schema=schema.json"
     yield "# How this machine is recognised. Made by `make add_system`; systems/README.md explains the conditions."
     yield f"# Its settings go to configs/{system_id}/."
-    yield "match:"
-    for name, value in _conditions(machine):
-        yield f"  {name}: {value}"
-    yield ""
+
+
+def _description(blanks: Iterable[str]) -> Iterator[str]:
     yield "# What only a person knows: fill in and take the # away. `make describe_system` shows the whole description."
     yield "description:"
     for name in blanks:
         yield f"  # {name}:  # {typed.meaning(typed.types(Description)[name])}"
 
 
-def _conditions(machine: Machine) -> Iterator[tuple[str, str]]:
+def _conditions(machine: Machine) -> Iterator[str]:
+    """Yield a line for each condition."""
     names = {gpu.name for gpu in machine.gpus}
     if len(names) == 1:
-        yield "gpu", _pattern(names.pop())
-    yield "gpu_count", str(len(machine.gpus))
+        yield f"  gpu: {_pattern(names.pop())}"
+    yield f"  gpu_count: {len(machine.gpus)}"
     slices = [piece for gpu in machine.gpus for piece in gpu.slices]
     if machine.gpus and len({bool(gpu.mig) for gpu in machine.gpus}) == 1:
-        yield "mig", "true" if machine.gpus[0].mig else "false"
+        yield f"  mig: {'true' if machine.gpus[0].mig else 'false'}"
     if slices:
-        yield "mig_count", str(len(slices))
+        yield f"  mig_count: {len(slices)}"
     if len(profiles := {piece.profile for piece in slices}) == 1:
-        yield "mig_profile", _pattern(profiles.pop())
+        yield f"  mig_profile: {_pattern(profiles.pop())}"
     if machine.cpu.model:
-        yield "cpu_model", _pattern(machine.cpu.model)
-    yield "sockets", str(machine.cpu.sockets)
-    yield "cores", str(machine.cpu.cores)
+        yield f"  cpu_model: {_pattern(machine.cpu.model)}"
+    yield f"  sockets: {machine.cpu.sockets}"
+    yield f"  cores: {machine.cpu.cores}"
     if memory := machine.memory_total_bytes or machine.memory_bytes:
-        yield "memory", _about(memory)
+        yield f"  memory: {_about(memory)}"
 
 
 def _about(size_bytes: int) -> str:

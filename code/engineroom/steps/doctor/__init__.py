@@ -51,12 +51,13 @@ def of_machine(machine: Machine, needs: Needs) -> dict[str, Examine]:
         "folders": lambda: checks.writable(_folders()),
         "disk": lambda: checks.disk(needs.disks, look.free_bytes(BUILD), BUILD),
         "memory": partial(checks.memory, needs.memory, machine),
-        "swap": lambda: checks.swap(machine.swap_bytes, look.swap_used_bytes()),
+        "swap": lambda: checks.swap(machine.swap_bytes, *look.memory_now(), machine),
         "CPUs": partial(checks.quota, machine),
         "governor": partial(checks.governor, machine),
+        "clock": partial(checks.clock, machine),
         "huge pages": partial(checks.huge_pages, machine),
         "load": lambda: checks.load(os.getloadavg()[0], machine),
-        "clock": lambda: checks.clock(look.clock_synchronized(), machine),
+        "time": lambda: checks.time_of_day(look.clock_synchronized(), machine),
         "GPU": partial(gpus.answers, machine, needs.gpu_by),
         "CUDA": lambda: gpus.cuda(
             machine, gpus.cuda_users(versions.all_distributions(), needs.cuda_runtimes), needs.gpu_by

@@ -25,7 +25,7 @@ def words(items: Iterable[object]) -> str:
 
 
 def size(count: float) -> str:
-    """Write bytes as df does: in the unit that suits."""
+    """Write bytes in the power of ten that suits, as disks are sold."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             break
@@ -50,22 +50,24 @@ def compiler(compiled: Compiled | None) -> Check:
     if compiled is None:
         return missing("no C++ compiler on PATH", install)
     if compiled.error:
-        return missing(f"{compiled.compiler} makes no C++20 program: {compiled.error}", install)
+        newer = f"{install}\nexport CXX=g++-12    # the name of one that knows C++20, if the first is too old"
+        return missing(f"{compiled.compiler} makes no C++20 program: {compiled.error}", newer)
     return good(f"{compiled.compiler} compiles and links C++20")
 
 
 def python(version: tuple[int, int, int], headers: Path, *, has_headers: bool) -> Check:
     """Python must be new enough, and its headers here: the harness is a Python module too."""
     text = ".".join(map(str, version))
+    another = "rm -f build/venv/ready && make doctor PYTHON=/path/to/python3"
     if version < OLDEST_PYTHON:
-        return missing(f"Python {text}; 3.11 or newer is needed", "make PYTHON=/path/to/python3")
+        return missing(f"Python {text}; 3.11 or newer is needed", another)
     if not has_headers:
         package = f"python{version[0]}.{version[1]}"
         return missing(
             f"{headers} is missing", f"sudo apt-get install {package}-dev    # Fedora: sudo dnf install {package}-devel"
         )
     if version[:2] > NEWEST_PYTHON:
-        return advice(f"Python {text}: the locked versions are made for 3.11 to 3.13", "make PYTHON=/path/to/python3")
+        return advice(f"Python {text}: the locked versions are made for 3.11 to 3.13", another)
     return good(f"Python {text} with its headers")
 
 
@@ -156,13 +158,16 @@ def _needed(room: Room) -> str:
     return f"{most if room.least_bytes or room.most_bytes else 'nothing'} needed, {size(room.free_bytes)} free"
 
 
-def swap(total_bytes: int, used_bytes: int) -> Check:
-    """What was swapped out comes back in the middle of a measurement."""
+def swap(total_bytes: int, used_bytes: int, available_bytes: int, machine: Machine) -> Check:
+    """What was swapped out comes back in the middle of a measurement; it can come back before only where it fits."""
     if not total_bytes:
         return good("none")
-    if used_bytes:
-        return advice(f"{size(used_bytes)} of {size(total_bytes)} are in use", "sudo swapoff -a && sudo swapon -a")
-    return good(f"{size(total_bytes)}, none in use")
+    if not used_bytes:
+        return good(f"{size(total_bytes)}, none in use")
+    found = f"{size(used_bytes)} of {size(total_bytes)} are in use"
+    if used_bytes > available_bytes / 2:
+        return advice(f"{found}, and memory is too short to take them back", "top -o %MEM    # end what is not needed")
+    return advice(found, f"sudo swapoff -a && sudo swapon -a{on_host(machine)}")
 
 
 # Processors
@@ -170,18 +175,25 @@ def swap(total_bytes: int, used_bytes: int) -> Check:
 
 def quota(machine: Machine) -> Check:
     """A quota, an affinity or a single core shape what can be measured."""
-    cpu, cpus = machine.cpu, machine.limits.cpus
+    cpu, cpus, kind = machine.cpu, machine.limits.cpus, machine.container and machine.container.kind
+    is_docker = kind in ("docker", "podman")
     if cpus is not None and cpus < cpu.threads:
-        found = f"the container may use {cpus:g} of {cpu.threads} CPUs: settings are derived for {cpu.usable_cores}"
-        return advice(found, f"docker run --cpus={cpu.threads} ...    # where all are wanted")
+        found = f"the control group allows {cpus:g} of {cpu.threads} CPUs: settings are derived for {cpu.usable_cores}"
+        look = (
+            "cat /proc/self/cgroup    # the group that has the limit: cpu.max there, or in the pod's resources.limits"
+        )
+        return advice(found, f"{kind} run --cpus={cpu.threads} ...    # where all are wanted" if is_docker else look)
     if cpu.usable and len(cpu.usable) < cpu.threads:
+        every = f"0-{cpu.threads + cpu.offline - 1}"
         return advice(
             f"this process may use {len(cpu.usable)} of {cpu.threads} CPUs (affinity)",
-            f"taskset -cp 0-{cpu.threads + cpu.offline - 1} $$    # in the shell that starts make",
+            f"{kind} run --cpuset-cpus={every} ...    # where all are wanted"
+            if is_docker
+            else f"taskset -cp {every} $$    # in the shell that starts make; a batch system may not allow it",
         )
     if cpu.usable_cores == 1:
         return advice("one core: LoadGen and the engine take turns on it, and latencies show it")
-    offline = f"; {cpu.offline} are offline" if cpu.offline else ""
+    offline = f"; {cpu.offline} more offline" if cpu.offline else ""
     return good(f"all {cpu.threads} CPUs, {cpu.usable_cores} cores, without a quota{offline}")
 
 
@@ -193,7 +205,21 @@ def governor(machine: Machine) -> Check:
     if found == GOVERNOR:
         return good(found)
     command = f"echo {GOVERNOR} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
-    return advice(f"{found}: the clock follows the load", f"{command}{_on_host(machine)}")
+    return advice(f"{found}: the clock follows the load", f"{command}{on_host(machine)}")
+
+
+def clock(machine: Machine) -> Check:
+    """A clock that is held down makes every figure worse."""
+    cpu, folder = machine.cpu, "/sys/devices/system/cpu"
+    if cpu.boost is False:
+        other = f"with another driver than intel_pstate: echo 1 | sudo tee {folder}/cpufreq/boost"
+        return advice(
+            "boost is switched off", f"echo 0 | sudo tee {folder}/intel_pstate/no_turbo{on_host(machine)}    # {other}"
+        )
+    if cpu.limit_mhz and cpu.max_mhz and cpu.limit_mhz < cpu.max_mhz:
+        command = f"echo {cpu.max_mhz * 1000:.0f} | sudo tee {folder}/cpu*/cpufreq/scaling_max_freq{on_host(machine)}"
+        return advice(f"held to {cpu.limit_mhz:,.0f} of {cpu.max_mhz:,.0f} MHz", command)
+    return good(f"up to {cpu.max_mhz:,.0f} MHz" if cpu.max_mhz else "not visible here, as in most virtual machines")
 
 
 def huge_pages(machine: Machine) -> Check:
@@ -201,7 +227,7 @@ def huge_pages(machine: Machine) -> Check:
     found = machine.transparent_huge_pages
     if found == "never":
         command = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
-        return advice("never: large arrays are mapped in 4 KiB pages", f"{command}{_on_host(machine)}")
+        return advice("never: large arrays are mapped in 4 KiB pages", f"{command}{on_host(machine)}")
     return good(found or "not visible here")
 
 
@@ -214,12 +240,12 @@ def load(load_1min: float, machine: Machine) -> Check:
     return good(found)
 
 
-def clock(synchronized: bool | None, machine: Machine) -> Check:
+def time_of_day(synchronized: bool | None, machine: Machine) -> Check:
     """Records of several machines are put in order by their times."""
     if synchronized is None:
         return good("whether it is synchronized cannot be seen here")
     if not synchronized:
-        command = f"sudo timedatectl set-ntp true{_on_host(machine)}"
+        command = f"sudo timedatectl set-ntp true{on_host(machine)}"
         return advice("no service keeps it right: the times in records may be off", command)
     return good("synchronized")
 
@@ -298,7 +324,7 @@ def docker(found: Docker, user: str, machine: Machine) -> Check:
     if found.error == "EACCES":
         return advice(
             f"user {user} may not use {found.socket} (needed only for containers)",
-            f"sudo usermod -aG docker {shlex.quote(user)}    # then log in again",
+            f"sudo usermod -aG docker {shlex.quote(user)}    # makes {user} as mighty as root; then log in again",
         )
     return advice("its service does not run (needed only for containers)", "sudo systemctl start docker")
 
@@ -326,9 +352,12 @@ def overlays(folders: Mapping[str, Iterable[str] | None]) -> Check:
         return missing(f"no such folder: {words(absent)}", command)
     empty = [name for name, inside in folders.items() if not set(inside or ()) & set(OVERLAY_HAS)]
     if empty:
-        return advice(f"nothing that is looked for is in {words(empty)}: {words(OVERLAY_HAS)}", f"ls {empty[0]}")
+        return advice(
+            f"nothing that is looked for is in {words(empty)}: {words(OVERLAY_HAS)}", f"ls {shlex.quote(empty[0])}"
+        )
     return good(words(folders))
 
 
-def _on_host(machine: Machine) -> str:
+def on_host(machine: Machine) -> str:
+    """Return the comment that belongs to a command which only the host can run."""
     return "    # on the host, outside the container" if machine.container else ""

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from engineroom.detection import Machine
 from engineroom.steps.doctor.check import Check, advice, good, missing, unless_needed
-from engineroom.steps.doctor.checks import words
+from engineroom.steps.doctor.checks import on_host, words
 
 
 def answers(machine: Machine, needed_by: Sequence[str]) -> Check:
     """A GPU is needed only by an engine that was asked for; one that is there should answer."""
     if machine.gpu_problem:
+        if any(gpu.shares_host_memory for gpu in machine.gpus):  # a Jetson's works, NVML or not
+            return advice(machine.gpu_problem)
         return unless_needed(bool(needed_by), machine.gpu_problem, _gpu_remedy(machine.gpu_problem, machine))
     if machine.gpus:
         driver = f", driver {machine.gpu_driver.version}" if machine.gpu_driver else ""
@@ -28,16 +30,25 @@ def answers(machine: Machine, needed_by: Sequence[str]) -> Check:
 
 
 def _gpu_remedy(problem: str, machine: Machine) -> str:
-    """Return the command for what detection said in words."""
+    """Return the command for what detection said in words; `docker run` where only the container lacks something."""
     if "CUDA_VISIBLE_DEVICES" in problem:
         return "unset CUDA_VISIBLE_DEVICES"
     if "kernel module" in problem:
-        return "sudo reboot"
-    if machine.container:
+        return f"sudo reboot{on_host(machine)}"
+    if "install NVIDIA's" in problem:
+        command = "sudo ubuntu-drivers install --gpgpu && sudo reboot"
+        return f"{command}{on_host(machine) or '    # Ubuntu; elsewhere the distribution has a package of the driver'}"
+    if "wsl --shutdown" in problem:
+        return "wsl.exe --shutdown    # ends this session; before it, update the driver in Windows"
+    if "virtual machine" in problem:
+        return "lspci -nnk -d 10de:    # shows which driver has which card"
+    if machine.container and "in a container" in problem:
         return "docker run --gpus=all ...    # hands GPUs and the driver's libraries into the container"
-    if "no NVIDIA driver" in problem:
-        return "sudo ubuntu-drivers install --gpgpu && sudo reboot    # Ubuntu; elsewhere the distribution's package"
-    return "nvidia-smi"
+    if "/dev/nvidia" in problem:
+        return "ls -l /dev/nvidia*"
+    if "libnvidia-ml" in problem:
+        return "ldconfig -p | grep libnvidia-ml    # if it is not there: install the driver's libraries"
+    return f"sudo dmesg | grep -iE 'nvrm|xid'{on_host(machine)}"
 
 
 def _counted(names: Iterable[str]) -> str:
@@ -47,10 +58,11 @@ def _counted(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class CudaUser:
-    """A library and the CUDA version that it was made for; `version` has one number where only that is known."""
+    """What was made for a version of CUDA: a Python package, or a library. Of a version one number may be all."""
 
     name: str
     version: tuple[int, ...]
+    is_package: bool = True
 
 
 def cuda(machine: Machine, users: Sequence[CudaUser], needed_by: Sequence[str]) -> Check:
@@ -67,9 +79,14 @@ def cuda(machine: Machine, users: Sequence[CudaUser], needed_by: Sequence[str]) 
     found = f"driver {driver.version} serves CUDA {driver.cuda_version}"
     too_new = [user for user in users if user.version[0] > serves[0]]
     newer = [user for user in users if user.version[:1] == serves[:1] and user.version[:2] > serves[:2]]
-    update = f"sudo apt-get install nvidia-open    # a driver that serves CUDA {_highest(too_new or newer or users)}"
+    where = "the host" if machine.container else "Ubuntu or Debian"
+    wanted = _highest(too_new or newer or users)
+    update = f"sudo apt-get install nvidia-open    # on {where}: a driver that serves CUDA {wanted}"
     if too_new:
-        return unless_needed(bool(needed_by), f"{found}; made for a newer one: {_named(too_new)}", update)
+        # A second CUDA toolkit beside one that fits keeps nothing from running; a package that was installed does.
+        hinders = len(too_new) == len(users) or any(user.is_package for user in too_new)
+        found = f"{found}; made for a newer one: {_named(too_new)}"
+        return unless_needed(bool(needed_by) and hinders, found, update)
     if newer:
         return advice(f"{found}; made for a newer minor version: {_named(newer)}", update)
     return good(f"{found}: fits {_named(users)}")
@@ -85,7 +102,8 @@ def cuda_users(distributions: Mapping[str, str], libraries: Mapping[str, str]) -
 
     Wheels say their CUDA in their name (tensorrt-cu13, nvidia-cublas-cu12) or, of torch, in their version (+cu130).
     """
-    users = [CudaUser(path, cuda_version(version)) for path, version in libraries.items() if cuda_version(version)]
+    numbers = {path: cuda_version(version) for path, version in libraries.items()}
+    users = [CudaUser(path, version, is_package=False) for path, version in numbers.items() if version]
     for name, version in distributions.items():
         if name.lower() in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu11"):
             users.append(CudaUser(f"{name} {version}", cuda_version(version)[:2]))
@@ -130,14 +148,11 @@ def mig(machine: Machine, needed_by: Sequence[str]) -> Check:
 
 
 def power(machine: Machine) -> Check:
-    """A power limit below the highest lowers the clock under load."""
-    limited = [
-        gpu
-        for gpu in machine.gpus
-        if gpu.power_limit_w and gpu.power_limit_max_w and gpu.power_limit_w < gpu.power_limit_max_w
-    ]
+    """A power limit below the one that the maker set lowers the clock under load."""
+    usual = {gpu.index: gpu.power_limit_default_w or gpu.power_limit_max_w or 0.0 for gpu in machine.gpus}
+    limited = [gpu for gpu in machine.gpus if gpu.power_limit_w and gpu.power_limit_w < usual[gpu.index]]
     if not limited:
         return good("not limited" if machine.gpus else "no GPU here")
-    found = words(f"GPU {gpu.index} {gpu.power_limit_w:.0f} of {gpu.power_limit_max_w:.0f} W" for gpu in limited)
-    first = limited[0]
-    return advice(found, f"sudo nvidia-smi -i {first.index} -pl {first.power_limit_max_w:.0f}    # if power is no aim")
+    found = words(f"GPU {gpu.index} {gpu.power_limit_w:.0f} of {usual[gpu.index]:.0f} W" for gpu in limited)
+    commands = (f"sudo nvidia-smi -i {gpu.index} -pl {usual[gpu.index]:.0f}" for gpu in limited)
+    return advice(found, "\n".join(command + on_host(machine) for command in commands))

@@ -36,7 +36,10 @@ int main() { int all[3] = {}; return count(std::span<int>(all)) - 3; }
 
 def compiled() -> Compiled | None:
     """Compile and link a small C++20 program with the compiler that the build takes; None without a compiler."""
-    named = shlex.split(os.environ.get("CXX", "")) or [path for path in map(shutil.which, COMPILERS) if path][:1]
+    try:
+        named = shlex.split(os.environ.get("CXX", "")) or [path for path in map(shutil.which, COMPILERS) if path][:1]
+    except ValueError as error:
+        return Compiled("CXX", str(error).lower())
     if not named:
         return None
     with tempfile.TemporaryDirectory(prefix="engineroom-doctor-") as folder:
@@ -102,10 +105,11 @@ def free_bytes(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def swap_used_bytes() -> int:
-    """Return how much swap is in use, 0 where the kernel does not say."""
-    lines = dict(re.findall(r"^(SwapTotal|SwapFree):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE))
-    return (int(lines.get("SwapTotal", 0)) - int(lines.get("SwapFree", 0))) * 1024
+def memory_now() -> tuple[int, int]:
+    """Return how much swap is in use and how much memory is available, 0 where the kernel does not say."""
+    found = re.findall(r"^(SwapTotal|SwapFree|MemAvailable):\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    lines = {name: int(kib) * 1024 for name, kib in found}
+    return lines.get("SwapTotal", 0) - lines.get("SwapFree", 0), lines.get("MemAvailable", 0)
 
 
 def clock_synchronized() -> bool | None:
@@ -152,7 +156,7 @@ def overlays() -> dict[str, list[str] | None]:
     """Return the folders that ENGINEROOM_PATH names with the names in each; None for one that is none."""
     found: dict[str, list[str] | None] = {}
     for name in filter(None, os.environ.get(OVERLAYS, "").split(os.pathsep)):
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))  # noqa: PTH111  (Path's raises where there is no such user)
         found[name] = [inside.name for inside in path.iterdir()] if path.is_dir() else None
     return found
 

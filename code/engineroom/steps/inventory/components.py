@@ -80,7 +80,7 @@ def _build_tools() -> Iterator[Component]:
         if path.exists() and version:
             yield Component(name, version, str(path), _venv_or(path))
         else:
-            yield Component(name, problem="not found", mend="rm build/venv/ready; the next make installs it again")
+            yield Component(name, problem="not found", mend="rm build/venv/ready    # the next make installs it again")
 
 
 def _program(program: Program) -> Component:
@@ -181,8 +181,11 @@ def _copies(title: str, stem: str, cache: Mapping[str, str]) -> Iterator[Compone
     """Yield each file that is this library once, the one that the loader takes first."""
     seen: set[Path] = set()
     for path, found in _candidates(stem, cache):
-        real = path.resolve()
-        if real in seen or not real.is_file() or "stubs" in path.parts:
+        try:
+            real = path.resolve()
+            if real in seen or not real.is_file() or "stubs" in path.parts:
+                continue
+        except (OSError, RuntimeError):  # a folder that may not be entered, a link to itself
             continue
         seen.add(real)
         version = re.search(r"\.so\.(\d[\d.]*)$", real.name)
@@ -290,7 +293,7 @@ def install_command(engine: str) -> str:
     """Return the command that installs what an engine needs: its extra, or the venv's own packages again."""
     if (packages.LOCKS / f"{engine}.lock").is_file():
         return f'make install RUN_ARGS="--engine={engine}"'
-    return "rm build/venv/ready; the next make installs it again"
+    return "rm build/venv/ready    # the next make installs it again"
 
 
 def models_and_data() -> list[Component]:
@@ -332,6 +335,8 @@ def guarded(title: str, find: Callable[[], list[Component]]) -> list[Component]:
         return find()
     except EngineroomError as error:
         return [Component(title, path=error.where, problem=error.what, mend=error.mend)]
+    except OSError as error:
+        return [Component(title, path=error.filename, problem=f"cannot be looked at: {error.strerror}")]
 
 
 def _venv_or(path: str | Path, otherwise: str = "this Python") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,8 +84,8 @@ def find_record(name: str, here: Callable[[], Mapping[str, Any]], *, folder: Pat
     """
     if name == HERE:
         return Record("this", _groups(here(), HERE))
-    path = Path(name).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  (Path's raises where there is no such user)
+    if not os.path.lexists(path):
         path = _run(name, folder)
     if path.is_dir():
         path = path / ENVIRONMENT

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from engineroom.detection import Gpu, Machine
+from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.detection.machine import Cache, Nic, NumaNode, Slice
 
 GIBIBYTE = 1 << 30
+KINDS = {"core": "P-cores", "atom": "E-cores", "lowpower": "LP E-cores"}  # Linux's names and Intel's
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -39,23 +40,30 @@ def _of_processor(machine: Machine) -> dict[str, str | None]:
     cpu, limits = machine.cpu, machine.limits
     counts = [_count(cpu.sockets, "socket"), _count(cpu.cores, "core"), _count(cpu.threads, "thread")]
     if cpu.offline:
-        counts.append(f"{cpu.offline} more are offline")
+        counts.append(f"{cpu.offline} more offline")
     usable = f"{_count(cpu.usable_cores, 'core')} on CPUs {number_ranges(cpu.usable)}" if cpu.usable else None
     if limits.cpus is not None:
         usable = f"{usable or _count(cpu.usable_cores, 'core')}, quota of {limits.cpus:g} CPUs"
-    kinds = [f"{kind.cores} {kind.name}" for kind in cpu.kinds] if len(cpu.kinds) > 1 else []
+    kinds = [f"{kind.cores} {KINDS.get(kind.name, kind.name)}" for kind in cpu.kinds] if len(cpu.kinds) > 1 else []
     return {
         "system": machine.system,
         "product": machine.product,
-        "processor": f"{cpu.model}, {cpu.architecture}" if cpu.architecture else cpu.model,
+        "processor": ", ".join(dict.fromkeys(filter(None, (cpu.model, cpu.architecture)))),
         "cores": ", ".join(counts),
         "kinds of cores": ", ".join(kinds),
         "usable here": usable,
         "instruction sets": " ".join(cpu.isa),
         "caches": ", ".join(map(_cache, cpu.caches)),
-        "highest clock": f"{cpu.max_mhz:,.0f} MHz" if cpu.max_mhz else None,
+        "highest clock": _clock(cpu),
         "governor": cpu.governor,
     }
+
+
+def _clock(cpu: Cpu) -> str | None:
+    if not cpu.max_mhz:
+        return None
+    held = f", held to {cpu.limit_mhz:,.0f} MHz" if cpu.limit_mhz and cpu.limit_mhz < cpu.max_mhz else ""
+    return f"{cpu.max_mhz:,.0f} MHz{held}{', boost off' if cpu.boost is False else ''}"
 
 
 def _of_memory(machine: Machine) -> dict[str, str | None]:
@@ -133,18 +141,18 @@ def _of_gpu(gpu: Gpu) -> Iterator[str]:
     if gpu.shares_host_memory:
         yield "shares the host's memory"
     if gpu.compute_capability:
-        yield f"compute {gpu.compute_capability}"
+        yield f"compute capability {gpu.compute_capability}"
     if gpu.ecc is not None:
         yield f"ECC {_on(gpu.ecc)}"
     if gpu.power_limit_w:
-        most = gpu.power_limit_max_w
+        most = gpu.power_limit_default_w or gpu.power_limit_max_w
         yield f"{gpu.power_limit_w:.0f} W{f' of {most:.0f} W' if most and most != gpu.power_limit_w else ''}"
     if gpu.max_sm_mhz:
         yield f"up to {gpu.max_sm_mhz:,} MHz"
     if gpu.pcie:
         yield gpu.pcie
     if gpu.nvlink_c2c:
-        yield "NVLink to the CPU"
+        yield "NVLink-C2C to the CPU"
     if gpu.mig is not None:
         yield f"MIG {_on(gpu.mig)}"
 

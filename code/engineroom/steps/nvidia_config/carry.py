@@ -236,11 +236,12 @@ class Written:
 def write(configs: Iterable[Config], source: str, output: Path, *, force: bool, dry_run: bool) -> Written:
     """Write the files below `output`; one that is there with another content is kept unless `force`.
 
-    Raises RequestError if a folder cannot be written.
+    Where `output` has a schema, each file names it, for editors. Raises RequestError if a folder cannot be written.
     """
     done = Written(dry_run)
+    head = "# yaml-language-server: $schema=../schema.json\n" if (output / "schema.json").is_file() else ""
     for config in configs:
-        path, text = output / config.path, render(config, source)
+        path, text = output / config.path, head + render(config, source)
         if os.path.lexists(path) and _content_of(path) == text:
             done.unchanged.append(config.path)
         elif os.path.lexists(path) and not force:
