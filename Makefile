@@ -5,6 +5,12 @@ ifeq ($(wildcard code/engineroom/bootstrap.py),)
 $(error run make in the folder that holds this Makefile, or name that folder: make -C FOLDER)
 endif
 
+# Any other variable would be passed over without a word: RUN_ARG="--force", or BENCHMARKS="a b" as NVIDIA's targets take.
+unknown := $(foreach name,$(filter-out RUN_ARGS PYTHON,$(.VARIABLES)),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+ifneq ($(strip $(unknown)),)
+$(error $(firstword $(unknown))= means nothing here; flags stand in RUN_ARGS: make TARGET RUN_ARGS="--benchmarks=a,b")
+endif
+
 PYTHON ?= python3
 INV     = @build/venv/bin/inv $@
 

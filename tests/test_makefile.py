@@ -125,6 +125,15 @@ def test_nvidias_targets_say_what_is_instead(checkout: Path, make: Any) -> None:
         assert said in lines[1]
 
 
+@pytest.mark.parametrize("typed", ["RUN_ARG=--force", "BENCHMARKS=a b", "run_args=--force"])
+def test_a_variable_that_means_nothing_is_refused(ready_checkout: Path, make: Any, typed: str) -> None:
+    done = make(ready_checkout, "info", typed)
+    assert done.returncode == 2
+    name = typed.partition("=")[0]
+    assert f'{name}= means nothing here; flags stand in RUN_ARGS: make TARGET RUN_ARGS="' in done.stderr
+    assert calls(ready_checkout) == []
+
+
 def test_no_target_is_both_ours_and_nvidias() -> None:
     assert not set(legacy.TARGETS) & set(TARGETS)
 

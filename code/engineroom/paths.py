@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engineroom.errors import RequestError
+from engineroom.errors import RequestError, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "code"
@@ -46,11 +46,12 @@ def overlays() -> tuple[Path, ...]:
     words = os.environ.get(OVERLAYS, "").split(os.pathsep)
     named = [Path(os.path.expanduser(word)).absolute() for word in words if word]  # noqa: PTH111  (Path's may raise)
     for folder in named:
+        name = plain(str(folder))
         if not folder.is_dir():
-            raise RequestError(f"{folder} is no folder", where=OVERLAYS, mend="name folders, with : between them")
-        if not any((folder / name).is_dir() for name in OVERLAID) and _has_folders(folder):
-            wanted = ", ".join(f"{name}/" for name in OVERLAID)
-            raise RequestError(f"{folder} has none of {wanted}", where=OVERLAYS, mend="name the folder that has them")
+            raise RequestError(f"{name} is no folder", where=OVERLAYS, mend="name folders, with : between them")
+        if not any((folder / each).is_dir() for each in OVERLAID) and _has_folders(folder):
+            wanted = ", ".join(f"{each}/" for each in OVERLAID)
+            raise RequestError(f"{name} has none of {wanted}", where=OVERLAYS, mend="name the folder that has them")
     return tuple(reversed(dict.fromkeys(named)))
 
 

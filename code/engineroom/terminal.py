@@ -142,9 +142,10 @@ def _columns_needed(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> in
 
 def _styled(cell: str, text: type[Text]) -> Text:
     styles = {"VALID": "green", "INVALID": "red", "met": "green", "missed": "red", "FAILED": "red"}
-    styles |= {"good": "green", "advice": "yellow", "missing": "red"}
+    alone = {"good": "green", "advice": "yellow", "missing": "red"}  # not at the end of a sentence
     styled = text(cell)
-    styled.stylize(styles.get(word := cell.split()[-1] if cell.strip() else "", ""), len(cell) - len(word))
+    word = cell.split()[-1] if cell.strip() else ""
+    styled.stylize(styles.get(word) or alone.get(cell, ""), len(cell) - len(word))
     return styled
 
 

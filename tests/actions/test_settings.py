@@ -132,6 +132,13 @@ def test_explains_help_tells_names_from_flags(capsys: pytest.CaptureFixture[str]
     assert "\n  NAME ... " in out and "\n  --batch_size " in out
 
 
+def test_explain_tells_the_engines_that_use_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {fact["name"]: fact["engines"] for fact in _json(capsys, settings.explain, *fields.settable())}
+    assert told["fixed_delay_us"] == ["fixed_delay"]
+    assert told["threads_per_instance"] == ["onnxruntime", "openvino"]
+    assert told["batch_size"] == []
+
+
 def test_every_setting_can_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert {told["name"] for told in _json(capsys, settings.explain, *fields.names())} == set(fields.names())
 

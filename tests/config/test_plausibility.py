@@ -10,7 +10,7 @@ import pytest
 
 from engineroom import registry
 from engineroom.config import resolve
-from engineroom.config.plausibility import family
+from engineroom.config.plausibility import beside_measured, family
 from engineroom.config.rules import Context
 from engineroom.detection import Machine
 from engineroom.paths import CONFIGS
@@ -141,6 +141,26 @@ def test_our_own_and_other_peoples_mistakes_are_no_reason_to_fail(warn: Warn) ->
     """A broken file of another system is that system's matter."""
     files = {"H200x1/b.yaml": "Server: [", "L4x1/b.yaml": "Server:\n  nonsense: 1\n"}
     assert warn(files, server_target_qps="100") == []
+
+
+def test_what_the_machine_reached_before_is_a_sibling_too(machine: Machine, tmp_path: Path) -> None:
+    def said(scenario: Scenario, rate: float, **overrides: str) -> str | None:
+        context = Context("b", scenario, machine)
+        found = resolve(context, TestMode.PERFORMANCE_ONLY, overrides, configs=[tmp_path])
+        origins = {name: origin.text for name, origin in found.origins.items()}
+        return beside_measured(found.config, origins, rate, "build/runs/x")
+
+    assert said(Scenario.OFFLINE, 480_000, offline_expected_qps="53000") == (
+        "--offline_expected_qps: offline_expected_qps is 53,000, which is 1/9.1 of the 480,000 samples/s "
+        "that this machine reached in build/runs/x"
+    )
+    assert said(Scenario.OFFLINE, 480_000, offline_expected_qps="400000") is None
+    assert said(Scenario.SINGLE_STREAM, 1000, single_stream_expected_latency_ns="1 ms") is None
+    assert "10.0 times the 1,000 queries/s" in str(
+        said(Scenario.SINGLE_STREAM, 1000, single_stream_expected_latency_ns="100 us")
+    )
+    assert said(Scenario.SERVER, 1_000_000, server_target_qps="1") is None
+    assert said(Scenario.OFFLINE, 1) is None
 
 
 def test_the_family_of_a_system() -> None:

@@ -84,7 +84,7 @@ def _rows(runs: Mapping[Scenario, Resolved]) -> Iterator[tuple[str, str, str, st
             scenario
             for scenario, resolved in runs.items()
             if scenario in (about.scenarios or runs)
-            and resolved.config.engine in (about.engines or [resolved.config.engine])
+            and resolved.config.engine in (_engines(name) or [resolved.config.engine])
         ]
         shared: dict[tuple[str, str], list[Scenario]] = {}
         for scenario in used:
@@ -197,7 +197,7 @@ def _of_field(name: str, asked: Sequence[Work]) -> dict[str, Any]:
         "variable": None if name in fields.IDENTITY else f"{VARIABLE}{name.upper()}",
         "nvidia": nvidia,
         "loadgen": about.loadgen,
-        "engines": about.engines,
+        "engines": _engines(name),
         "scenarios": about.scenarios,
         "now": [
             {
@@ -217,6 +217,17 @@ def _of_field(name: str, asked: Sequence[Work]) -> dict[str, Any]:
             for resolved in [work.resolve(scenario, work.request.test_modes[0])]
         ],
     }
+
+
+def _engines(name: str) -> list[str]:
+    """Return the engines to which a setting means something, [] if it is every one."""
+    only, known = fields.about(name).engines, registry.find("engines")
+    found = [
+        engine
+        for engine, plugin in known.items()
+        if engine in (only or known) and name not in plugin.load().ENGINE.ignores
+    ]
+    return found if len(found) < len(known) else []
 
 
 def _default(name: str) -> str:

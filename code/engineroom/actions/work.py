@@ -12,14 +12,15 @@ from pathlib import Path
 from engineroom import registry, run_args, shell, systems, terminal
 from engineroom.artifacts import Artifact, Switches, key_of
 from engineroom.benchmarks import Benchmark, Part
-from engineroom.config import Resolved, RunConfig, resolve
+from engineroom.config import Resolved, RunConfig, plausibility, resolve
 from engineroom.config.fields import ranges
 from engineroom.config.rules import Context
 from engineroom.detection import Machine
 from engineroom.errors import RequestError, plain
 from engineroom.paths import display
 from engineroom.run_args import Request
-from engineroom.steps import build, calibrate, fetch, preprocess, recipes
+from engineroom.steps import build, calibrate, estimate, fetch, preprocess, recipes
+from engineroom.steps.sizing import FIELDS
 from engineroom.terms import Precision, Scenario, TestMode
 
 
@@ -120,9 +121,7 @@ class Work:
             self.context(scenario), test_mode, self.request.overrides, environment=self.request.environment
         )
         for warning in (*resolved.warnings, *self._fallen_back(resolved)):
-            if warning not in self._warned:
-                self._warned.add(warning)
-                terminal.warn(warning)
+            self._warn(warning)
         if test_mode is TestMode.FIND_PEAK_PERFORMANCE and scenario is not Scenario.SERVER:
             raise RequestError(
                 f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
@@ -205,6 +204,23 @@ class Work:
         Returns the settings with the precision, and its engine. `supposed_missed` is for a plan: what would follow if
         these missed it?
         """
+        settled, engine = self._best_precision(resolved, supposed_missed)
+        expected = FIELDS[settled.config.scenario]
+        if getattr(settled.config, expected) is not None:  # only then are earlier runs worth reading
+            before = estimate.earlier(settled.config)
+            if measured := next((run for run in before if run.rate), None):
+                texts = {name: origin.text for name, origin in settled.origins.items()}
+                where = display(Path(measured.folder))
+                self._warn(plausibility.beside_measured(settled.config, texts, measured.rate or 0, where))
+        return settled, engine
+
+    def _warn(self, warning: str | None) -> None:
+        """Say a warning once."""
+        if warning and warning not in self._warned:
+            self._warned.add(warning)
+            terminal.warn(warning)
+
+    def _best_precision(self, resolved: Resolved, supposed_missed: Collection[Precision]) -> tuple[Resolved, Artifact]:
         if resolved.config.precision is not Precision.AUTO:
             return resolved, self.engine(resolved.config)
         plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE

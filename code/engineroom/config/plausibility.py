@@ -117,6 +117,24 @@ def _beside_other_scenarios(ours: Told, others: list[Told]) -> Iterator[str]:
             )
 
 
+def beside_measured(config: RunConfig, origins: Mapping[str, str], rate: float, where: str) -> str | None:
+    """Return a warning if what is expected of Offline or a stream is far from `rate`, measured in the run `where`.
+
+    `rate` is in samples/s Offline and in queries/s of a stream. A Server's target is no expectation: it is passed over.
+    """
+    for name, (scenario, _) in RATES.items():
+        value = getattr(config, name)
+        if scenario is config.scenario and scenario is not Scenario.SERVER and value is not None:
+            expected = value if scenario is Scenario.OFFLINE else 1e9 / value
+            if not 1 / FAR <= expected / rate <= FAR:
+                unit = "samples/s" if scenario is Scenario.OFFLINE else "queries/s"
+                return (
+                    f"{origins[name]}: {name} is {_number(value)}, which is {_times(expected / rate)} the "
+                    f"{_number(rate)} {unit} that this machine reached in {where}"
+                )
+    return None
+
+
 def family(system: str) -> tuple[str, int]:
     """Return a system's id without its number of accelerators, and that number: "H200x8" -> ("H200", 8)."""
     match = re.fullmatch(r"(.+?)x([0-9]{1,4})", system)

@@ -44,6 +44,7 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
     modules: tuple[str, ...] = ()  # Python packages that must be installed
     distributions: tuple[str, ...] = ()  # packages whose versions belong to the engine's key
     accelerator: str | None = None  # "gpu" for engines on NVIDIA GPUs; None for the CPU
+    ignores: tuple[str, ...] = ()  # settings that mean nothing to it
     measures_model: bool = True  # False for engines that answer without running the model
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:

@@ -19,6 +19,7 @@ class FixedDelay(Engine):
     native = True
     precisions = (Precision.INT8, Precision.BF16, Precision.FP32)
     measures_model = False
+    ignores = ("threads_per_instance", "calibrator")
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:
         """Return the delay."""

@@ -15,6 +15,7 @@ class Null(Engine):
     native = True
     precisions = (Precision.INT8, Precision.BF16, Precision.FP32)
     measures_model = False
+    ignores = ("threads_per_instance", "calibrator")
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """There is nothing to build and nothing to load."""
