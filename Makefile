@@ -29,6 +29,8 @@ run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGe
 generate_engines: venv ; $(INV)  #- build the engines of the benchmarks; what is unchanged is reused
 run:              venv ; $(INV)  #- generate_engines, then run_harness
 calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
+
+#- Know the machine
 info:             venv ; $(INV)  #- show every component with version and path; --diff A B compares two runs or machines
 doctor:           venv ; $(INV)  #- check what a run needs and what makes it steadier; each finding with its remedy
 add_system:       venv ; $(INV)  #- write systems/<id>.yaml, by which this machine is recognised
