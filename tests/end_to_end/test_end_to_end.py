@@ -307,6 +307,7 @@ def by_hand(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([folder / "recipe/run.sh"], env={}, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.heavy
 def test_a_recipe_that_tells_another_test_than_its_settings_is_refused(copy: Checkout, finished: Path) -> None:
     recipe = finished / "recipe/harness.json"
     recipe.write_text(recipe.read_text().replace('"name":"openvino"', '"name":"null"'))
@@ -372,6 +373,7 @@ def test_a_changed_setting_is_named_in_the_reason(copy: Checkout) -> None:
     assert "reused" in copy.good("generate_engines", "--scenarios=Offline --precision=fp32").text
 
 
+@pytest.mark.heavy
 def test_force_makes_everything_once_more(copy: Checkout) -> None:
     forced = copy.good("generate_engines", "--scenarios=Offline --precision=int8 --force").text
     lines = [line for line in forced.splitlines() if ": made " in line]
@@ -387,6 +389,7 @@ def test_no_build_takes_what_is_there_and_makes_nothing(copy: Checkout) -> None:
     assert not list((copy.root / "build/engines").glob("*/digits/Offline/openvino-fp32/*/manifest.json"))[1:]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_engines_move_with_their_checkout(
     copy: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path: Path, engine: str
@@ -434,6 +437,7 @@ def test_the_python_engine_agrees_with_onnxruntime_itself(house: Checkout, refer
         np.testing.assert_allclose(logits, reference[index], atol=1e-4, rtol=0)
 
 
+@pytest.mark.heavy
 def test_auto_goes_on_in_fp32_where_int8_misses_the_target(copy: Checkout) -> None:
     raise_target(copy)
     done = copy.inv("run_harness", f"--scenarios=Offline --test_mode=AccuracyOnly {QUICK}")

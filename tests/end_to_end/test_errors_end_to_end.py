@@ -111,6 +111,7 @@ def test_a_missing_file_is_named(copy: Checkout, file: str, task: str) -> None:
     assert f"{file}: " in done.err and "is missing" in done.err and f"git checkout -- {file}" in done.err
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("task", "run_args", "library"),
     [
@@ -142,6 +143,7 @@ def corrupt_model(checkout: Checkout) -> None:
 # Samples
 
 
+@pytest.mark.heavy
 def test_cut_off_samples_are_made_again(copy: Checkout) -> None:
     samples = copy.artifact(SAMPLES) / "input.npy"
     whole = samples.read_bytes()
@@ -161,6 +163,7 @@ def test_a_changed_file_is_made_again_and_said_so(copy: Checkout, artifact: str,
     assert f"({name} has changed since it was made)" in copy.good("run_harness", ACCURACY).err
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("artifact", "name"), [(SAMPLES, "input.npy"), (ENGINE, "model.blob")])
 def test_a_change_that_size_and_time_do_not_show_is_found_before_the_test(
     copy: Checkout, artifact: str, name: str
@@ -175,6 +178,7 @@ def test_a_change_that_size_and_time_do_not_show_is_found_before_the_test(
     copy.good("run_harness", ACCURACY)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kept", [-100, 40, 0])
 def test_samples_that_are_shorter_than_they_say_are_refused_by_the_harness(copy: Checkout, kept: int) -> None:
     folder = copy.artifact(SAMPLES)
@@ -189,6 +193,7 @@ def test_samples_that_are_shorter_than_they_say_are_refused_by_the_harness(copy:
 # Engines
 
 
+@pytest.mark.heavy
 def test_an_engine_of_another_openvino_is_built_again_and_said_so(copy: Checkout) -> None:
     ours = copy.artifact(ENGINE)
     manifest = json.loads((ours / "manifest.json").read_text())
@@ -227,6 +232,7 @@ def test_one_engine_that_fails_does_not_stop_the_others(copy: Checkout) -> None:
 # Folders that cannot be written
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("folder", "task", "run_args"),
     [
@@ -272,6 +278,7 @@ def test_a_folder_of_somebody_else_is_named_with_its_owner(copy: Checkout) -> No
     assert copy.inv("run_harness", ACCURACY, unprivileged=True).code == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("folder", "task"), [("build/runs", "run_harness"), ("build/calibration", "calibrate"), ("build/engines", "run")]
 )
