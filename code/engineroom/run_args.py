@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from engineroom import legacy, registry
 from engineroom.config import fields
 from engineroom.config.layers import VARIABLE
+from engineroom.config.values import convert
 from engineroom.errors import Mistakes, RequestError, did_you_mean, plain, shown
 from engineroom.terms import Scenario, TestMode
 
@@ -113,7 +114,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Requ
     for texts, where in ((overrides, f"{WHERE}: --{{}}"), (environment, f"{VARIABLE}{{}}")):
         for name, text in texts.items():
             try:
-                fields.convert(name, text, from_text=True)
+                convert(name, text, from_text=True)
             except ValueError as error:
                 place = where.format(name if texts is overrides else name.upper())
                 mistakes.append(RequestError(str(error), where=place))

@@ -16,6 +16,7 @@ from engineroom import actions, systems, terminal
 from engineroom.actions import settings
 from engineroom.config import fields
 from engineroom.config.layers import SECTIONS
+from engineroom.config.values import convert
 from engineroom.detection import Gpu, Machine
 from engineroom.errors import RequestError
 from engineroom.paths import CONFIGS, DATA_MAPS, ROOT, SYSTEMS
@@ -217,7 +218,7 @@ def test_an_editor_accepts_what_a_run_accepts(name: str) -> None:
     """The schema and the loader agree on each value, but for names of plug-ins, which overlays may bring."""
     for value in VALUES:
         try:
-            fields.convert(name, value, from_text=False)
+            convert(name, value, from_text=False)
             accepted = True
         except ValueError:
             accepted = False

@@ -17,6 +17,7 @@ from engineroom.config import Resolved, fields, units
 from engineroom.config.layers import VARIABLE, Kind, files, unread
 from engineroom.config.rules import RULES
 from engineroom.config.schema import settings_schema
+from engineroom.config.values import ranges
 from engineroom.errors import ExitCode, RequestError, did_you_mean, plain
 from engineroom.paths import CONFIGS, DATA_MAPS, ROOT, SYSTEMS, display, layers, write_text
 from engineroom.terms import Scenario
@@ -99,7 +100,7 @@ def _value(name: str, resolved: Resolved) -> str:
     if value is None:
         return f"none: {about.null}"
     if fields.is_list(name):
-        return fields.ranges(value) or "empty"
+        return ranges(value) or "empty"
     if fields.is_switch(name):
         return str(value).lower()
     if not isinstance(value, int | float):

@@ -13,8 +13,8 @@ from engineroom import registry, run_args, shell, systems, terminal
 from engineroom.artifacts import Artifact, Switches, key_of
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig, plausibility, resolve
-from engineroom.config.fields import ranges
 from engineroom.config.rules import Context
+from engineroom.config.values import ranges
 from engineroom.detection import Machine
 from engineroom.errors import RequestError, plain
 from engineroom.paths import display

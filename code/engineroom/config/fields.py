@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -11,8 +9,6 @@ import msgspec
 from msgspec import Meta
 
 from engineroom import registry
-from engineroom.config import units
-from engineroom.errors import did_you_mean, shown
 from engineroom.terms import Precision, Scenario, TestMode
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
@@ -229,7 +225,7 @@ def defaults() -> dict[str, Any]:
 def about(name: str) -> About:
     """Return what is known of a field."""
     found: dict[str, Any] = {}
-    for hint in reversed(_parts(types()[name])):  # what the field itself says counts more than its type's alias
+    for hint in reversed(parts(types()[name])):  # what the field itself says counts more than its type's alias
         for meta in getattr(hint, "__metadata__", ()):
             found |= meta.extra or {}
             found |= {"meaning": meta.description} if meta.description else {}
@@ -252,23 +248,23 @@ def bounds(name: str) -> dict[str, float]:
     """Return the limits of a number: "ge" or "gt", and "le"; empty for what is none."""
     if is_list(name):
         return {}
-    metas = [meta for hint in _parts(types()[name]) for meta in getattr(hint, "__metadata__", ())]
+    metas = [meta for hint in parts(types()[name]) for meta in getattr(hint, "__metadata__", ())]
     return {key: limit for meta in metas for key in ("ge", "gt", "le") if (limit := getattr(meta, key)) is not None}
 
 
 def is_list(name: str) -> bool:
     """Tell whether a field holds several values."""
-    return any(getattr(hint, "__origin__", None) is tuple for hint in _parts(types()[name]))
+    return any(getattr(hint, "__origin__", None) is tuple for hint in parts(types()[name]))
 
 
 def is_whole(name: str) -> bool:
     """Tell whether a field holds a whole number."""
-    return int in _parts(types()[name]) and not is_list(name)
+    return int in parts(types()[name]) and not is_list(name)
 
 
 def is_switch(name: str) -> bool:
     """Tell whether a field is true or false."""
-    return bool in _parts(types()[name])
+    return bool in parts(types()[name])
 
 
 def kind_of(name: str) -> str:
@@ -281,66 +277,7 @@ def kind_of(name: str) -> str:
         return "true or false" if is_switch(name) else f"one of {', '.join(choices)}" if choices else "a word"
     low = f"{limits['ge']:,} to" if "ge" in limits else f"more than {limits['gt']:,}, up to"
     kind = "a whole number" if is_whole(name) else "a number"
-    return f"{kind}, {low} {limits['le']:,.0f}{', or none' if type(None) in _parts(types()[name]) else ''}"
-
-
-def convert(name: str, value: Any, *, from_text: bool) -> Any:
-    """Convert `value` to the field's type. Raises ValueError in words for a reader.
-
-    `from_text`: the value is a flag's text, so "64" and "true" count as what they spell, and "none" as None where the
-    field may be None. Names of plug-ins and of choices may be spelt in any case; a number may bear a unit. Where 0 is
-    LoadGen's word for no limit, it becomes None.
-    """
-    hint = types()[name]
-    if isinstance(value, str):
-        value = _of_text(name, hint, value, from_text)
-    if isinstance(value, float) and value != value:
-        raise ValueError("is not a number")
-    try:
-        found = msgspec.convert(value, hint, strict=not from_text)
-        return None if found == 0 and name in ZERO_IS_NONE else found
-    except msgspec.ValidationError as error:
-        raise ValueError(_plain(name, value, str(error))) from None
-    except UnicodeEncodeError:
-        raise ValueError(f"is {shown(value)}, which is not UTF-8 text") from None
-
-
-def _of_text(name: str, hint: Any, text: str, from_text: bool) -> Any:
-    if from_text and text.lower() == "none" and type(None) in _parts(hint):
-        return None
-    if is_list(name):
-        return _numbers(text)
-    if choices := choices_of(name):
-        chosen = {choice.lower(): choice for choice in choices}.get(text.lower())
-        if chosen is None:
-            raise ValueError(f"is {shown(text)}; {did_you_mean(text, choices)}")
-        return chosen
-    if bounds(name):
-        number = units.in_unit(text, about(name).unit)
-        return text if number is None else number
-    return text
-
-
-def _numbers(text: str) -> list[int]:
-    """Read "0-3,8" as Linux writes lists of CPUs; "" and "[]" are the empty list."""
-    found: list[int] = []
-    for part in filter(None, text.strip().removeprefix("[").removesuffix("]").replace(" ", "").split(",")):
-        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part, re.ASCII)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise ValueError(f"is {shown(text)}, must be numbers and ranges: 0-3,8")
-        found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return list(dict.fromkeys(found))
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write numbers as Linux writes lists of CPUs: "0-3,8"."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(map(str, part)) for part in parts)
+    return f"{kind}, {low} {limits['le']:,.0f}{', or none' if type(None) in parts(types()[name]) else ''}"
 
 
 def choices_of(name: str) -> list[str]:
@@ -348,31 +285,10 @@ def choices_of(name: str) -> list[str]:
     if name in PLUGINS:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]
-    parts = _parts(types()[name])
-    return [member.value for kind in (Scenario, TestMode, Precision) if kind in parts for member in kind]
+    kinds = parts(types()[name])
+    return [member.value for kind in (Scenario, TestMode, Precision) if kind in kinds for member in kind]
 
 
-def _parts(hint: Any) -> list[Any]:
-    return [hint, *(part for inner in get_args(hint) for part in _parts(inner))]
-
-
-def _plain(name: str, value: Any, message: str) -> str:
-    """Turn msgspec's words into a reader's: "is 0, must be a whole number >= 1 (samples)"."""
-    unit = about(name).unit
-    wanted = message.split(", got")[0].split(" - at `$")[0]  # the place in a list
-    if not wanted.startswith("Expected "):  # "Number out of range": beyond what 64 bits hold
-        return f"is {shown(value)}: {wanted[0].lower()}{wanted[1:]}"
-    wanted = wanted.removeprefix("Expected ").replace("`", "")
-    for word, words in _WORDS.items():
-        wanted = re.sub(rf"\b{word}\b", words, wanted)
-    return f"is {shown(value)}, must be {wanted.replace(' | ', ' or ')}{f' ({unit})' if unit else ''}"
-
-
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "a word",
-    "null": "none",
-    "array": "a list",
-}
+def parts(hint: Any) -> list[Any]:
+    """Return a type with all that it is made of: of `int | None`, `int` and `None`, too."""
+    return [hint, *(part for inner in get_args(hint) for part in parts(inner))]

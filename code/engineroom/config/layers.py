@@ -19,6 +19,7 @@ from engineroom import legacy
 from engineroom.config import fields, plausibility
 from engineroom.config.fields import RunConfig
 from engineroom.config.rules import RULES, Context
+from engineroom.config.values import convert
 from engineroom.errors import Mistakes, RequestError, did_you_mean, plain
 from engineroom.paths import CONFIGS, display, layers
 from engineroom.terms import Scenario, TestMode
@@ -152,7 +153,7 @@ def _of_benchmark(context: Context, mistakes: list[RequestError]) -> Iterator[tu
                 mistakes.append(RequestError(f"{plain(name)}: unknown field", where=where, mend=nearest(name)))
                 continue
             try:
-                yield name, Setting(fields.convert(name, value, from_text=False), Origin(where, Kind.BENCHMARK))
+                yield name, Setting(convert(name, value, from_text=False), Origin(where, Kind.BENCHMARK))
             except ValueError as error:
                 mistakes.append(RequestError(f"{name} {error}", where=where))
 
@@ -161,7 +162,7 @@ def _of_texts(texts: Mapping[str, str], kind: Kind, mistakes: list[RequestError]
     for name, text in texts.items():
         where = f"--{name}" if kind is Kind.FLAG else f"{VARIABLE}{name.upper()}"
         try:
-            yield name, Setting(fields.convert(name, text, from_text=True), Origin(where, kind))
+            yield name, Setting(convert(name, text, from_text=True), Origin(where, kind))
         except ValueError as error:
             mistakes.append(RequestError(f"{name} {error}", where=where))
 
@@ -276,7 +277,7 @@ def _values(section: Entry, path: Path, mistakes: list[RequestError]) -> Iterato
             mistakes.append(RequestError(f"{name}: unknown field", where=where, mend=nearest(entry.key)))
             continue
         try:
-            value = fields.convert(entry.key, entry.value(), from_text=False)
+            value = convert(entry.key, entry.value(), from_text=False)
             yield entry.key, Setting(value, Origin(where, Kind.FILE))
         except ValueError as error:
             mistakes.append(RequestError(f"{name} {error}", where=where))

@@ -15,6 +15,7 @@ from typing import Any
 from engineroom import legacy
 from engineroom.config import fields
 from engineroom.config.layers import COMMON, DEFAULT, SECTIONS
+from engineroom.config.values import convert
 from engineroom.errors import shown
 from engineroom.paths import write_text
 from engineroom.steps.nvidia_config.settings import Found, Setting
@@ -163,7 +164,7 @@ def _converted(name: str, value: Value) -> tuple[str, Any]:
             raise ValueError("is no single value")
     if isinstance(content, float) and content.is_integer() and fields.is_whole(ours):
         content = int(content)
-    return ours, fields.convert(ours, content, from_text=False)
+    return ours, convert(ours, content, from_text=False)
 
 
 def _only_part(table: Table) -> Content:
