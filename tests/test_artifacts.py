@@ -96,6 +96,29 @@ def test_what_a_killed_maker_left_is_swept_away(tmp_path: Path) -> None:
     assert set(made.files) == {"part/file"}
 
 
+def test_a_resumable_maker_gets_what_it_left_unless_forced(tmp_path: Path) -> None:
+    seen = []
+
+    def fail(folder: Path) -> Mapping[str, Any]:
+        seen.append([path.name for path in folder.iterdir()])
+        (folder / "half").write_text("a model")
+        raise ValueError
+
+    for force in (False, False, True):
+        with pytest.raises(ValueError):
+            obtain(tmp_path, INPUTS, fail, what="it", resumable=True, force=force)
+        assert look_up(tmp_path, INPUTS) is None
+    assert seen == [[], ["half"], []]
+    made = obtain(tmp_path, INPUTS, Maker(), what="it", resumable=True)
+    assert set(made.files) == {"half", "part/file"}
+
+
+def test_what_another_key_left_unfinished_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".0123456789abcdef.partial" / "large").mkdir(parents=True)
+    made = obtain(tmp_path, INPUTS, Maker(), what="it", resumable=True)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [made.folder]
+
+
 @pytest.mark.parametrize("damage", ["cut", "remove"])
 def test_a_damaged_file_is_noticed_and_made_again(tmp_path: Path, damage: str) -> None:
     make = Maker()

@@ -204,7 +204,9 @@ def test_a_map_of_another_length_than_the_manifest_says(toys: Path) -> None:
         ("  url: https://example.org/cc0\n", "", 4, "the field url is missing"),
         ("ab" * 32, "AB" * 32, 15, "sha256: Expected str matching regex"),
         ("bytes: 12", "bytes: 12.5", 16, "bytes: Expected int, got float"),
-        ("sources: [https://example.org/toys.csv]", "sources: []", 17, "sources: Expected array of length >= 1"),
+        ("sources: [https://example.org/toys.csv]", "sources: [ftp://x.org/y]", 17, "sources: Expected str matching"),
+        ("    sources:", "    unpack: {members: a, bytes: 1, file: 2}\n    sources:", 17, "did you mean files"),
+        ("    sources:", "    md5: 12\n    sources:", 17, "md5: Expected str, got int"),
         ("shape: [2, 2]", "shape: 2", 8, "sample: Expected array, got int"),
         ("toys.csv:\n", "../toys.csv:\n", 14, "must be relative and stay inside"),
         ("map: val_map.txt", "map: ../val_map.txt", 20, "map: Expected str matching regex"),
@@ -223,10 +225,10 @@ def test_a_wrong_manifest_says_what_and_where(toys: Path, old: str, new: str, li
 
 def test_all_mistakes_of_a_manifest_come_in_one_pass(toys: Path) -> None:
     path = toys / "dataset.yaml"
-    path.write_text(MANIFEST.replace("labels: 3", "labels: x").replace("bytes: 12", "byte: 12"), encoding="utf-8")
+    path.write_text(MANIFEST.replace("labels: 3", "labels: x").replace("sha256: ", "sha265: "), encoding="utf-8")
     with pytest.raises(Mistakes) as caught:
         read_manifest(path)
-    assert [mistake.where for mistake in caught.value.mistakes] == [f"{path}:12", f"{path}:16", f"{path}:14"]
+    assert [mistake.where for mistake in caught.value.mistakes] == [f"{path}:12", f"{path}:15", f"{path}:14"]
 
 
 def _blocks(text: str) -> list[str]:

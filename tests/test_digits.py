@@ -39,8 +39,9 @@ def rows_of(part: Part) -> list[int]:
     return [int(sample.file.removeprefix("digits.csv.gz#")) for sample in DATASET.samples(part)]
 
 
-def no_progress(done: int, total: int) -> None:
-    """Show nothing."""
+def samples_of(part: Part) -> dict[str, Any]:
+    """Return all samples of a part, as the model takes them."""
+    return BENCHMARK.preprocess(part, 0, BENCHMARK.sample_count(part))
 
 
 def response(digit: int) -> bytes:
@@ -59,7 +60,7 @@ def fp32_logits(part: Part) -> npt.NDArray[np.float32]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(BENCHMARK.model)
-    logits: npt.NDArray[np.float32] = session.run(["logits"], BENCHMARK.preprocess(part, no_progress))[0]
+    logits: npt.NDArray[np.float32] = session.run(["logits"], samples_of(part))[0]
     return logits
 
 
@@ -107,7 +108,7 @@ def test_the_authors_are_named_beside_the_data() -> None:
 
 @pytest.mark.parametrize("part", Part)
 def test_samples_are_the_pixels_over_sixteen(part: Part) -> None:
-    images = BENCHMARK.preprocess(part, no_progress)["input"]
+    images = samples_of(part)["input"]
     expected = [[pixel / 16 for pixel in rows()[row][:-1]] for row in rows_of(part)]
     assert images.dtype == np.float32 and images.flags.c_contiguous
     assert images.shape == (BENCHMARK.sample_count(part), 1, 8, 8)
@@ -133,7 +134,7 @@ def test_a_damaged_data_file_is_named(
     (tmp_path / "digits" / "digits.csv.gz").write_bytes(content)
     monkeypatch.setattr("engineroom.datasets.DATA_MAPS", tmp_path)
     with pytest.raises(RequestError) as caught:
-        Digits().preprocess(Part.TRAINING, no_progress)
+        Digits().preprocess(Part.TRAINING, 0, 1)
     assert str(caught.value).startswith(f"{tmp_path}/digits/digits.csv.gz: ") and said in str(caught.value)
 
 
@@ -184,7 +185,7 @@ def test_openvino_predicts_the_same_in_fp32() -> None:
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(BENCHMARK.model, "CPU", settings)
     logits = fp32_logits(Part.EVALUATION)
-    others = compiled(BENCHMARK.preprocess(Part.EVALUATION, no_progress)["input"])[0]
+    others = compiled(samples_of(Part.EVALUATION)["input"])[0]
     assert (others.argmax(1) == logits.argmax(1)).all()
     np.testing.assert_allclose(others, logits, atol=1e-4)
 
@@ -220,5 +221,5 @@ def test_training_again_gives_as_good_a_network(tmp_path: Path) -> None:
     script = [sys.executable, str(SCRIPTS / "train.py"), "--output", str(tmp_path / "again.onnx")]
     subprocess.run(script, cwd=ROOT, env={"PYTHONPATH": str(CODE)}, check=True)
     session = onnxruntime.InferenceSession(tmp_path / "again.onnx")
-    logits = session.run(None, BENCHMARK.preprocess(Part.EVALUATION, no_progress))[0]
+    logits = session.run(None, samples_of(Part.EVALUATION))[0]
     assert BENCHMARK.score((index, row.tobytes()) for index, row in enumerate(logits)).value >= 98.0

@@ -12,7 +12,7 @@ import pytest
 
 from engineroom.paths import CODE, ROOT
 
-HEAVY = {"jinja2", "numpy", "onnx", "onnxruntime", "openvino", "psutil", "rich", "torch"}
+HEAVY = {"PIL", "cv2", "jinja2", "numpy", "onnx", "onnxruntime", "openvino", "psutil", "rich", "torch"}
 
 
 def _inv(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

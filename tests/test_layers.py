@@ -13,7 +13,7 @@ import pytest
 import engineroom
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"numpy", "onnx", "onnxruntime", "openvino", "jinja2", "rich", "engineroom_native"}
+HEAVY = {"PIL", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "jinja2", "rich", "engineroom_native"}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,12 @@ A folder appears by one rename, so one that exists is complete.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,10 +22,11 @@ from typing import Any, TypedDict, Unpack
 import msgspec
 
 from engineroom.errors import EngineError, RequestError
-from engineroom.paths import display, ensure_folder, not_writable, sha256_file
+from engineroom.paths import display, locked, not_writable, sha256_file
 
 MANIFEST = "manifest.json"
 UNKNOWN = "not known before it is made"  # stands in a plan's inputs for the content of what is still to be made
+FORCED = "asked for by --force"
 _made_here: set[Path] = set()  # `force` makes a thing again once in a process, however often it is asked for
 
 
@@ -134,20 +133,20 @@ def obtain(
     make: Callable[[Path], Mapping[str, Any]],
     *,
     what: str,
+    resumable: bool = False,
     **switches: Unpack[Switches],
 ) -> Artifact:
     """Return the artifact made from `inputs`, calling `make(folder)` only if there is none yet, or with `force`.
 
     With `plan`, return what would be done instead, and write nothing. Raises RequestError if it would have to be made
-    and `may_make` is false.
+    and `may_make` is false. If a `resumable` make is interrupted or fails, the next one gets its folder as it was left.
     """
     decided = _decide(shelf, inputs, what, switches)
     if decided.reused or switches.get("plan"):
         return decided
-    ensure_folder(shelf)
-    with _locked(shelf):
+    with locked(shelf):
         decided = _decide(shelf, inputs, what, switches)  # another process may have made it while this one waited
-        return decided if decided.reused else _make(decided, make)
+        return decided if decided.reused else _make(decided, make, resumable)
 
 
 def newest(shelf: Path) -> Manifest | None:
@@ -166,7 +165,7 @@ def _decide(shelf: Path, inputs: Mapping[str, str], what: str, switches: Switche
     force = switches.get("force", False) and folder not in _made_here
     if not force and (found := look_up(shelf, inputs)):
         return found
-    state, why = State.TO_MAKE, "asked for by --force" if force else _why_made(shelf, inputs)
+    state, why = State.TO_MAKE, FORCED if force else _why_made(shelf, inputs)
     if not switches.get("may_make", True):
         raise RequestError(f"{what} has to be made ({why})", where=display(shelf), mend="leave out --no_build")
     if not force and (follows := _follows(shelf, inputs)):
@@ -185,13 +184,15 @@ def _alike(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
     return made_from.keys() == inputs.keys() and all(inputs[name] in (UNKNOWN, made_from[name]) for name in inputs)
 
 
-def _make(decided: Artifact, make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+def _make(decided: Artifact, make: Callable[[Path], Mapping[str, Any]], resumable: bool) -> Artifact:
     folder, inputs = decided.folder, decided.inputs
     partial = folder.with_name(f".{folder.name}.partial")
     begin = time.perf_counter()
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        for left in folder.parent.glob(".*.partial"):
+            if left != partial or not resumable or decided.why == FORCED:
+                shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir(exist_ok=True)
         facts = dict(make(partial))
         files = {str(path.relative_to(partial)): _fact(path) for path in sorted(partial.rglob("*")) if path.is_file()}
         seconds = round(time.perf_counter() - begin, 3)
@@ -204,7 +205,8 @@ def _make(decided: Artifact, make: Callable[[Path], Mapping[str, Any]]) -> Artif
     except OSError as error:
         raise not_writable(folder, error) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not resumable:
+            shutil.rmtree(partial, ignore_errors=True)
     _made_here.add(folder)
     return Artifact(folder, inputs, files, facts, State.MADE, decided.why)
 
@@ -271,18 +273,3 @@ def _short(value: str | None) -> str:
         return "none"
     is_hash = len(value) == 64 and all(letter in "0123456789abcdef" for letter in value)
     return value[:12] if is_hash else value
-
-
-@contextmanager
-def _locked(shelf: Path) -> Iterator[None]:
-    """Hold the shelf's lock: two makes in one checkout take turns instead of doing the same work twice."""
-    lock = shelf / ".lock"
-    try:
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise not_writable(lock, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -7,65 +7,65 @@ blank. Every mistake of a file is reported in one pass, each with its line.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import Meta
 
 from engineroom.errors import Mistakes, RequestError, did_you_mean
-from engineroom.paths import DATA_MAPS, display, layers
+from engineroom.paths import DATA, DATA_MAPS, display, layers
+from engineroom.sources import UNPUBLISHED, Count, Licence, Name, SourceFile, Text
 from engineroom.terms import TensorSpec
 from engineroom.yaml_file import Entry, entries
 
 MANIFEST = "dataset.yaml"
 MOST_SHOWN = 20  # mistakes of one file: a map of 50,000 lines can be wrong in each
 
-Text = Annotated[str, Meta(min_length=1)]
-Count = Annotated[int, Meta(ge=1)]
-
 _LABEL = re.compile(r"[0-9]{1,9}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Licence(msgspec.Struct, frozen=True):
-    """Under what the data may be used, and the words its authors are to be named with."""
+class DataFile(SourceFile, frozen=True, kw_only=True):
+    """A raw file. One that is `shipped` stands beside the manifest, others are fetched to build/data/<name>."""
 
-    name: Text
-    url: Text
-    attribution: Text
-
-
-class DataFile(msgspec.Struct, frozen=True):
-    """A raw file: its SHA-256 in hex, its size, and where it can be had; the first source is tried first."""
-
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-    bytes: Count
-    sources: Annotated[tuple[Text, ...], Meta(min_length=1)]
+    shipped: bool = False
 
 
 class PartMap(msgspec.Struct, frozen=True):
-    """The map of one part, beside the manifest; `samples` is how many it names, `labelled` whether with labels."""
+    """The map of one part; `samples` is how many it names, `labelled` whether with labels.
 
-    map: Annotated[str, Meta(pattern=r"^\w[\w.-]*$")]
+    It stands beside the manifest, unless it is made when the data are fetched: of the first `samples` lines of the raw
+    file `made_from`, which is ImageNet's val.txt.
+    """
+
+    map: Name
     samples: Count
     labelled: bool = True
+    made_from: Name | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What dataset.yaml says. `sample` is one raw sample, before a benchmark prepares it; labels are 0..labels-1."""
+    """What dataset.yaml says. Labels are 0..labels-1.
+
+    `sample` is one raw sample, before a benchmark prepares it, where all have one shape. `folder` is that of the
+    samples below build/data/<name>, where the maps' paths begin. `generator` is the module of engineroom.images that
+    draws them. `submittable`: may a result with these data be submitted to MLPerf?
+    """
 
     name: Text
     description: Text
     homepage: Text
     licence: Licence
-    sample: TensorSpec
     labels: Count
-    files: dict[str, DataFile]
     parts: dict[str, PartMap]
+    files: dict[str, DataFile] = {}
+    sample: TensorSpec | None = None
+    folder: Name | None = None
+    generator: Name | None = None
+    submittable: bool = False
 
 
 def schema() -> dict[str, Any]:
@@ -100,6 +100,42 @@ class Dataset:
         """The manifest. Raises Mistakes with all that is wrong in it."""
         return read_manifest(self.folder / MANIFEST)
 
+    @property
+    def place(self) -> Path:
+        """The folder of build/data where what is fetched, registered or generated lies."""
+        return DATA / self.name
+
+    @property
+    def sample_folder(self) -> Path:
+        """Where the maps' paths begin."""
+        return self.place / self.manifest.folder if self.manifest.folder else self.folder
+
+    @property
+    def checksums(self) -> Path:
+        """The list of the SHA-256s of the files in `sample_folder`, which `read_checksums` reads."""
+        return self.place / f"{self.manifest.folder}.sha256"
+
+    def place_of(self, file: str) -> Path:
+        """Return where a raw file of the manifest lies."""
+        return (self.folder if self.manifest.files[file].shipped else self.place) / file
+
+    def raw_files(self) -> dict[Path, str]:
+        """Return what has to be here before samples can be read, each with the SHA-256 that is published for it.
+
+        A folder of samples is stood for by the list of their checksums.
+        """
+        files = self.manifest.files
+        found = {file.result(self.place_of(name)): file.result_sha256 for name, file in files.items()}
+        if self.manifest.generator:
+            found[self.checksums] = UNPUBLISHED
+        made = {self.map_of(part): UNPUBLISHED for part, about in self.manifest.parts.items() if about.made_from}
+        return {**found, **made}
+
+    def map_of(self, part: str) -> Path:
+        """Return where the map of a part lies."""
+        about = self.part(part)
+        return (self.place if about.made_from else self.folder) / about.map
+
     def part(self, name: str) -> PartMap:
         """Return what the manifest says of a part. Raises RequestError if it has no such part."""
         parts = self.manifest.parts
@@ -112,7 +148,7 @@ class Dataset:
     def samples(self, name: str) -> tuple[Sample, ...]:
         """Return the samples of a part in their order. Raises Mistakes, or RequestError if their number is wrong."""
         if name not in self._samples:
-            part, path = self.part(name), self.folder / self.part(name).map
+            part, path = self.part(name), self.map_of(name)
             samples = read_map(path, labels=self.manifest.labels if part.labelled else None)
             if len(samples) != part.samples:
                 raise RequestError(
@@ -125,7 +161,7 @@ class Dataset:
         """Return the labels of a part's samples in their order. Raises RequestError if its map has none."""
         labels = [sample.label for sample in self.samples(name) if sample.label is not None]
         if len(labels) != len(self.samples(name)):
-            raise RequestError("has no labels", where=display(self.folder / self.part(name).map))
+            raise RequestError("has no labels", where=display(self.map_of(name)))
         return labels
 
 
@@ -165,6 +201,17 @@ def format_map(samples: Iterable[Sample]) -> str:
     return "".join(
         f"{sample.file}\n" if sample.label is None else f"{sample.file}\t{sample.label}\n" for sample in samples
     )
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each file in a list that `sha256sum` could check, by the file's own name."""
+    lines = _read_text(path).splitlines()
+    return {line[66:].rpartition("/")[2]: line[:64] for line in lines}
+
+
+def format_checksums(folder: str, checksums: Mapping[str, str]) -> str:
+    """Return the text of such a list, for files of one folder that lies beside the list."""
+    return "".join(f"{sha256}  {folder}/{name}\n" for name, sha256 in sorted(checksums.items()))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -207,6 +254,8 @@ class _ManifestReader:
     def value(self, kind: Any, entry: Entry) -> Any:
         """Return an entry's value as `kind`; what it returns after noting a mistake is of no use."""
         before = len(self.mistakes)
+        if type(None) in get_args(kind):  # a field that may be left out
+            [kind] = (each for each in get_args(kind) if each is not type(None))
         try:
             if entry.is_mapping and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
                 values = self.fields(kind, entry.children(), entry.line)

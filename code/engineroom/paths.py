@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,6 +148,28 @@ def _not_permitted(path: Path, nearest: Path) -> RequestError:
         where=display(path),
         mend=f"mend it with: {command}",
     )
+
+
+@contextmanager
+def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a folder's lock: two processes in one checkout take turns instead of doing the same work twice.
+
+    `waits` is called if another process holds it. Raises RequestError if the folder cannot be written.
+    """
+    lock = ensure_folder(folder) / ".lock"
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise not_writable(lock, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

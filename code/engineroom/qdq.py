@@ -108,21 +108,27 @@ class Graph:
             if node.op_type == "Add"
             and not any(self.is_constant(name) for name in node.input)
             and any(self.is_layer_output(name) for name in node.input)
-            and self._shape(node.input[0]) == self._shape(node.input[1])
+            and self.shape(node.input[0]) == self.shape(node.input[1])
         ]
 
-    def _shape(self, name: str) -> tuple[int | str, ...] | None:
-        return self._shapes.get(self.source(name))
+    def shape(self, name: str) -> tuple[int | str, ...] | None:
+        """Return a tensor's shape, a name for each axis of any length; None if it cannot be inferred."""
+        found = self._types.get(self.source(name))
+        return found and tuple(axis.dim_param or axis.dim_value for axis in found.shape.dim)
+
+    def is_float(self, name: str) -> bool:
+        """Whether the tensor is known to hold float32."""
+        import onnx
+
+        found = self._types.get(name)
+        return found is not None and found.elem_type == onnx.TensorProto.FLOAT
 
     @cached_property
-    def _shapes(self) -> dict[str, tuple[int | str, ...]]:
+    def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
         import onnx
 
         graph = onnx.shape_inference.infer_shapes(self.model).graph
-        return {
-            info.name: tuple(axis.dim_param or axis.dim_value for axis in info.type.tensor_type.shape.dim)
-            for info in [*graph.input, *graph.value_info, *graph.output]
-        }
+        return {info.name: info.type.tensor_type for info in [*graph.input, *graph.value_info, *graph.output]}
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -45,8 +45,11 @@ class Plugin:
     def _import(self) -> ModuleType:
         if self.path.is_relative_to(CODE / "engineroom"):
             return importlib.import_module(f"engineroom.{self.kind}.{self.name}")
-        name = f"engineroom_overlay.{self.kind}.{self.name}"  # of a package that is not there: no overlay is one
+        package = f"engineroom_overlay.{self.kind}"
+        name = f"{package}.{self.name}"
         if name not in sys.modules:
+            for parent in ("engineroom_overlay", package):  # no overlay is a package, but pickle asks for them
+                sys.modules.setdefault(parent, ModuleType(parent))
             folder = [str(self.path.parent)] if self.path.name == "__init__.py" else None
             spec = spec_from_file_location(name, self.path, submodule_search_locations=folder)
             if spec is None or spec.loader is None:

@@ -80,6 +80,7 @@ class Request:
     overrides: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    extras: Mapping[str, str] = field(default_factory=dict)  # flags that only this task has
 
 
 def split(text: str) -> list[str]:
@@ -90,14 +91,18 @@ def split(text: str) -> list[str]:
         raise RequestError(f"cannot be split into flags: {str(error).lower()}", where=WHERE) from None
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Request:
+def parse(
+    argv: Sequence[str], environ: Mapping[str, str] | None = None, extras: Mapping[str, str] | None = None
+) -> Request:
     """Return the request of a task that acts on benchmarks. Raises Mistakes with every mistake at once.
 
-    `environ` is the environment, where ENGINEROOM_<FIELD> sets a field that no flag sets.
+    `environ` is the environment, where ENGINEROOM_<FIELD> sets a field that no flag sets. `extras` are flags with a
+    value that only this task has, each with its meaning.
     """
     mistakes: list[RequestError] = []
     notes: list[str] = []
-    given = _pairs(argv, mistakes, notes)
+    given = _pairs(argv, extras or {}, mistakes, notes)
+    added = {name: given.pop(name) or "" for name in extras or () if name in given}
     request = {name: _switch(name, given.pop(name), mistakes) for name in SWITCHES if name in given}
     lists = {name: _items(given.pop(name)) for name in LISTS if name in given}
     benchmarks = _known(lists.get("benchmarks", []), "benchmark", list(registry.find("benchmarks")), mistakes)
@@ -128,6 +133,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Requ
         overrides=overrides,
         environment=environment,
         notes=tuple(notes),
+        extras=added,
         **request,
     )
 
@@ -186,8 +192,10 @@ def flags() -> dict[str, str]:
     return {**LISTS, **SYSTEM, **SWITCHES, **settings}
 
 
-def _pairs(argv: Sequence[str], mistakes: list[RequestError], notes: list[str]) -> dict[str, str | None]:
-    known = flags()
+def _pairs(
+    argv: Sequence[str], extras: Mapping[str, str], mistakes: list[RequestError], notes: list[str]
+) -> dict[str, str | None]:
+    known = {**flags(), **extras}
     given: dict[str, str | None] = {}
     typed: dict[str, str] = {}  # by our name of a flag: the one that was typed
     words = _split_flags(argv, mistakes, {*SWITCHES, *_SWITCHES_OF_NVIDIA})

@@ -86,6 +86,14 @@ def counting(update: Update) -> Callable[[int, int], None]:
     return lambda done, total: update(done / max(total, 1), f"{done:,} of {total:,}")
 
 
+def size(number: float) -> str:
+    """Return a number of bytes as a person says it: "512 kB", "6.7 GB"."""
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if number >= one:
+            return f"{number / one:.{0 if number >= 10 * one else 1}f} {unit}"
+    return f"{number / 1000:.0f} kB"
+
+
 def table(
     title: str,
     columns: Sequence[str],

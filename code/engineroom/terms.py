@@ -37,6 +37,16 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Observer(StrEnum):
+    """What decides the range of an activation that int8 covers: all values seen, the least loss of information, or a
+    percentile of the magnitudes.
+    """
+
+    MINMAX = "minmax"
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """One input or output of a model, for one sample: `shape` has no batch axis.

@@ -21,10 +21,12 @@ from onnx import numpy_helper, parser
 
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.calibrators import Settings
 from engineroom.calibrators.onnxruntime import BATCH_SIZE, CALIBRATOR
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import CODE
 from engineroom.qdq import Graph, violations
+from engineroom.terms import Observer
 
 Floats = npt.NDArray[np.float32]
 Ranges = dict[str, tuple[float, float]]
@@ -38,7 +40,7 @@ def no_progress(done: int, total: int) -> None:
 @cache
 def digits(part: Part) -> Floats:
     """Return the samples of a part."""
-    return BENCHMARK.preprocess(part, no_progress)["input"].astype(np.float32)
+    return BENCHMARK.preprocess(part, 0, BENCHMARK.sample_count(part))["input"].astype(np.float32)
 
 
 def run(model: Path, **inputs: npt.NDArray[np.generic]) -> Floats:
@@ -51,7 +53,7 @@ def run(model: Path, **inputs: npt.NDArray[np.generic]) -> Floats:
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ranges]:
     """The quantized digits and their ranges."""
     path = tmp_path_factory.mktemp("calibrated") / "digits.onnx"
-    samples = BENCHMARK.preprocess(Part.CALIBRATION, no_progress)
+    samples = BENCHMARK.preprocess(Part.CALIBRATION, 0, BENCHMARK.sample_count(Part.CALIBRATION))
     return path, CALIBRATOR.calibrate(BENCHMARK.model, samples, path, no_progress)
 
 
@@ -133,7 +135,7 @@ def test_the_same_samples_give_the_same_bytes_in_another_process(calibrated: tup
         "from engineroom.benchmarks import Part\n"
         "from engineroom.benchmarks.digits import BENCHMARK\n"
         "from engineroom.calibrators.onnxruntime import CALIBRATOR\n"
-        "samples = BENCHMARK.preprocess(Part.CALIBRATION, print)\n"
+        "samples = BENCHMARK.preprocess(Part.CALIBRATION, 0, 200)\n"
         "CALIBRATOR.calibrate(BENCHMARK.model, samples, Path(sys.argv[1]), print)\n"
     )
     again = tmp_path / "again.onnx"
@@ -228,3 +230,45 @@ def test_what_cannot_be_quantized_is_said_in_one_line_and_leaves_no_file(tmp_pat
         CALIBRATOR.calibrate(BENCHMARK.model, {"input": samples["input"].reshape(-1, 64)}, target, no_progress)
     assert "\n" not in str(caught.value)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("observer", Observer)
+def test_every_observer_holds_the_accuracy_target(tmp_path: Path, observer: Observer) -> None:
+    target = tmp_path / "int8.onnx"
+    samples = {"input": digits(Part.CALIBRATION)}
+    CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, Settings(observer))
+    logits = run(target, input=digits(Part.EVALUATION))
+    accuracy = BENCHMARK.score((index, row.tobytes()) for index, row in enumerate(logits))
+    assert accuracy.value >= BENCHMARK.accuracy_target
+
+
+def test_layers_named_stay_in_float_and_wrong_names_are_all_told(tmp_path: Path) -> None:
+    target, samples = tmp_path / "int8.onnx", {"input": digits(Part.CALIBRATION)[:8]}
+    settings = Settings(float_layers=("wid*", "logits"))
+    CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, settings)
+    graph = Graph(onnx.load(target))
+    layers = {
+        node.name: graph.made_by(node.input[1], "DequantizeLinear") for node in graph.nodes if graph.is_layer(node)
+    }
+    assert {name for name, quantized in layers.items() if quantized is None} == {"widen_sum", "logits"}
+    assert violations(target) == []
+    with pytest.raises(RequestError, match=r"'hiden_sum'\n  did you mean hidden_sum\?\n.*'x\*'"):
+        wrong = Settings(float_layers=("hiden_sum", "stem_sum", "x*"))
+        CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, wrong)
+    with pytest.raises(RequestError, match="no layer is left to quantize"):
+        CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, Settings(float_layers=("*",)))
+
+
+def test_large_samples_run_in_small_batches(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["": 17]>
+    g (float[N, 1, 1024, 1024] x) => (float[N, 32, 1024, 1024] y)
+    <float[32, 1, 1, 1] w = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                             2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}>
+    { y = Conv (x, w) }"""
+    onnx.save(parser.parse_model(text), tmp_path / "float.onnx")
+    seen: list[int] = []
+    samples = {"x": np.ones((8, 1, 1024, 1024), np.float32)}
+    CALIBRATOR.calibrate(
+        tmp_path / "float.onnx", dict(samples), tmp_path / "int8.onnx", lambda done, total: seen.append(done)
+    )
+    assert seen == [3, 6, 8]  # 33 planes of 4 MB each: three samples are 0.4 GB

@@ -81,7 +81,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path, content: byte
 
 
 def test_one_session_serves_several_threads() -> None:
-    images = BENCHMARK.preprocess(Part.EVALUATION, lambda done, total: None)["input"]
+    images = BENCHMARK.preprocess(Part.EVALUATION, 0, BENCHMARK.sample_count(Part.EVALUATION))["input"]
     infer = open_session(
         {"model": str(BENCHMARK.model), **THREADS}, [spec("input", "float32", 1, 8, 8)], [spec("logits", "float32", 10)]
     )

@@ -5,26 +5,77 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from engineroom import registry, run_args, terminal
 from engineroom.actions import plan
-from engineroom.actions.work import Work, works
+from engineroom.actions.work import Kind, Need, Work, works
 from engineroom.benchmarks import Part
-from engineroom.errors import ExitCode
+from engineroom.datasets import Dataset
+from engineroom.errors import ExitCode, RequestError, did_you_mean
 from engineroom.paths import display
+from engineroom.run_args import Request
+from engineroom.steps import fetch
+from engineroom.steps.fetch import State, Wanted
 from engineroom.terms import TestMode
+
+FROM = {"from": "a file or folder that has what is asked for: it is verified and linked, never copied"}
+ACCEPT = {"accept_licence": "comma list of data sets and models whose licences you accept"}
 
 
 def download_model(argv: Sequence[str]) -> int:
     """Make sure that each benchmark's model is here and is the right one."""
-    request, asked = works(argv)
-    right = [(work.benchmark.model_file()[0], work.model_sha256, work) for work in asked]
-    return plan.making(request, asked) if request.plan else _right(right)
+    request, asked = works(argv, extras={**FROM, **ACCEPT})
+    wanted = [(work, fetch.model_wanted(work.benchmark)) for work in asked]
+    if request.plan:
+        return _planned(request, wanted, Kind.MODEL)
+    _bring(request, wanted)
+    return _right((work.benchmark.model_file()[0], work.model_sha256, work) for work in asked)
 
 
 def download_data(argv: Sequence[str]) -> int:
     """Make sure that each benchmark's data is here and is the right one."""
-    request, asked = works(argv)
-    right = [(path, sha256, work) for work in asked for path, sha256 in work.data.items()]
-    return plan.making(request, asked) if request.plan else _right(right)
+    request, asked = works(argv, extras={**FROM, **ACCEPT})
+    datasets = [Dataset(work.benchmark.dataset) for work in asked]
+    wanted = [(work, fetch.data_wanted(dataset, work.benchmark)) for work, dataset in zip(asked, datasets, strict=True)]
+    if request.plan:
+        for work, dataset in zip(asked, datasets, strict=True):
+            if dataset.manifest.generator and not dataset.checksums.is_file():
+                work.needs[dataset.checksums] = Need(Kind.DATA, f"{dataset.name}, generated data", fetch_bytes=0)
+        return _planned(request, wanted, Kind.DATA)
+    _bring(request, wanted)
+    for dataset in datasets:
+        fetch.make_the_rest(dataset)
+    return _right((path, sha256, work) for work in asked for path, sha256 in work.data.items())
+
+
+def _bring(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]]) -> None:
+    """Fetch or register what is missing, each file once, however many benchmarks want it.
+
+    Nothing is fetched for a benchmark that was not named: it could be gigabytes.
+    """
+    files = {each.place: each for _, several in wanted for each in several}
+    asked = {work.benchmark.name for work, _ in wanted}
+    if not request.benchmarks and (others := [name for name in registry.find("benchmarks") if name not in asked]):
+        terminal.say(f"not here and not asked for: {', '.join(others)} (--benchmarks=NAME fetches what it needs)")
+    accepted = [name.strip() for name in request.extras.get("accept_licence", "").split(",")]
+    if unknown := [name for name in accepted if name and name not in {each.owner for each in files.values()}]:
+        owners = sorted({each.owner for each in files.values() if each.licence.accept})
+        where = f"{run_args.WHERE}: --accept_licence"
+        raise RequestError(f"nothing here is {unknown[0]}'s", where=where, mend=did_you_mean(unknown[0], owners))
+    given = request.extras.get("from")
+    for line in fetch.bring(list(files.values()), given=Path(given).expanduser() if given else None, accepted=accepted):
+        terminal.say(line)
+
+
+def _planned(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]], kind: Kind) -> int:
+    """Show what is here and what would be fetched. What is shipped is checked as ever."""
+    for work, files in wanted:
+        for each, state in zip(files, fetch.states(files, remember=False), strict=True):
+            right = state is State.RIGHT
+            needs = None if right else sum(fetch.missing_bytes(each, state))
+            work.needs[each.result] = Need(kind, f"{work.benchmark.name}, {each.place.name}", fetch_bytes=needs)
+        if not files and not work.needs:
+            _ = work.model_sha256 if kind is Kind.MODEL else work.data
+    return plan.making(request, [work for work, _ in wanted])
 
 
 def _right(files: Iterable[tuple[Path, str, Work]]) -> int:

@@ -23,7 +23,7 @@ from engineroom.steps import build, estimate, native, sizing
 from engineroom.steps.estimate import Amount, Cost, Workload
 from engineroom.terms import Precision, Scenario, TestMode
 
-REUSE, MAKE, PERHAPS, RUN = "reuse", "make", "perhaps", "run"
+REUSE, MAKE, PERHAPS, RUN, FETCH = "reuse", "make", "perhaps", "run", "fetch"
 YES, NO = "yes", "no"  # besides PERHAPS
 STATES = {State.REUSED: REUSE, State.TO_MAKE: MAKE, State.OPEN: PERHAPS}
 SCORED = {TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN}
@@ -49,7 +49,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. `state` is reuse, make, perhaps (what it follows from is not known yet) or run.
+    """One step. `state` is reuse, make, perhaps (what it follows from is not known yet), run or fetch.
 
     `why` is what the run itself would say. `folder` is where it writes. `only_if` is not empty for steps that follow
     only from a miss of the accuracy target: the totals leave them out.
@@ -214,6 +214,9 @@ def _fitted(where: str, needed: Amount, free: int, *, no: bool) -> Room:
 
 
 def _making(work: Work, need: Need, path: Path, only_if: str) -> Step:
+    if need.fetch_bytes is not None:
+        cost = estimate.fetching(need.fetch_bytes)
+        return Step(what=need.what, state=FETCH, why="it is not here", folder=display(path.parent), cost=cost)
     if need.artifact is None:
         return Step(what=need.what, state=REUSE, why="its SHA-256 is right", folder=display(path), only_if=only_if)
     state, cost = STATES[need.artifact.state], _cost(work, need, need.artifact)
@@ -243,7 +246,12 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
     if need.part:
         data = sum(path.stat().st_size for path in work.data)
         return estimate.as_recorded(
-            estimate.preprocessing(data_bytes=data, array_bytes=_array_bytes(benchmark, need.part)), [shelf]
+            estimate.preprocessing(
+                data_bytes=data,
+                array_bytes=_array_bytes(benchmark, need.part),
+                cores=work.machine.cpu.usable_cores,
+            ),
+            [shelf],
         )
     if need.kind is Kind.CALIBRATION:
         samples = benchmark.sample_count(Part.CALIBRATION)
@@ -305,7 +313,7 @@ def _print(plan: Plan, *, explain: bool) -> None:
 
 def _room(room: Room) -> str:
     needed = "nothing" if room.needed.most == 0 else _bytes(room.needed)
-    return f"{room.where}: {needed} needed, {_size(room.free_bytes)} free"
+    return f"{room.where}: {needed} needed, {terminal.size(room.free_bytes)} free"
 
 
 def _words(step: Step, explain: bool) -> str:
@@ -323,7 +331,7 @@ def _seconds(amount: Amount) -> str:
 
 
 def _bytes(amount: Amount) -> str:
-    return _span(amount, _size)
+    return _span(amount, terminal.size)
 
 
 def _span(amount: Amount, shown: Callable[[float], str]) -> str:
@@ -346,10 +354,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
     return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
-
-
-def _size(size: float) -> str:
-    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= one:
-            return f"{size / one:.{0 if size >= 10 * one else 1}f} {unit}"
-    return f"{size / 1000:.0f} kB"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -36,12 +36,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that was needed, and how it was come by. A file that is only checked has no artifact."""
+    """One thing that was needed, and how it was come by. A file that is only checked has no artifact.
+
+    `fetch_bytes` is what a file adds to the disk that is still to be fetched: 0 where its size is not known.
+    """
 
     kind: Kind
     what: str
     artifact: Artifact | None = None
     part: Part | None = None
+    fetch_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -250,14 +254,17 @@ class Work:
         return artifact
 
 
-def works(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
+def works(
+    argv: Sequence[str], *, explain: bool = False, extras: Mapping[str, str] | None = None
+) -> tuple[Request, list[Work]]:
     """Return the request and its benchmarks; by default every one whose model and data are here.
 
-    `explain` is for tasks whose whole outcome is what they made or reused. Raises Help if the flags are asked for.
+    `explain` is for tasks whose whole outcome is what they made or reused. `extras` are flags that only this task has.
+    Raises Help if the flags are asked for.
     """
     if run_args.asks_help(argv):
-        raise run_args.Help(run_args.flags())
-    request = run_args.parse(argv, os.environ)
+        raise run_args.Help({**(extras or {}), **run_args.flags()})
+    request = run_args.parse(argv, os.environ, extras)
     request = replace(request, explain=request.explain or explain)
     shell.verbose = request.verbose
     for note in request.notes:

@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "overhead": "what a run costs outside LoadGen",
     "throughput": "Offline on the openvino engine, beside OpenVINO's benchmark_app",
     "memory": "resident memory of a run",
+    "preprocess": "the time of a core from a JPEG to ResNet-50's input",
     "harness": "the null engine beside a bare LoadGen null SUT",
     "fresh": "from a fresh clone to the first table; takes minutes, so only when asked for",
 }

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engineroom.sources import ModelFile
 from engineroom.terms import Precision, Scenario, TensorSpec
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Benchmark(ABC):
     name: str
     dataset: str  # folder of data_maps/
     model: Path  # the float ONNX model
+    model_source: ModelFile | None = None  # where it can be had; none if it is shipped
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]  # what one response holds, in this order
     scenarios: tuple[Scenario, ...]
@@ -57,6 +59,12 @@ class Benchmark(ABC):
         str, Mapping[str, object]
     ] = {}  # as configs/default/<name>.yaml has them, for a benchmark without one
     accuracy_target_ratio: float  # of the reference accuracy that a run must reach
+
+    # What preprocessing needs and depends on, beside the benchmark's own file
+    modules: tuple[str, ...] = ()  # Python packages that must be installed
+    extra: str | None = None  # the extra that brings them
+    distributions: tuple[str, ...] = ()  # packages whose versions belong to the samples' key
+    sources: tuple[Path, ...] = ()  # our own files that belong to it
 
     @property
     def accuracy_target(self) -> float:
@@ -89,8 +97,12 @@ class Benchmark(ABC):
         """Return how many samples `part` has."""
 
     @abstractmethod
-    def preprocess(self, part: Part, progress: Progress) -> dict[str, npt.NDArray[np.generic]]:
-        """Return, per input name, the samples of `part` ready for the model: [samples, *shape] in the input's dtype."""
+    def preprocess(self, part: Part, first: int, last: int) -> dict[str, npt.NDArray[np.generic]]:
+        """Return, per input name, the samples [first:last) of `part` ready for the model, in the input's dtype.
+
+        Each array is [last - first, *shape]. Called for a few samples at a time, also in processes of its own: a
+        benchmark can be pickled. Raises RequestError, or Mistakes for all samples that are bad.
+        """
 
     @abstractmethod
     def score(self, responses: Iterable[tuple[int, bytes]]) -> Accuracy:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engineroom.benchmarks import Accuracy, Benchmark, Part, Progress
+from engineroom.benchmarks import Accuracy, Benchmark, Part
 from engineroom.datasets import Dataset
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import CODE, display
@@ -55,19 +55,18 @@ class Digits(Benchmark):
         """Return how many digits `part` has."""
         return self._dataset.part(part).samples
 
-    def preprocess(self, part: Part, progress: Progress) -> dict[str, npt.NDArray[np.generic]]:
-        """Return {"input": float32 [samples, 1, 8, 8]}: the pixels of the part's rows, 0..16, over 16.
+    def preprocess(self, part: Part, first: int, last: int) -> dict[str, npt.NDArray[np.generic]]:
+        """Return {"input": float32 [last - first, 1, 8, 8]}: the pixels of the part's rows, 0..16, over 16.
 
         Raises RequestError if the data file is damaged or the map names a row that it does not have.
         """
         import numpy as np
 
-        samples = self._dataset.samples(part)
+        samples = self._dataset.samples(part)[first:last]
         path = self._dataset.folder / FILE
         pixels = _pixels(path)
         rows = [_row(sample.file, len(pixels), display(path)) for sample in samples]
         images = (pixels[rows] / np.float32(WHITE)).reshape(-1, 1, 8, 8)
-        progress(len(samples), len(samples))
         return {"input": images}
 
     def score(self, responses: Iterable[tuple[int, bytes]]) -> Accuracy:

@@ -6,16 +6,19 @@ output, so logits stay in float and a Relu stays fused with the layer before it.
 
 from __future__ import annotations
 
+import fnmatch
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engineroom.benchmarks import Progress
-from engineroom.calibrators import Calibrator
-from engineroom.errors import EngineError, RequestError
+from engineroom.calibrators import Calibrator, Settings
+from engineroom.calibrators._observers import Observed
+from engineroom.errors import EngineError, EngineroomError, Mistakes, RequestError, did_you_mean, shown
 from engineroom.paths import display, write_beside
 from engineroom.qdq import OPSET_MIN, WEIGHTED, Graph, opset_of, read_model, violations
 
@@ -24,10 +27,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-# Of ONNX Runtime's methods the one with the least squared error of the logits on the digits' training part (0.00048;
-# percentile 0.00051, entropy 0.00053), and the only one that need not keep histograms.
-METHOD = "MinMax"
-BATCH_SIZE = 32  # samples whose activations are held at a time
+BATCH_SIZE = 32  # samples that run at a time, if what is observed of them fits into
+HELD_BYTES = 512 << 20
 
 
 class OnnxRuntimeCalibrator(Calibrator):
@@ -38,16 +39,22 @@ class OnnxRuntimeCalibrator(Calibrator):
     distributions = ("onnxruntime", "onnx")
 
     def calibrate(
-        self, model: Path, samples: dict[str, npt.NDArray[np.generic]], target: Path, progress: Progress
+        self,
+        model: Path,
+        samples: dict[str, npt.NDArray[np.generic]],
+        target: Path,
+        progress: Progress,
+        settings: Settings = Settings(),  # noqa: B008  (frozen)
     ) -> dict[str, tuple[float, float]]:
         """Write the Q/DQ model; the same inputs give the same bytes. Returns the range of each calibrated tensor."""
         _check(model, samples)
         with TemporaryDirectory(prefix="engineroom-calibrate-") as scratch, _quiet():
             try:
                 prepared = _prepare(model, Path(scratch))
-                ranges = _observe(prepared, samples, Path(scratch), progress)
-                quantized = _quantize(prepared, ranges, Path(scratch))
-            except EngineError:
+                chosen = _choose(prepared, settings.float_layers)
+                ranges = _observe(prepared, samples, settings, progress)
+                quantized = _quantize(prepared, chosen, ranges, Path(scratch))
+            except EngineroomError:
                 raise
             except Exception as error:  # onnx and ONNX Runtime have errors of many kinds without a common base
                 raise EngineError(f"cannot be quantized: {_first_line(error)}", where=display(model)) from error
@@ -55,7 +62,7 @@ class OnnxRuntimeCalibrator(Calibrator):
             beside.write_bytes(quantized.SerializeToString(deterministic=True))
             if broken := violations(beside):
                 raise EngineError(f"quantized against the rules: {'; '.join(broken)}", where=display(model))
-        return {name: (float(data.lowest.min()), float(data.highest.max())) for name, data in sorted(ranges.items())}
+        return ranges
 
 
 def _check(path: Path, samples: Mapping[str, npt.NDArray[np.generic]]) -> None:
@@ -110,36 +117,74 @@ def _fold_beta(model: onnx.ModelProto) -> None:
             beta.f = 1.0
 
 
-def _observe(model: Path, samples: Mapping[str, npt.NDArray[np.generic]], scratch: Path, progress: Progress) -> Any:
-    """Run the samples through the float model and return the range of each activation (TensorsData)."""
-    from onnxruntime.quantization import CalibrationMethod, create_calibrator
+def _choose(path: Path, float_layers: Sequence[str]) -> list[str]:
+    """Return the names of the layers to quantize, and of all residual adds, which TensorRT fuses with layers.
 
-    calibrator = create_calibrator(
-        model,
-        [*WEIGHTED, "Add"],
-        augmented_model_path=str(scratch / "observed.onnx"),
-        calibrate_method=CalibrationMethod[METHOD],
-    )
+    Raises Mistakes for each of `float_layers` that is none.
+    """
+    graph = Graph(read_model(path))
+    known = [node.name for node in graph.nodes if graph.is_layer(node)]
+    unknown = [name for name in float_layers if not fnmatch.filter(known, name)]
+    if unknown:
+        raise Mistakes(
+            RequestError(f"no layer is named {shown(name)}", where="float_layers", mend=did_you_mean(name, known))
+            for name in unknown
+        )
+    chosen = sorted(name for name in known if not any(fnmatch.fnmatchcase(name, kept) for kept in float_layers))
+    if not chosen:
+        raise RequestError("no layer is left to quantize", where="float_layers", mend="or ask for --precision=fp32")
+    return chosen + [node.name for node in graph.residual_adds()]
+
+
+def _observe(
+    path: Path, samples: Mapping[str, npt.NDArray[np.generic]], settings: Settings, progress: Progress
+) -> dict[str, tuple[float, float]]:
+    """Run the samples through the float model and return the range of each tensor that a layer or an add touches."""
+    import onnxruntime
+    from onnx.helper import make_empty_tensor_value_info
+
+    graph = Graph(read_model(path))
     total = len(next(iter(samples.values())))
-    size = _fixed_batch_size(model) or min(BATCH_SIZE, total)
-    if size > total:
-        raise EngineError(f"the model's fixed batch size is {size}, but there are only {total} calibration samples")
+    fixed, names = _fixed_batch_size(graph), _observable(graph)
+    if fixed > total:
+        raise EngineError(f"the model's fixed batch size is {fixed}, but there are only {total} calibration samples")
+    size = fixed or min(total, BATCH_SIZE, max(1, HELD_BYTES // _held_bytes(graph, names)))
+    known = {tensor.name for tensor in graph.model.graph.output}
+    graph.model.graph.output.extend(make_empty_tensor_value_info(name) for name in names if name not in known)
+    session = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    seen = {name: Observed(settings.observer) for name in names}
     for start in range(0, total, size):
-        first = min(start, total - size)  # a fixed batch must be full: the last one overlaps the one before
+        first = min(start, total - fixed) if fixed else start  # a fixed batch must be full: the last two overlap
         batch = {name: array[first : first + size] for name, array in samples.items()}
-        calibrator.collect_data(_Reader(batch))
+        for name, values in zip(names, session.run(names, batch), strict=True):
+            seen[name].add(values)
         progress(min(start + size, total), total)
-    return calibrator.compute_data()
+    return {name: seen[name].range(settings.percentile) for name in sorted(names)}
 
 
-def _fixed_batch_size(path: Path) -> int:
+def _observable(graph: Graph) -> list[str]:
+    """Return the float tensors that go into or come out of layers and adds, but for constants."""
+    nodes = [node for node in graph.nodes if node.op_type in (*WEIGHTED, "Add")]
+    names = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output) if name)
+    return [name for name in names if not graph.is_constant(name) and graph.is_float(name)]
+
+
+def _held_bytes(graph: Graph, names: Sequence[str]) -> int:
+    """Return how many bytes the float tensors `names` of one sample take, as far as their shapes are known."""
+    shapes = [graph.shape(name) or () for name in names]
+    return 4 * sum(math.prod(axis for axis in shape[1:] if isinstance(axis, int)) for shape in shapes)
+
+
+def _fixed_batch_size(graph: Graph) -> int:
     """Return the batch size that the model is fixed to, 0 if it takes any."""
-    graph = Graph(read_model(path)).model.graph
-    return next((tensor.type.tensor_type.shape.dim[0].dim_value for tensor in graph.input), 0)
+    return next((tensor.type.tensor_type.shape.dim[0].dim_value for tensor in graph.model.graph.input), 0)
 
 
-def _quantize(path: Path, ranges: Any, scratch: Path) -> onnx.ModelProto:
-    """Return the Q/DQ model."""
+def _quantize(
+    path: Path, chosen: list[str], ranges: Mapping[str, tuple[float, float]], scratch: Path
+) -> onnx.ModelProto:
+    """Return the Q/DQ model, in which the nodes `chosen` are quantized by `ranges`."""
+    import numpy as np
     import onnx
     from onnxruntime.quantization import (
         CalibrationMethod,
@@ -148,19 +193,18 @@ def _quantize(path: Path, ranges: Any, scratch: Path) -> onnx.ModelProto:
         quantize_static,
         save_tensors_data,
     )
+    from onnxruntime.quantization.calibrate import TensorsData
 
-    graph = Graph(read_model(path))
-    quantized = {node.name for node in graph.nodes if graph.is_layer(node)}
-    quantized |= {node.name for node in graph.residual_adds()}
-    save_tensors_data(ranges, scratch / "ranges.json")
+    limits = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+    save_tensors_data(TensorsData(CalibrationMethod.MinMax, limits), scratch / "ranges.json")
     quantize_static(
         path,
         scratch / "quantized.onnx",
         calibration_cache_path=scratch / "ranges.json",
-        calibrate_method=CalibrationMethod[METHOD],
+        calibrate_method=CalibrationMethod.MinMax,  # as the ranges are given
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*WEIGHTED, "Add"],
-        nodes_to_quantize=sorted(quantized),
+        nodes_to_quantize=chosen,
         per_channel=True,
         activation_type=QuantType.QInt8,
         # All eight bits. On x86 without VNNI, OpenVINO's sums of products may then saturate: on an AVX2 machine the
@@ -180,16 +224,6 @@ def _quantize(path: Path, ranges: Any, scratch: Path) -> onnx.ModelProto:
     del model.opset_import[:], model.metadata_props[:]
     model.opset_import.extend(opsets)
     return model
-
-
-class _Reader:
-    """One batch, the way ONNX Runtime asks for it: `get_next` until None."""
-
-    def __init__(self, batch: Mapping[str, npt.NDArray[np.generic]]) -> None:
-        self._batches = iter([batch])
-
-    def get_next(self) -> Mapping[str, npt.NDArray[np.generic]] | None:
-        return next(self._batches, None)
 
 
 @contextmanager

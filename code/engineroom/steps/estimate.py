@@ -39,7 +39,9 @@ MEANINGS = {
 COMPILE_CORE_S = 200  # LoadGen and the harness, once
 COMPILE_DISK_BYTES = 10_000_000
 COMPILE_JOB_BYTES = 600_000_000  # of one compiler process
-PREPROCESS_S, PREPROCESS_BYTES_PER_S = 0.3, 10e6  # of raw data: about 90 JPEG images of ImageNet
+FETCH_BYTES_PER_S = 10e6
+PREPROCESS_S, PREPROCESS_BYTES_PER_S = 0.3, 10e6  # of raw data, on one core: about 90 JPEG images of ImageNet
+PREPROCESS_BYTES = 150_000_000  # of one process
 CALIBRATE_BYTES_PER_S = 1e9  # of model, read once per sample
 BUILD_BYTES_PER_S = 20e6  # of model
 PYTHON_S, PYTHON_BYTES = 1.5, 150_000_000  # a process that imports an inference library
@@ -130,12 +132,20 @@ def compiling(*, seconds_before: float | None, whole: bool, cores: int) -> Cost:
     )
 
 
-def preprocessing(*, data_bytes: int, array_bytes: int) -> Cost:
-    """Return the cost of turning raw data into arrays, which are held in memory until they are written."""
+def fetching(size: int) -> Cost:
+    """Return the cost of a file that is fetched and unpacked, or registered. `size` is what it adds, 0 if unknown."""
     return Cost(
-        seconds=exactly(PREPROCESS_S + data_bytes / PREPROCESS_BYTES_PER_S, ROUGH),
+        seconds=Amount(0, size / FETCH_BYTES_PER_S if size else None, ROUGH),
+        disk_bytes=Amount(0, size or None, SIZES),
+    )
+
+
+def preprocessing(*, data_bytes: int, array_bytes: int, cores: int) -> Cost:
+    """Return the cost of turning raw data into arrays, which processes on `cores` cores write a piece at a time."""
+    return Cost(
+        seconds=exactly(PREPROCESS_S + data_bytes / PREPROCESS_BYTES_PER_S / cores, ROUGH),
         disk_bytes=exactly(array_bytes, SIZES),
-        memory_bytes=exactly(array_bytes + data_bytes, ROUGH),
+        memory_bytes=exactly(min(array_bytes + data_bytes, PREPROCESS_BYTES * cores), ROUGH),
     )
 
 

@@ -181,7 +181,7 @@ def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
 
 def training_part() -> tuple[Tensor, Tensor]:
     """Return images [1097, 1, 8, 8] and labels [1097]."""
-    images = BENCHMARK.preprocess(Part.TRAINING, lambda done, total: None)["input"]
+    images = BENCHMARK.preprocess(Part.TRAINING, 0, BENCHMARK.sample_count(Part.TRAINING))["input"]
     return torch.from_numpy(images), torch.tensor(Dataset(BENCHMARK.dataset).labels(Part.TRAINING))
 
 

@@ -1,0 +1,444 @@
+"""Brings models and raw data here: fetched from their sources, or registered where the user has them already.
+
+Nothing that is right is fetched again, and nothing counts as right before it has been verified. What a user registers
+is linked, never copied. All that is missing or wrong is said in one pass.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from engineroom import archives, downloads, terminal
+from engineroom.datasets import MOST_SHOWN, format_checksums, read_checksums
+from engineroom.errors import Mistakes, RequestError
+from engineroom.paths import display, locked, not_writable, sha256_file, sha256_text, write_text
+from engineroom.sources import Licence, Recorded, SourceFile, Unpack, record, recorded
+
+CHUNK_BYTES = 1 << 20
+
+
+class State(StrEnum):
+    """RIGHT: nothing to do. HERE: to be verified, and unpacked if it is an archive. MISSING: to be fetched."""
+
+    RIGHT = "right"
+    HERE = "here"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that is wanted at `place`. `owner` is what its licence is accepted for, `command` what the user typed."""
+
+    place: Path
+    file: SourceFile
+    licence: Licence
+    owner: str
+    command: str  # make download_data RUN_ARGS="--benchmarks=resnet50
+
+    @property
+    def result(self) -> Path:
+        """What is used in the end."""
+        return self.file.result(self.place)
+
+    @property
+    def names(self) -> list[str]:
+        """The names under which somebody may have the file."""
+        return list(
+            dict.fromkeys([self.place.name, *(PurePosixPath(urlsplit(url).path).name for url in self.file.sources)])
+        )
+
+    @property
+    def accepted(self) -> str:
+        """The flag by which its licence is accepted."""
+        return f"--accept_licence={self.owner}"
+
+    def typed(self, *flags: str) -> str:
+        """Return what the user types to bring it here, with `flags` added."""
+        accepted = [self.accepted] if self.licence.accept else []
+        return " ".join([self.command, *accepted, *flags]) + '"'
+
+
+Hashed = Callable[[Path], str]  # the SHA-256 of a file, which may be remembered
+
+
+def state_of(wanted: Wanted, hashed: Hashed) -> State:
+    """Tell whether a file is here and is the right one."""
+    result, known = wanted.result, _known(wanted.result, wanted.file)
+    right = wanted.file.result_sha256 if known is None else known.sha256
+    if result.is_file() and hashed(result) == right and _members_are_here(wanted):
+        return State.RIGHT
+    return State.HERE if wanted.place.is_file() else State.MISSING
+
+
+def missing_bytes(wanted: Wanted, state: State) -> tuple[int, int]:
+    """Return what is known of the bytes to fetch, and of those that unpacking adds."""
+    unpacked = wanted.file.unpack.bytes if wanted.file.unpack and state is not State.RIGHT else 0
+    return _order(wanted).remaining_bytes if state is State.MISSING else 0, unpacked
+
+
+def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accepted: Collection[str]) -> list[str]:
+    """Make sure that every file is here and right; return one line for each that was not, of what was done.
+
+    `given` is a file or folder that has them already: then nothing is fetched. `accepted` names the owners whose
+    licence the user accepts. Raises Mistakes with all that could not be brought here.
+    """
+    with _locks({wanted.place.parent for wanted in asked}):
+        todo = [wanted for wanted in asked if state_of(wanted, hashed) is not State.RIGHT]
+        _check_licences(todo, accepted)
+        done: list[str] = []
+        mistakes: list[RequestError] = []
+        absent = [wanted for wanted in todo if not _take_what_is_here(wanted, done, mistakes)]
+        if given:
+            _register(absent, given, done, mistakes)
+        else:
+            _download(absent, done, mistakes)
+        if mistakes:
+            raise Mistakes(mistakes)
+        return done
+
+
+@contextmanager
+def _locks(folders: Iterable[Path]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for folder in sorted(folders):
+            words = f"another process is at work in {display(folder)}; waiting for it"
+            stack.enter_context(locked(folder, partial(terminal.say, words)))
+        yield
+
+
+def _check_licences(todo: Iterable[Wanted], accepted: Collection[str]) -> None:
+    open_ = {wanted.owner: wanted for wanted in todo if wanted.licence.accept and wanted.owner not in accepted}
+    if open_:
+        raise Mistakes(
+            RequestError(
+                f"{owner} is under a licence that you have to accept: {wanted.licence.name}, {wanted.licence.url}",
+                mend=f"if you do: {wanted.typed()}",
+            )
+            for owner, wanted in open_.items()
+        )
+
+
+# What is here already
+
+
+def _take_what_is_here(wanted: Wanted, done: list[str], mistakes: list[RequestError]) -> bool:
+    """Use what lies at the file's place, if it is right."""
+    if not wanted.place.is_file():
+        return False
+    try:
+        sha256 = _verify(wanted.place, wanted)
+    except RequestError as error:
+        terminal.warn(f"{error}\n  {_set_aside(wanted.place)}")
+        return False
+    known = recorded(wanted.place)
+    _finish(wanted, sha256, known.source if known else "here", done, mistakes)
+    return True
+
+
+def _set_aside(path: Path) -> str:
+    """Move a wrong file away and say so: it may be dear to somebody. Of one that is registered only the link goes."""
+    if path.is_symlink():
+        path.unlink()
+        return "the link to it has been removed"
+    return f"it has been moved to {display(path.replace(path.with_name(f'{path.name}.wrong')))}"
+
+
+def _finish(wanted: Wanted, sha256: str, source: str, done: list[str], mistakes: list[RequestError]) -> None:
+    """Record a verified file; if it is an archive, unpack it first, so that nothing is held to one that cannot be."""
+    try:
+        if wanted.file.unpack:
+            _unpack(wanted, wanted.file.unpack)
+    except RequestError as error:
+        mistakes.append(error)
+        return
+    _record(wanted.place, wanted, sha256, source)
+    if wanted.file.unpack and source in wanted.file.sources:
+        wanted.place.unlink()  # fetched, and now unpacked: it would only take room
+    done.append(f"{display(wanted.result)}: {_origin(wanted, source)} ({sha256[:12]})")
+
+
+def _origin(wanted: Wanted, source: str) -> str:
+    how = "verified" if wanted.file.digests else "recorded, as nobody publishes its checksum"
+    return f"{how}, from {source}"
+
+
+def _known(path: Path, file: SourceFile) -> Recorded | None:
+    """Return what is recorded of a file under what is declared of it now."""
+    known = recorded(path)
+    return known if known and known.declared == file.declared else None
+
+
+def _verify(path: Path, wanted: Wanted) -> str:
+    """Return the SHA-256 of a file after comparing it with all that is known of it. Raises RequestError."""
+    file, found = wanted.file, _digests(path, ("sha256", *wanted.file.digests))
+    right = dict(file.digests)
+    if known := _known(wanted.place, file):
+        right["sha256"] = known.sha256
+    wrong = [f"its {name} is {found[name]}, must be {value}" for name, value in right.items() if found[name] != value]
+    if file.bytes and path.stat().st_size != file.bytes:
+        wrong.append(f"it has {path.stat().st_size:,} bytes, must have {file.bytes:,}")
+    if wrong:
+        raise RequestError(f"is not the right file: {'; '.join(wrong)}", where=display(path))
+    return found["sha256"]
+
+
+def _digests(path: Path, names: Iterable[str]) -> dict[str, str]:
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file, terminal.progress(f"verifying {display(path)}", max(size, 1)) as update:
+            while chunk := file.read(CHUNK_BYTES):
+                for each in hashes.values():
+                    each.update(chunk)
+                update(file.tell(), f"{terminal.size(file.tell())} of {terminal.size(size)}")
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
+    return {name: each.hexdigest() for name, each in hashes.items()}
+
+
+def _record(path: Path, wanted: Wanted, sha256: str, source: str) -> None:
+    facts = Recorded(sha256=sha256, bytes=path.stat().st_size, declared=wanted.file.declared, source=source)
+    record(path, facts)
+
+
+def _members_are_here(wanted: Wanted) -> bool:
+    unpack = wanted.file.unpack
+    return not (unpack and unpack.into) or wanted.place.with_name(str(unpack.into)).is_dir()
+
+
+def _unpack(wanted: Wanted, asked: Unpack) -> None:
+    """Unpack an archive beside itself. What was there before is replaced by one rename."""
+    place, unfinished = wanted.place, wanted.place.with_name(f".{wanted.place.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _check_room(place.parent, asked.bytes)
+    try:
+        unfinished.mkdir()
+        with terminal.progress(f"unpacking {display(place)}", 1) as update:
+            checksums = _members_of(place, asked, unfinished, terminal.counting(update))
+        os.sync()
+        if asked.into:
+            _clear(place.with_name(asked.into))
+            unfinished.rename(place.with_name(asked.into))
+            _write_checksums(wanted, asked.into, checksums, place.name)
+        else:
+            (unfinished / asked.members).replace(wanted.result)
+            _record(wanted.result, wanted, checksums[asked.members], place.name)
+    except OSError as error:
+        raise not_writable(unfinished, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _members_of(place: Path, asked: Unpack, folder: Path, update: Callable[[int, int], None]) -> dict[str, str]:
+    """Unpack into `folder`. An archive that has not what it should have is moved aside, to be fetched anew."""
+    try:
+        return archives.unpack(place, asked, folder, update)
+    except RequestError as error:
+        raise RequestError(error.what, where=error.where, mend=_set_aside(place)) from error
+
+
+def _write_checksums(wanted: Wanted, folder: str, checksums: dict[str, str], source: str) -> None:
+    text = format_checksums(folder, checksums)
+    write_text(wanted.result, text)
+    _record(wanted.result, wanted, sha256_text(text), source)
+
+
+def _clear(path: Path) -> None:
+    """Make room at `path`: a link only goes, a folder of files is one that was unpacked here."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# What the user has
+
+
+def _register(absent: Sequence[Wanted], given: Path, done: list[str], mistakes: list[RequestError]) -> None:
+    if not given.exists():
+        raise RequestError("is not there", where=f"--from={given}")
+    for wanted in absent:
+        try:
+            found = _find(wanted, given.resolve(), alone=len(absent) == 1)
+            if found.is_dir():
+                _register_folder(wanted, found, done)
+            elif wanted.file.unpack and found.name == wanted.result.name:
+                _register_member(wanted, found, done)
+            else:
+                _register_file(wanted, found, done, mistakes)
+        except RequestError as error:
+            mistakes.append(error)
+
+
+def _find(wanted: Wanted, given: Path, *, alone: bool) -> Path:
+    """Return the file, or the folder of an archive's members, that `given` is or holds. Raises RequestError."""
+    unpack = wanted.file.unpack
+    names = [*wanted.names, wanted.result.name] if unpack and not unpack.into else wanted.names
+    if given.is_file() and (alone or given.name in names):
+        return given
+    for name in names:
+        if (given / name).is_file():
+            return given / name
+    if unpack and unpack.into:
+        for folder in (given, given / unpack.into):
+            if folder.is_dir() and _members(folder, unpack.members):
+                return folder
+    or_folder = f", or the folder of its {unpack.files:,} files {unpack.members}" if unpack and unpack.into else ""
+    raise RequestError(
+        f"{display(wanted.place)} is still missing: {given} has no {' or '.join(wanted.names)}{or_folder}",
+        mend=_elsewhere(wanted),
+    )
+
+
+def _register_file(wanted: Wanted, found: Path, done: list[str], mistakes: list[RequestError]) -> None:
+    sha256 = _verify(found, wanted)
+    wanted.place.unlink(missing_ok=True)  # a link whose target has gone
+    wanted.place.symlink_to(found)
+    _finish(wanted, sha256, str(found), done, mistakes)
+
+
+def _register_member(wanted: Wanted, found: Path, done: list[str]) -> None:
+    """Register the one file that an archive is fetched for. Raises RequestError if the archive could be verified."""
+    if wanted.file.digests:
+        what = f"cannot be verified: a checksum is published only of {wanted.place.name}, which it is in"
+        raise RequestError(what, where=str(found), mend=_elsewhere(wanted))
+    known, sha256 = _known(wanted.result, wanted.file), _digests(found, ["sha256"])["sha256"]
+    if known and known.sha256 != sha256:
+        what = f"is not the file that was recorded at the first use: its sha256 is {sha256}, was {known.sha256}"
+        raise RequestError(what, where=str(found))
+    wanted.result.unlink(missing_ok=True)
+    wanted.result.symlink_to(found)
+    _record(wanted.result, wanted, sha256, str(found))
+    done.append(f"{display(wanted.result)}: {_origin(wanted, str(found))} ({sha256[:12]})")
+
+
+def _register_folder(wanted: Wanted, folder: Path, done: list[str]) -> None:
+    """Register a folder that holds an archive's members: nobody publishes their checksums, so they are recorded."""
+    asked = wanted.file.unpack
+    assert asked is not None and asked.into is not None
+    names = _members(folder, asked.members)[: asked.files]
+    useless = [folder / name for name in names if not _is_useful(folder / name)]
+    mistakes = [RequestError("is no file, or an empty one", where=str(path)) for path in useless]
+    if len(names) < asked.files:
+        mistakes.append(
+            RequestError(f"has {len(names):,} files {asked.members}, must have {asked.files:,}", where=str(folder))
+        )
+    _raise(mistakes, folder)
+    checksums = _checksums(folder, names)
+    _compare(wanted, folder, checksums)
+    _clear(wanted.place.with_name(asked.into))
+    wanted.place.with_name(asked.into).symlink_to(folder)
+    _write_checksums(wanted, asked.into, checksums, str(folder))
+    done.append(f"{display(wanted.result)}: {len(names):,} files recorded, from {folder}")
+
+
+def _members(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+
+
+def _is_useful(path: Path) -> bool:
+    return path.name.isprintable() and path.is_file() and path.stat().st_size > 0
+
+
+def _checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file; several are read at once, as folders on a network answer late."""
+    found: dict[str, str] = {}
+    pool = ThreadPoolExecutor()
+    try:
+        with terminal.progress(f"reading {folder}", len(names)) as update:
+            for name, sha256 in zip(names, pool.map(lambda name: sha256_file(folder / name), names), strict=True):
+                found[name] = sha256
+                update(len(found), f"{len(found):,} of {len(names):,} files")
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for 50,000 files
+    return found
+
+
+def _compare(wanted: Wanted, folder: Path, checksums: dict[str, str]) -> None:
+    """Hold files to what was recorded of them. Raises Mistakes for all that differ."""
+    if not (_known(wanted.result, wanted.file) and wanted.result.is_file()):
+        return
+    first = read_checksums(wanted.result)
+    changed = [name for name, sha256 in checksums.items() if first.get(name, sha256) != sha256]
+    what = f"is not the file that was recorded at the first use, in {display(wanted.result)}"
+    _raise([RequestError(what, where=str(folder / name)) for name in changed], folder)
+
+
+def _raise(mistakes: list[RequestError], folder: Path) -> None:
+    if len(mistakes) > MOST_SHOWN:
+        more = RequestError(f"and {len(mistakes) - MOST_SHOWN:,} more mistakes", where=str(folder))
+        mistakes = [*mistakes[:MOST_SHOWN], more]
+    if mistakes:
+        raise Mistakes(mistakes)
+
+
+# What has to be fetched
+
+
+def _download(absent: Sequence[Wanted], done: list[str], mistakes: list[RequestError]) -> None:
+    """Fetch what can be fetched; say of the rest how the user comes by it."""
+    for wanted in absent:
+        if not wanted.file.sources:
+            what = f"{wanted.place.name} cannot be fetched for you: its owner hands it out to registered users only"
+            mistakes.append(RequestError(what, where=display(wanted.place), mend=_elsewhere(wanted)))
+    fetched = [wanted for wanted in absent if wanted.file.sources]
+    if not fetched:
+        return
+    title = _announce(fetched)
+    for wanted, outcome in zip(fetched, downloads.download([_order(each) for each in fetched], title), strict=True):
+        if isinstance(outcome, RequestError):
+            mistakes.append(RequestError(outcome.what, where=outcome.where, mend=outcome.mend or _elsewhere(wanted)))
+        else:
+            _finish(wanted, outcome.sha256, outcome.source, done, mistakes)
+
+
+def _order(wanted: Wanted) -> downloads.Order:
+    """Return the order, held to the published checksums and to what was recorded at the first use."""
+    known = _known(wanted.place, wanted.file)
+    digests = {**wanted.file.digests, **({"sha256": known.sha256} if known else {})}
+    return downloads.Order(wanted.place, wanted.file.sources, digests, wanted.file.bytes)
+
+
+def _announce(fetched: Sequence[Wanted]) -> str:
+    """Return in words what will be fetched. Raises RequestError if there is no room for it."""
+    sizes = [missing_bytes(wanted, State.MISSING) for wanted in fetched]
+    known, unpacked = (sum(column) for column in zip(*sizes, strict=True))
+    folder = fetched[0].place.parent
+    free = _check_room(folder, known + unpacked)
+    open_ = sum(wanted.file.bytes is None for wanted in fetched)
+    size = terminal.size(known) + (f" and {open_} of unknown size" if open_ else "")
+    needs = f"{terminal.size(known + unpacked)} needed with what is unpacked, " if unpacked else ""
+    files = fetched[0].place.name if len(fetched) == 1 else f"{len(fetched)} files"
+    return f"fetching {files} to {display(folder)}: {size}; {needs}{terminal.size(free)} free"
+
+
+def _check_room(folder: Path, needed: int) -> int:
+    """Return the free bytes of the disk of a folder that exists. Raises RequestError if `needed` is more."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RequestError(
+            f"the disk is too small: {terminal.size(needed)} needed, {terminal.size(free)} free",
+            where=display(folder),
+            mend="make room, or put a link to a larger disk in its place",
+        )
+    return free
+
+
+def _elsewhere(wanted: Wanted) -> str:
+    """Say how a file comes here without a network, or from a site that asks who one is."""
+    whence = wanted.file.sources[0] if wanted.file.sources else wanted.licence.url
+    return (
+        f"get {wanted.place.name} where there is a network, from {whence}\n"
+        f"  put it into any folder here, then: {wanted.typed('--from=FOLDER')}"
+    )
