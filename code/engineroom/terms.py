@@ -37,6 +37,13 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
+class Weights(StrEnum):
+    """What a model's weights are: the benchmark's own, or seeded ones of the same architecture, which know nothing."""
+
+    REFERENCE = "reference"
+    SYNTHETIC = "synthetic"
+
+
 class Observer(StrEnum):
     """What decides the range of an activation that int8 covers: all values seen, the least loss of information, or a
     percentile of the magnitudes.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engineroom.errors import RequestError, did_you_mean, shown
 from engineroom.sources import ModelFile
-from engineroom.terms import Precision, Scenario, TensorSpec
+from engineroom.terms import Precision, Scenario, TensorSpec, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +48,9 @@ class Benchmark(ABC):
 
     name: str
     dataset: str  # folder of data_maps/
+    datasets: tuple[str, ...] = ()  # on which it can run instead, its own among them
+    weights: Weights = Weights.REFERENCE
+    all_weights: tuple[Weights, ...] = (Weights.REFERENCE,)
     model: Path  # the float ONNX model
     model_source: ModelFile | None = None  # where it can be had; none if it is shipped
     inputs: tuple[TensorSpec, ...]
@@ -65,6 +70,29 @@ class Benchmark(ABC):
     extra: str | None = None  # the extra that brings them
     distributions: tuple[str, ...] = ()  # packages whose versions belong to the samples' key
     sources: tuple[Path, ...] = ()  # our own files that belong to it
+
+    def variant(self, dataset: str, weights: Weights) -> Benchmark:
+        """Return the benchmark on `dataset` ("auto": its own) with `weights`. Raises RequestError for what it has not."""
+        known = self.datasets or (self.dataset,)
+        name = {each.lower(): each for each in known}.get(dataset.lower(), self.dataset if dataset == "auto" else None)
+        if name is None:
+            mend = did_you_mean(dataset, known)
+            raise RequestError(f"{self.name} has no data set {shown(dataset)}", where="dataset", mend=mend)
+        if weights not in self.all_weights:
+            mend = f"it has {', '.join(self.all_weights)}"
+            raise RequestError(f"{self.name} has no {weights} weights", where="weights", mend=mend)
+        chosen = copy.copy(self)
+        chosen.dataset, chosen.weights = name, weights
+        return chosen
+
+    def make_model(self) -> None:
+        """Build the model where `weights` are synthetic. Only benchmarks that have such weights are asked."""
+        raise NotImplementedError
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its results must know."""
+        return ()
 
     @property
     def accuracy_target(self) -> float:
@@ -105,8 +133,12 @@ class Benchmark(ABC):
         """
 
     @abstractmethod
-    def score(self, responses: Iterable[tuple[int, bytes]]) -> Accuracy:
-        """Score (sample index, response bytes) pairs over the whole evaluation part.
+    def labels(self) -> Sequence[int]:
+        """Return the right answer to each sample of the evaluation part."""
+
+    @abstractmethod
+    def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:
+        """Score (sample index, response bytes) pairs over the whole evaluation part against its labels.
 
         Raises EngineError if a sample is missing, is answered twice with different answers, or has the wrong size.
         """

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from engineroom import registry
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import Observer, Precision, Scenario, TestMode, Weights
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 PLUGINS = {"engine": "engines", "calibrator": "calibrators"}  # fields that name a plug-in, with its kind
@@ -51,6 +51,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Precision.AUTO
     )
     calibrator: Annotated[str, _about("plug-in that quantizes")] = "onnxruntime"
+    observer: Annotated[Observer, _about("what decides the ranges that int8 covers")] = Observer.MINMAX
+    observer_percentile: Annotated[
+        float,
+        Meta(gt=0, le=100),
+        _about("share of the magnitudes that the observer percentile does not clip", "%", usual=(99, 100)),
+    ] = 99.999
+    dataset: Annotated[str, _about("data set to run on; auto: the benchmark's own")] = "auto"
+    weights: Annotated[Weights, _about("weights of the model; synthetic ones know nothing")] = Weights.REFERENCE
 
     batch_size: Annotated[
         int, Meta(ge=1, le=16_777_216), _about("samples per inference at most", "samples", usual=(1, 16_384))
@@ -286,7 +294,7 @@ def choices_of(name: str) -> list[str]:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]
     kinds = parts(types()[name])
-    return [member.value for kind in (Scenario, TestMode, Precision) if kind in kinds for member in kind]
+    return [member.value for kind in (Scenario, TestMode, Precision, Observer, Weights) if kind in kinds for member in kind]
 
 
 def parts(hint: Any) -> list[Any]:
