@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engineroom.errors import RequestError, plain
+from engineroom.errors import RequestError, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "code"
@@ -46,7 +46,7 @@ def overlays() -> tuple[Path, ...]:
     words = os.environ.get(OVERLAYS, "").split(os.pathsep)
     named = [Path(os.path.expanduser(word)).absolute() for word in words if word]  # noqa: PTH111  (Path's may raise)
     for folder in named:
-        name = plain(str(folder))
+        name = str(folder) if str(folder).isprintable() else shown(str(folder))
         if not folder.is_dir():
             raise RequestError(f"{name} is no folder", where=OVERLAYS, mend="name folders, with : between them")
         if not any((folder / each).is_dir() for each in OVERLAID) and _has_folders(folder):
