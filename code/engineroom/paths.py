@@ -37,6 +37,11 @@ OVERLAYS = "ENGINEROOM_PATH"
 OVERLAID = ("systems", "configs", "data_maps", "templates", "benchmarks", "engines", "calibrators")
 
 
+def typed(text: str) -> Path:
+    """Return the path that a person typed: "~" and "~user" are resolved, where there is such a user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (Path's own raises where there is no such user)
+
+
 def overlays() -> tuple[Path, ...]:
     """Return the folders that add to the checkout, the weakest first: ENGINEROOM_PATH names the strongest first.
 
@@ -44,7 +49,7 @@ def overlays() -> tuple[Path, ...]:
     Raises RequestError for one that is no folder, or that has folders and none of these: its own are elsewhere.
     """
     words = os.environ.get(OVERLAYS, "").split(os.pathsep)
-    named = [Path(os.path.expanduser(word)).absolute() for word in words if word]  # noqa: PTH111  (Path's may raise)
+    named = [typed(word).absolute() for word in words if word]
     for folder in named:
         name = str(folder) if str(folder).isprintable() else shown(str(folder))
         if not folder.is_dir():
