@@ -157,3 +157,9 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def test_a_home_is_resolved_and_one_that_nobody_has_stays_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert paths.typed("~/configs") == Path("/home/ann/configs")
+    assert paths.typed("~no_such_user/configs") == Path("~no_such_user/configs")

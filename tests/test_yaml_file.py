@@ -170,3 +170,12 @@ def test_any_file_is_a_mapping_or_a_named_mistake(file: Path, content: bytes) ->
         assert all(str(file) in str(mistake.where) for mistake in error.mistakes)
     except RequestError as error:
         assert str(error).startswith(str(file))
+
+
+@pytest.mark.parametrize("text", ["*a{long}", "a: &{long} *b{long}", "a: !{long}!x 1", "- *{long}"])
+def test_a_very_long_name_earns_a_short_message(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text.format(long="x" * 5000))
+    with pytest.raises(RequestError) as caught:
+        entries(path)
+    assert len(str(caught.value)) < 500

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from engineroom.errors import Mistakes, RequestError, did_you_mean
+from engineroom.errors import Mistakes, RequestError, did_you_mean, plain, shown
 from engineroom.paths import DATA, DATA_MAPS, display, layers
 from engineroom.sources import UNPUBLISHED, Count, Licence, Name, SourceFile, Text
 from engineroom.terms import TensorSpec
@@ -141,7 +141,7 @@ class Dataset:
         parts = self.manifest.parts
         if name not in parts:
             raise RequestError(
-                f"no part {name!r} here", where=display(self.folder / MANIFEST), mend=did_you_mean(name, parts)
+                f"no part {shown(name)} here", where=display(self.folder / MANIFEST), mend=did_you_mean(name, parts)
             )
         return parts[name]
 
@@ -184,7 +184,7 @@ def parse_map(text: str, where: str, *, labels: int | None) -> tuple[Sample, ...
         file, *columns = line.removesuffix("\r").split("\t")
         wrong = _wrong_path(file) or _wrong_label(columns, labels)
         if not wrong and file in lines:
-            wrong = f"{file!r} is already named in line {lines[file]}"
+            wrong = f"{shown(file)} is already named in line {lines[file]}"
         if wrong:
             mistakes.append(RequestError(wrong, where=f"{where}:{number}"))
             continue
@@ -245,7 +245,7 @@ class _ManifestReader:
             if entry.key in types:
                 values[entry.key] = self.value(types[entry.key], entry)
             else:
-                self.note(f"{entry.key}: unknown field", entry.line, did_you_mean(entry.key, types))
+                self.note(f"{plain(entry.key)}: unknown field", entry.line, did_you_mean(entry.key, types))
         for field in msgspec.structs.fields(kind):
             if field.required and field.name not in values:
                 self.note(f"the field {field.name} is missing", line)
@@ -264,7 +264,7 @@ class _ManifestReader:
                 return {child.key: self.value(get_args(kind)[1], child) for child in entry.children()}
             return msgspec.convert(entry.value(), kind)
         except msgspec.ValidationError as error:
-            self.note(f"{entry.key}: {str(error).replace('`', '')}", entry.line)
+            self.note(f"{plain(entry.key)}: {str(error).replace('`', '')}", entry.line)
         except RequestError as error:
             self.mistakes.append(error)
         return None
@@ -273,11 +273,11 @@ class _ManifestReader:
 def _wrong_path(file: str) -> str | None:
     """A path of a map or manifest stays below its folder: relative, with slashes, and without `.` or `..`."""
     if not file or file != file.strip():
-        return f"{file!r}: a path must not be empty or have blanks at its ends"
+        return f"{shown(file)}: a path must not be empty or have blanks at its ends"
     if _CONTROL.search(file) or "\\" in file:
-        return f"{file!r}: a path must have no control characters and no backslash"
+        return f"{shown(file)}: a path must have no control characters and no backslash"
     if {"", ".", ".."} & set(file.split("/")):
-        return f"{file!r}: a path must be relative and stay inside the data set's folder"
+        return f"{shown(file)}: a path must be relative and stay inside the data set's folder"
     return None
 
 
@@ -289,7 +289,7 @@ def _wrong_label(columns: list[str], labels: int | None) -> str | None:
     if not columns:
         return "no label; expected file<TAB>label"
     if not _LABEL.fullmatch(columns[0]) or int(columns[0]) >= labels:
-        return f"{columns[0]!r}: a label is a whole number from 0 to {labels - 1}"
+        return f"{shown(columns[0])}: a label is a whole number from 0 to {labels - 1}"
     return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engineroom.errors import RequestError, plain
+from engineroom.errors import RequestError, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "code"
@@ -38,6 +38,11 @@ OVERLAYS = "ENGINEROOM_PATH"
 OVERLAID = ("systems", "configs", "data_maps", "templates", "benchmarks", "engines", "calibrators")
 
 
+def typed(text: str) -> Path:
+    """Return the path that a person typed: "~" and "~user" are resolved, where there is such a user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (Path's own raises where there is no such user)
+
+
 def overlays() -> tuple[Path, ...]:
     """Return the folders that add to the checkout, the weakest first: ENGINEROOM_PATH names the strongest first.
 
@@ -45,9 +50,9 @@ def overlays() -> tuple[Path, ...]:
     Raises RequestError for one that is no folder, or that has folders and none of these: its own are elsewhere.
     """
     words = os.environ.get(OVERLAYS, "").split(os.pathsep)
-    named = [Path(os.path.expanduser(word)).absolute() for word in words if word]  # noqa: PTH111  (Path's may raise)
+    named = [typed(word).absolute() for word in words if word]
     for folder in named:
-        name = plain(str(folder))
+        name = str(folder) if str(folder).isprintable() else shown(str(folder))
         if not folder.is_dir():
             raise RequestError(f"{name} is no folder", where=OVERLAYS, mend="name folders, with : between them")
         if not any((folder / each).is_dir() for each in OVERLAID) and _has_folders(folder):

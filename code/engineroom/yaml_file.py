@@ -14,6 +14,7 @@ from engineroom.errors import Mistakes, RequestError, plain
 from engineroom.paths import display
 
 BYTES_MAX = 4_000_000  # a settings file is some kilobytes; anything larger is a mistake
+LONGEST = 200  # letters of what PyYAML says
 DEPTH_MAX = 20  # the C composer recurses without a limit: 100,000 open brackets would end Python by SIGSEGV
 
 # The C parser is several times faster; a PyYAML that was built without it still works.
@@ -111,7 +112,9 @@ def _check_events(text: str, path: Path) -> None:
     for event in yaml.parse(text, Loader=Loader):
         where = f"{display(path)}:{event.start_mark.line + 1 if event.start_mark else 1}"
         if isinstance(event, yaml.AliasEvent):
-            raise RequestError(f"*{event.anchor}: aliases are not read here", where=where, mend="write the value out")
+            raise RequestError(
+                f"{plain(f'*{event.anchor}')}: aliases are not read here", where=where, mend="write the value out"
+            )
         if tag := getattr(event, "tag", None):
             raise RequestError(f"{plain(tag)}: tags are not read here", where=where, mend="write the value only")
         if isinstance(event, yaml.CollectionStartEvent):
@@ -166,4 +169,5 @@ def _is_indented_by_tab(text: str, line: int) -> bool:
 def _problem(error: Exception) -> str:
     """Return PyYAML's words in one line: what it was doing, and what it found."""
     said: Iterator[str] = filter(None, (getattr(error, "context", None), getattr(error, "problem", None)))
-    return ", ".join(said) or str(error).splitlines()[0]
+    words = ", ".join(said) or str(error).splitlines()[0]
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}..."  # it may quote a name of thousands of letters

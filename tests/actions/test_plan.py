@@ -57,6 +57,7 @@ def _made(steps: Any) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.heavy
 def test_the_next_call_does_what_the_plan_said(checkout: Path, command: Any) -> None:
     first = _plan(command, checkout, "generate_engines", f"--json {ASKED}")
     assert [step["state"] for step in first["steps"]] == ["reuse", "reuse", "make", "make", "make"]

@@ -25,6 +25,7 @@ NVML_ERRORS = sorted(
     value for name, value in vars(pynvml).items() if name.startswith("NVML_ERROR_") and isinstance(value, int)
 )
 NOT_SUPPORTED, NO_PERMISSION, LIBRARY_NOT_FOUND, GPU_IS_LOST, VERSION_MISMATCH = 3, 4, 12, 15, 18
+FUNCTION_NOT_FOUND = 13
 
 
 def _refusing(record: Any, refuse: Callable[[str], int | None]) -> Machine:
@@ -148,6 +149,89 @@ def test_a_gpu_that_cannot_be_split_says_nothing_of_mig(record: Records) -> None
     assert (l4.name, l4.memory_bytes, l4.compute_capability) == ("NVIDIA L4", 23034 << 20, "8.9")
     assert (l4.mig, l4.mig_pending, l4.slices) == (None, None, ())
     assert (l4.power_limit_w, l4.pcie, l4.nvlink_c2c) == (72.0, "PCIe 4.0 x16", False)
+
+
+def _clocks(record: Any, double: Any) -> Gpu:
+    return detection.detect(record.root, environ={}, nvml=double).gpus[0]
+
+
+def test_an_idle_gpu_is_not_held_back(record: Records) -> None:
+    l4, h200 = record("l4_workstation").detect().gpus[0], record("h200_mig").detect().gpus[0]
+    for idle in (l4, h200):
+        assert (idle.limit_sm_mhz, idle.limit_memory_mhz, idle.held_sm_mhz, idle.slowed_by) == (None, None, None, ())
+    assert (l4.persistence, h200.persistence) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "slowed_by"),
+    [
+        (["sw_power_cap"], ("power limit",)),
+        (["sw_thermal_slowdown"], ("heat",)),
+        (["hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown"], ("heat",)),
+        (["hw_slowdown", "hw_power_brake_slowdown"], ("power brake",)),
+        (["hw_slowdown"], ("hardware",)),
+        (["hw_slowdown", "sw_power_cap"], ("power limit", "hardware")),
+        (["gpu_idle", "applications_clocks_setting", "sync_boost", "display_clocks_setting"], ()),
+        ([], ()),
+    ],
+)
+def test_what_slows_a_gpu_is_named(record: Records, reasons: list[str], slowed_by: tuple[str, ...]) -> None:
+    double = record("l4_workstation").nvml()
+    double.activate(*reasons)
+    assert _clocks(record("l4_workstation"), double).slowed_by == slowed_by
+    double.refuse = lambda asked: FUNCTION_NOT_FOUND if "ClocksEvent" in asked else None
+    assert _clocks(record("l4_workstation"), double).slowed_by == slowed_by, "by the name of drivers before 535"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "default", "limit"),
+    [
+        (1200, 2040, 1200),
+        (2040, 2040, None),
+        (885, 885, None),  # many a card's default is low, and it boosts all the same
+        (1200, 885, 1200),
+        (2040, 885, None),
+    ],
+)
+def test_applications_clocks_hold_a_gpu_where_someone_set_them(
+    record: Records, chosen: int, default: int, limit: int | None
+) -> None:
+    double = record("l4_workstation").nvml()
+    double.change(double.gpus[0], "applications_clocks/graphics_clock", chosen)
+    double.change(double.gpus[0], "default_applications_clocks/graphics_clock", default)
+    double.change(double.gpus[0], "applications_clocks/mem_clock", 405)
+    found = _clocks(record("l4_workstation"), double)
+    assert (found.limit_sm_mhz, found.limit_memory_mhz, found.max_sm_mhz) == (limit, 405, 2040)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "now", "held"),
+    [
+        (["applications_clocks_setting"], 900, 900),
+        (["applications_clocks_setting"], 2040, None),
+        (["applications_clocks_setting", "gpu_idle"], 210, None),
+        ([], 900, None),
+    ],
+)
+def test_a_lock_is_seen_while_it_keeps_the_clock_low(
+    record: Records, reasons: list[str], now: int, held: int | None
+) -> None:
+    double = record("l4_workstation").nvml()
+    double.activate(*reasons)
+    double.change(double.gpus[0], "clocks/sm_clock", now)
+    assert _clocks(record("l4_workstation"), double).held_sm_mhz == held
+    double.change(double.gpus[0], "applications_clocks/graphics_clock", 900)
+    found = _clocks(record("l4_workstation"), double)
+    assert (found.limit_sm_mhz, found.held_sm_mhz) == (900, None), "which setting it is, is known"
+
+
+def test_an_nvml_that_knows_nothing_of_clocks_leaves_them_unknown(record: Records) -> None:
+    words = ("EventReasons", "ThrottleReasons", "ApplicationsClock", "ClockInfo", "PersistenceMode")
+    found = _refusing(
+        record("l4_workstation"), lambda asked: FUNCTION_NOT_FOUND if asked.endswith(words) else None
+    ).gpus[0]
+    assert (found.limit_sm_mhz, found.held_sm_mhz, found.slowed_by, found.persistence) == (None,) * 4
+    assert (found.name, found.power_limit_w, found.pcie) == ("NVIDIA L4", 72.0, "PCIe 4.0 x16")
 
 
 def test_memory_that_cpu_and_gpu_share(record: Records) -> None:

@@ -325,6 +325,7 @@ def test_an_engine_that_changed_since_the_first_run_is_refused(copy: Checkout, f
     assert f"{blob.relative_to(copy.root)}: is not what the first run used" in done.stderr
 
 
+@pytest.mark.heavy
 def test_what_loadgen_complains_of_is_told_and_makes_a_run_no_good(copy: Checkout, finished: Path) -> None:
     """A rate below zero: LoadGen logs an error and goes on; the edit itself is told, too."""
     settings = finished / "recipe/user.conf"
@@ -337,6 +338,7 @@ def test_what_loadgen_complains_of_is_told_and_makes_a_run_no_good(copy: Checkou
     assert result["accuracy"]["met"] and result["errors"] and result["exit_code"] == 1
 
 
+@pytest.mark.heavy
 def test_the_best_precision_is_the_first_that_holds_its_target_and_is_remembered(copy: Checkout) -> None:
     """Calibrated on samples a hundred times too dark, int8 saturates and misses."""
     step = copy.root / "code/engineroom/steps/calibrate.py"
@@ -412,6 +414,7 @@ def test_null_misses_the_accuracy_target(house: Checkout) -> None:
     assert "missed" in done.out and "it measures the harness" in done.out
 
 
+@pytest.mark.heavy
 def test_more_queries_than_the_engine_can_answer_are_invalid(house: Checkout) -> None:
     asked = "--engine=fixed_delay --fixed_delay_us=5000 --server_target_qps=3000 --min_duration=300"
     done = house.inv("run_harness", f"--scenarios=Server --test_mode=PerformanceOnly {asked}")
@@ -421,6 +424,7 @@ def test_more_queries_than_the_engine_can_answer_are_invalid(house: Checkout) ->
     assert "INVALID" in done.out and result["performance"]["reasons"][0].splitlines()[0] in done.out
 
 
+@pytest.mark.heavy
 def test_json_output_is_json(house: Checkout) -> None:
     done = house.good("run_harness", "--json --engine=onnxruntime --scenarios=MultiStream --precision=fp32 " + QUICK)
     (row,) = json.loads(done.out)

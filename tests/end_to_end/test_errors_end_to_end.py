@@ -155,6 +155,7 @@ def test_cut_off_samples_are_made_again(copy: Checkout) -> None:
     assert samples.read_bytes() == whole
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("artifact", "name"), [(SAMPLES, "input.npy"), (ENGINE, "model.blob")])
 def test_a_changed_file_is_made_again_and_said_so(copy: Checkout, artifact: str, name: str) -> None:
     flip_last_byte(copy.artifact(artifact) / name)
@@ -219,6 +220,7 @@ def test_a_blob_that_openvino_cannot_read_gives_openvinos_reason(copy: Checkout)
     assert lines_of_error(done) <= 3, done.err
 
 
+@pytest.mark.heavy
 def test_one_engine_that_fails_does_not_stop_the_others(copy: Checkout) -> None:
     folder = copy.artifact(ENGINE)
     (folder / "model.blob").write_bytes(b"no blob")

@@ -65,6 +65,7 @@ def running(house: Checkout) -> Iterator[Running]:
         folder.rename(folder.with_suffix(".interrupted"))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "interrupt",
     [
@@ -114,6 +115,7 @@ def test_a_child_that_cannot_watch_itself_is_ended_by_its_parent(running: Runnin
     assert not running.child.is_running()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scenario", ["SingleStream", "Offline"])
 def test_an_engine_that_hangs_is_ended_by_the_watchdog(house: Checkout, scenario: str) -> None:
     before = set(house.partial())

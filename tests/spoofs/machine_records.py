@@ -18,6 +18,18 @@ from engineroom import detection
 from engineroom.detection import Machine
 
 NOT_SUPPORTED, NOT_FOUND, INVALID_ARGUMENT = 3, 6, 2
+CLOCKS = {0: "graphics_clock", 1: "sm_clock", 2: "mem_clock"}
+EVENT_REASONS = {  # nvidia-smi's words for the bits of NVML
+    "gpu_idle": pynvml.nvmlClocksEventReasonGpuIdle,
+    "applications_clocks_setting": pynvml.nvmlClocksEventReasonApplicationsClocksSetting,
+    "sw_power_cap": pynvml.nvmlClocksEventReasonSwPowerCap,
+    "hw_slowdown": pynvml.nvmlClocksEventReasonHwSlowdown,
+    "hw_thermal_slowdown": pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+    "hw_power_brake_slowdown": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
+    "sync_boost": pynvml.nvmlClocksEventReasonSyncBoost,
+    "sw_thermal_slowdown": pynvml.nvmlClocksEventReasonSwThermalSlowdown,
+    "display_clocks_setting": pynvml.nvmlClocksEventReasonDisplayClockSetting,
+}
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,19 @@ class NvmlDouble:
             raise pynvml.NVMLError(code)
         return object.__getattribute__(self, name)
 
+    def activate(self, *reasons: str) -> None:
+        """Let these be the clock event reasons of every GPU, in nvidia-smi's words."""
+        for gpu in self.gpus:
+            for name in EVENT_REASONS:
+                self.change(gpu, f"clocks_event_reasons/clocks_event_reason_{name}", name in reasons)
+
+    @staticmethod
+    def change(gpu: ElementTree.Element, path: str, value: int | bool) -> None:
+        """Let nvidia-smi print another clock in MHz, or another state of a reason, for a GPU."""
+        element = gpu.find(path)
+        assert element is not None
+        element.text = ("Active" if value else "Not Active") if isinstance(value, bool) else f"{value} MHz"
+
     def nvmlInit(self) -> None: ...
 
     def nvmlShutdown(self) -> None: ...
@@ -222,7 +247,26 @@ class NvmlDouble:
         return [1000 * _number(handle, f"gpu_power_readings/{end}_power_limit") for end in ("min", "max")]
 
     def nvmlDeviceGetMaxClockInfo(self, handle: ElementTree.Element, clock: int) -> int:
-        return _number(handle, {1: "max_clocks/sm_clock", 2: "max_clocks/mem_clock"}[clock])
+        return _number(handle, f"max_clocks/{CLOCKS[clock]}")
+
+    def nvmlDeviceGetClockInfo(self, handle: ElementTree.Element, clock: int) -> int:
+        return _number(handle, f"clocks/{CLOCKS[clock]}")
+
+    def nvmlDeviceGetApplicationsClock(self, handle: ElementTree.Element, clock: int) -> int:
+        return _number(handle, f"applications_clocks/{CLOCKS[clock]}")
+
+    def nvmlDeviceGetDefaultApplicationsClock(self, handle: ElementTree.Element, clock: int) -> int:
+        return _number(handle, f"default_applications_clocks/{CLOCKS[clock]}")
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: ElementTree.Element) -> int:
+        said = {name: _said(handle, f"clocks_event_reasons/clocks_event_reason_{name}") for name in EVENT_REASONS}
+        return sum(bit for name, bit in EVENT_REASONS.items() if said[name] == "Active")
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: ElementTree.Element) -> int:
+        return NvmlDouble.nvmlDeviceGetCurrentClocksEventReasons(self, handle)
+
+    def nvmlDeviceGetPersistenceMode(self, handle: ElementTree.Element) -> int:
+        return _said(handle, "persistence_mode") == "Enabled"
 
     def nvmlDeviceGetMaxPcieLinkGeneration(self, handle: ElementTree.Element) -> int:
         return _number(handle, "pci/pci_gpu_link_info/pcie_gen/max_link_gen")

@@ -392,6 +392,54 @@ def test_a_lowered_power_limit_is_advice(machine: Machine) -> None:
     assert gpus.power(_with_gpus(machine, replace(lowered, power_limit_default_w=500.0))).state is State.GOOD
 
 
+FAST = replace(H200, uuid="GPU-a", max_sm_mhz=1980, max_memory_mhz=3201, slowed_by=(), persistence=True)
+
+
+def test_clocks_that_nothing_holds_are_good(machine: Machine) -> None:
+    assert gpus.clocks(_with_gpus(machine, FAST, FAST)) == good("nothing holds them back, persistence mode is on")
+    unknown = replace(FAST, slowed_by=None, persistence=None)
+    assert gpus.clocks(_with_gpus(machine, unknown)) == good("the driver does not say what holds them back")
+    assert gpus.clocks(machine) == good("no GPU here")
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "command"),
+    [
+        ({"persistence": False}, "persistence mode is off: GPU 1", "sudo nvidia-smi -i 1 -pm 1"),
+        ({"limit_sm_mhz": 1200}, "set low: GPU 1 1,200 of 1,980 MHz", "sudo nvidia-smi -i 1 -rac"),
+        ({"limit_memory_mhz": 810}, "set low: GPU 1 memory 810 of 3,201 MHz", "sudo nvidia-smi -i 1 -rac"),
+        ({"held_sm_mhz": 900}, "keeps clocks low: GPU 1 900 of 1,980 MHz", "sudo nvidia-smi -i 1 -rgc"),
+        ({"slowed_by": ("power limit",)}, "slowed now by power limit: GPU 1", "nvidia-smi    # shows what else runs"),
+        ({"slowed_by": ("heat",)}, "slowed now by heat: GPU 1", "nvidia-smi -q -d TEMPERATURE    # then see to fans"),
+        ({"slowed_by": ("power brake",)}, "slowed now by power brake: GPU 1", "nvidia-smi -q -d POWER"),
+        ({"slowed_by": ("hardware",)}, "slowed now by hardware: GPU 1", "nvidia-smi -q -d PERFORMANCE"),
+    ],
+)
+def test_what_holds_a_gpus_clocks_back_has_its_own_remedy(
+    machine: Machine, change: dict[str, Any], said: str, command: str
+) -> None:
+    held = _with_gpus(machine, FAST, replace(FAST, uuid="GPU-b", **change))
+    found = gpus.clocks(held)
+    assert found.state is State.ADVICE and found.found.endswith(said)
+    assert found.remedy.startswith(command) and len(found.remedy.splitlines()) == 1
+    inside = gpus.clocks(replace(held, container=Container("docker"))).remedy
+    if command.startswith("sudo"):  # in a container, the number may be another than the host's
+        assert inside == command.replace("-i 1", "-i GPU-b") + "    # on the host, outside the container"
+    else:
+        assert inside == found.remedy
+
+
+def test_several_reasons_are_all_told(machine: Machine) -> None:
+    slow = replace(FAST, persistence=False, slowed_by=("power limit", "heat"))
+    found = gpus.clocks(_with_gpus(machine, slow, slow))
+    assert found.found == (
+        "persistence mode is off: GPU 0, 1; slowed now by power limit: GPU 0, 1; slowed now by heat: GPU 0, 1"
+    )
+    assert found.remedy.splitlines()[0] == "sudo nvidia-smi -pm 1" and len(found.remedy.splitlines()) == 3
+    hidden = replace(_with_gpus(machine, slow, slow), gpus_hidden=2)
+    assert gpus.clocks(hidden).remedy.startswith("sudo nvidia-smi -i 0,1 -pm 1")
+
+
 # What a request needs
 
 

@@ -223,6 +223,17 @@ def test_a_clock_that_is_held_down_is_told(machine: Machine) -> None:
     assert inventory.machine_in_words(held)["highest clock"] == "3,800 MHz, held to 2,000 MHz, boost off"
 
 
+def test_what_holds_a_gpus_clocks_is_told(machine: Machine) -> None:
+    gpu = Gpu("NVIDIA L4", max_sm_mhz=2040, max_memory_mhz=6251, limit_sm_mhz=1200, limit_memory_mhz=405)
+    hot = replace(gpu, index=1, held_sm_mhz=900, slowed_by=("power limit", "heat"))
+    told = inventory.machine_in_words(replace(machine, gpus=(replace(gpu, slowed_by=()), hot)))
+    assert told["GPU 0-1"] == "NVIDIA L4, up to 2,040 MHz, held to 1,200 MHz, memory held to 405 of 6,251 MHz"
+    assert told["GPU 1 now"] == "held to 900 MHz by a setting, slowed by power limit and heat"
+    assert "GPU 0 now" not in told
+    told = inventory.machine_in_words(replace(machine, gpus=(Gpu("NVIDIA L4", persistence=False),)))
+    assert told["GPU 0"] == "NVIDIA L4, persistence mode off"
+
+
 def test_gpus_that_are_alike_are_told_once(machine: Machine) -> None:
     gpus = [Gpu("NVIDIA H200", index, f"GPU-{index}", 140 * GIB, mig=False) for index in range(4)]
     gpus[2] = replace(gpus[2], mig=True, slices=(Slice("1g.18gb+me", "MIG-a", 18 * GIB), Slice("3g.71gb", "MIG-b")))

@@ -97,12 +97,14 @@ def test_a_plan_says_what_the_next_build_does_and_compiles_nothing(small: Path) 
     assert native.seconds_before() == took  # of the whole: a part of it says nothing about that
 
 
+@pytest.mark.heavy
 def test_two_builds_at_once_compile_once(small: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(native.build_harness) for _ in range(2)]
     assert sorted(build.result().reused for build in both) == [False, True]
 
 
+@pytest.mark.heavy
 def test_another_compiler_starts_from_an_empty_folder(
     small: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from engineroom import registry, run_args, terminal
 from engineroom.errors import ExitCode, Mistakes, RequestError
-from engineroom.paths import CONFIGS, display
+from engineroom.paths import CONFIGS, display, typed
 from engineroom.steps.nvidia_config import carry, settings
 
 FLAGS = {
@@ -60,7 +60,7 @@ def _folder(asked: dict[str, str | None], name: str, default: Path | None = None
     if not (text := asked.get(name)):
         mend = 'make import_nvidia_config RUN_ARGS="inference_results_v4.1/closed/NVIDIA/configs"'
         raise RequestError("no folder is named", where=f"{run_args.WHERE}: --{name}", mend=mend)
-    return Path(text).expanduser()
+    return typed(text)
 
 
 def _nothing(path: Path, found: settings.Found) -> RequestError:

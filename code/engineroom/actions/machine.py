@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 from engineroom import registry, run_args, systems, terminal
 from engineroom.detection import Machine
 from engineroom.errors import EngineError, ExitCode, RequestError
-from engineroom.paths import display, write_text
+from engineroom.paths import display, typed, write_text
 from engineroom.steps import description
 
 
@@ -66,9 +64,7 @@ def _default_engine(machine: Machine) -> str | None:
 
 
 def _write(output: str, text: str) -> None:
-    path = Path(output)
-    with suppress(RuntimeError):  # no such user
-        path = path.expanduser()
+    path = typed(output)
     if not path.name or path.is_dir():
         raise RequestError("is no name for a file", where=f"{run_args.WHERE}: --output={output}")
     write_text(path, text)

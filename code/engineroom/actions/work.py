@@ -179,7 +179,7 @@ class Work:
         usable = len(config.cpus or self.machine.cpu.usable)
         if config.pin_workers and threads > usable:
             raise RequestError(
-                f"{threads} threads cannot be pinned to the {usable} CPUs that it may use",
+                f"{threads} threads cannot be pinned to the {usable} CPUs that this run may use",
                 where=origins["pin_workers"].text,
                 mend="lower instances or threads_per_instance",
             )
@@ -242,7 +242,9 @@ class Work:
             if precision is candidates[-1]:
                 return resolved.replace("rule best_precision: all miss the target", precision=precision), engine
         raise RequestError(
-            f"{self.benchmark.name} and the engine {plugin.name} have no precision in common", where="precision"
+            f"{self.benchmark.name} and the engine {plugin.name} have no precision in common",
+            where="precision",
+            mend=f"{plugin.name} has {', '.join(plugin.precisions)}; name another engine with --engine",
         )
 
     def _told(self, need: Need, artifact: Artifact) -> Artifact:

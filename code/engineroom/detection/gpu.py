@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from engineroom.detection import bus, gpu_files, memory, nvml
+from engineroom.detection.gpu_clocks import MEMORY, SM, with_clocks
 from engineroom.detection.gpu_links import links
 from engineroom.detection.gpu_visible import visible
 from engineroom.detection.machine import Gpu, GpuDriver, Slice
 from engineroom.detection.nvml import Nvml, Refusal
 
-# NVML's constants, so that nothing is imported where there is no GPU.
-CLOCK_SM, CLOCK_MEMORY = 1, 2
 # Many GPUs that no persistence mode keeps awake take more than ten seconds to start.
 ANSWER_S = 30.0
 
@@ -97,7 +96,7 @@ def _by_nvml(root: Path, library: Nvml) -> Gpus:
             gpus.append(replace(gpu, index=index))
             problems.append(gpu_files.no_answer(index, refusal))
         else:
-            gpus.append(_gpu(root, library, handle, index))
+            gpus.append(with_clocks(_gpu(root, library, handle, index), library, handle))
         handles.append(handle)
     if not gpus:
         return replace(_by_files(root, None), driver=_driver(root, library), problem=gpu_files.none_given(root))
@@ -138,8 +137,8 @@ def _gpu(root: Path, library: Nvml, handle: Any, index: int) -> Gpu:
         power_limit_w=_watts(library.ask("nvmlDeviceGetPowerManagementLimit", handle)),
         power_limit_default_w=_watts(library.ask("nvmlDeviceGetPowerManagementDefaultLimit", handle)),
         power_limit_max_w=_watts(power[1]) if power else None,
-        max_sm_mhz=library.ask("nvmlDeviceGetMaxClockInfo", handle, CLOCK_SM),
-        max_memory_mhz=library.ask("nvmlDeviceGetMaxClockInfo", handle, CLOCK_MEMORY),
+        max_sm_mhz=library.ask("nvmlDeviceGetMaxClockInfo", handle, SM),
+        max_memory_mhz=library.ask("nvmlDeviceGetMaxClockInfo", handle, MEMORY),
         pcie=_pcie(library, handle),
         nvlink_c2c=bool(c2c and c2c.isC2cEnabled),
         mig=bool(mig[0]) if mig else None,

@@ -79,6 +79,7 @@ class Gpu:
     `numa_node` is the one whose CPUs are near, `memory_numa_node` the one that its own memory makes where that is
     coherent (Grace Hopper). `shares_host_memory` holds for a GPU without memory of its own (Jetson, GB10): its
     `memory_bytes` is None. `mig` is None on a GPU that cannot be split; `mig_pending` is the mode after its next reset.
+    `slowed_by` names what slows it now: "power limit", "heat", "power brake" (by the power supply), "hardware".
     """
 
     name: str
@@ -96,6 +97,11 @@ class Gpu:
     power_limit_max_w: float | None = None
     max_sm_mhz: int | None = None
     max_memory_mhz: int | None = None
+    limit_sm_mhz: int | None = None  # the applications clock, where someone set it lower than the highest
+    limit_memory_mhz: int | None = None  # the same of the memory
+    held_sm_mhz: int | None = None  # the clock now, where another setting keeps it low: a lock
+    slowed_by: tuple[str, ...] | None = None
+    persistence: bool | None = None  # whether the driver keeps it initialized while nothing uses it
     pcie: str | None = None  # "PCIe 5.0 x16": the link as it can be, not as it idles
     nvlink_c2c: bool = False  # joined to the CPU by NVLink chip to chip
     mig: bool | None = None

@@ -64,6 +64,7 @@ def of_machine(machine: Machine, needs: Needs) -> dict[str, Examine]:
         ),
         "MIG": partial(gpus.mig, machine, needs.gpu_by),
         "GPU power": partial(gpus.power, machine),
+        "GPU clocks": partial(gpus.clocks, machine),
         "benchmarks": partial(checks.benchmarks, needs.benchmarks),
         "engines": partial(checks.engines, needs.engines),
         "network": lambda: checks.to_fetch(needs.absent, has_wheelhouse=WHEELHOUSE.is_dir()),

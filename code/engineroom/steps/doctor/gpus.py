@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from engineroom.detection import Machine
+from engineroom.detection import Gpu, Machine
 from engineroom.steps.doctor.check import Check, advice, good, missing, unless_needed
 from engineroom.steps.doctor.checks import on_host, words
 
@@ -154,5 +154,71 @@ def power(machine: Machine) -> Check:
     if not limited:
         return good("not limited" if machine.gpus else "no GPU here")
     found = words(f"GPU {gpu.index} {gpu.power_limit_w:.0f} of {usual[gpu.index]:.0f} W" for gpu in limited)
-    commands = (f"sudo nvidia-smi -i {gpu.index} -pl {usual[gpu.index]:.0f}" for gpu in limited)
+    commands = (f"sudo nvidia-smi{_chosen([gpu], machine)} -pl {usual[gpu.index]:.0f}" for gpu in limited)
     return advice(found, "\n".join(command + on_host(machine) for command in commands))
+
+
+SLOWED = {
+    "power limit": "nvidia-smi    # shows what else runs there; measure when nothing does",
+    "heat": "nvidia-smi -q -d TEMPERATURE    # then see to fans, dust, the flow of air and how warm it is",
+    "power brake": "nvidia-smi -q -d POWER    # then see to the power supply, its cables and the server's power cap",
+    "hardware": "nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER    # more than once: a change of clocks shows so, too",
+}
+
+
+def clocks(machine: Machine) -> Check:
+    """Clocks that are held down make every figure worse. Without persistence mode a GPU starts anew for each run."""
+    if not machine.gpus:
+        return good("no GPU here")
+    troubles = [*_unkept(machine), *_held(machine), *_slowed(machine)]
+    if troubles:
+        return advice("; ".join(found for found, _ in troubles), "\n".join(remedy for _, remedy in troubles))
+    if all(gpu.slowed_by is None for gpu in machine.gpus):
+        return good("the driver does not say what holds them back")
+    kept = ", persistence mode is on" if all(gpu.persistence for gpu in machine.gpus) else ""
+    return good(f"nothing holds them back{kept}")
+
+
+def _unkept(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Yield (what was found, remedy): persistence mode is off."""
+    if without := [gpu for gpu in machine.gpus if gpu.persistence is False]:
+        yield f"persistence mode is off: {_numbers(without)}", _set("-pm 1", without, machine)
+
+
+def _held(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Yield (what was found, remedy) of each kind of setting that keeps clocks low."""
+    if limited := [gpu for gpu in machine.gpus if gpu.limit_sm_mhz or gpu.limit_memory_mhz]:
+        found = words(text for gpu in limited for text in _limits(gpu))
+        yield f"applications clocks are set low: {found}", _set("-rac", limited, machine)
+    if held := [gpu for gpu in machine.gpus if gpu.held_sm_mhz]:
+        found = words(f"GPU {gpu.index} {gpu.held_sm_mhz:,} of {gpu.max_sm_mhz:,} MHz" for gpu in held)
+        yield f"a setting keeps clocks low: {found}", _set("-rgc", held, machine)
+
+
+def _limits(gpu: Gpu) -> Iterator[str]:
+    if gpu.limit_sm_mhz:
+        yield f"GPU {gpu.index} {gpu.limit_sm_mhz:,} of {gpu.max_sm_mhz:,} MHz"
+    if gpu.limit_memory_mhz:
+        yield f"GPU {gpu.index} memory {gpu.limit_memory_mhz:,} of {gpu.max_memory_mhz:,} MHz"
+
+
+def _slowed(machine: Machine) -> Iterator[tuple[str, str]]:
+    """Yield (what was found, remedy) of each reason that slows a GPU now."""
+    for reason, remedy in SLOWED.items():
+        if slowed := [gpu for gpu in machine.gpus if reason in (gpu.slowed_by or ())]:
+            yield f"slowed now by {reason}: {_numbers(slowed)}", remedy
+
+
+def _set(option: str, gpus: Sequence[Gpu], machine: Machine) -> str:
+    return f"sudo nvidia-smi{_chosen(gpus, machine)} {option}{on_host(machine)}"
+
+
+def _chosen(gpus: Sequence[Gpu], machine: Machine) -> str:
+    """Return nvidia-smi's option for some GPUs, none for all. In a container, the host may number them otherwise."""
+    if len(gpus) == len(machine.gpus) and not (machine.container or machine.gpus_hidden):
+        return ""
+    return f" -i {','.join((gpu.uuid if machine.container else '') or str(gpu.index) for gpu in gpus)}"
+
+
+def _numbers(gpus: Sequence[Gpu]) -> str:
+    return f"GPU {words(gpu.index for gpu in gpus)}"

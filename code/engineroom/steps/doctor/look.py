@@ -17,7 +17,7 @@ from pathlib import Path
 
 from engineroom import packages, versions
 from engineroom.bootstrap import COMPILERS
-from engineroom.paths import OVERLAYS, not_writable
+from engineroom.paths import OVERLAYS, not_writable, typed
 from engineroom.steps.doctor.checks import Compiled, Docker, Folder
 
 COMPILE_TIMEOUT_S = 30.0
@@ -156,7 +156,7 @@ def overlays() -> dict[str, list[str] | None]:
     """Return the folders that ENGINEROOM_PATH names with the names in each; None for one that is none."""
     found: dict[str, list[str] | None] = {}
     for name in filter(None, os.environ.get(OVERLAYS, "").split(os.pathsep)):
-        path = Path(os.path.expanduser(name))  # noqa: PTH111  (Path's raises where there is no such user)
+        path = typed(name)
         found[name] = [inside.name for inside in path.iterdir()] if path.is_dir() else None
     return found
 

@@ -14,7 +14,7 @@ import msgspec
 from engineroom import runs, yaml_file
 from engineroom.detection import Machine
 from engineroom.errors import RequestError, plain, shown
-from engineroom.paths import RUNS, display
+from engineroom.paths import RUNS, display, typed
 from engineroom.steps.inventory.words import machine_in_words
 
 HERE = "this"  # stands for what is found here and now
@@ -84,7 +84,7 @@ def find_record(name: str, here: Callable[[], Mapping[str, Any]], *, folder: Pat
     """
     if name == HERE:
         return Record("this", _groups(here(), HERE))
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  (Path's raises where there is no such user)
+    path = typed(name)
     if not os.path.lexists(path):
         path = _run(name, folder)
     if path.is_dir():

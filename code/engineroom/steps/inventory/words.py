@@ -84,8 +84,8 @@ def _of_gpus(machine: Machine) -> dict[str, str | None]:
     for numbers, gpu in _alike(machine.gpus):
         facts[f"GPU {numbers}"] = ", ".join(_of_gpu(gpu))
     for gpu in machine.gpus:
-        if gpu.slices:
-            facts[f"MIG of GPU {gpu.index}"] = "\n".join(_slices(gpu.slices))
+        facts[f"GPU {gpu.index} now"] = ", ".join(_of_gpu_now(gpu))
+        facts[f"MIG of GPU {gpu.index}"] = "\n".join(_slices(gpu.slices))
     if not machine.gpus:
         facts["GPU"] = "none that can be seen"
     driver = machine.gpu_driver
@@ -127,7 +127,8 @@ def _alike(gpus: Sequence[Gpu]) -> Iterator[tuple[str, Gpu]]:
     """Yield (numbers, one of them) for neighbours that differ only in what is each one's own."""
 
     def common(gpu: Gpu) -> Gpu:
-        return replace(gpu, index=0, uuid="", pci_bus_id="", numa_node=None, memory_numa_node=None, slices=())
+        own = replace(gpu, index=0, uuid="", pci_bus_id="", numa_node=None, memory_numa_node=None, slices=())
+        return replace(own, held_sm_mhz=None, slowed_by=None)
 
     for _, group in groupby(gpus, common):
         alike = list(group)
@@ -148,13 +149,24 @@ def _of_gpu(gpu: Gpu) -> Iterator[str]:
         most = gpu.power_limit_default_w or gpu.power_limit_max_w
         yield f"{gpu.power_limit_w:.0f} W{f' of {most:.0f} W' if most and most != gpu.power_limit_w else ''}"
     if gpu.max_sm_mhz:
-        yield f"up to {gpu.max_sm_mhz:,} MHz"
+        yield f"up to {gpu.max_sm_mhz:,} MHz{f', held to {gpu.limit_sm_mhz:,} MHz' if gpu.limit_sm_mhz else ''}"
+    if gpu.limit_memory_mhz and gpu.max_memory_mhz:
+        yield f"memory held to {gpu.limit_memory_mhz:,} of {gpu.max_memory_mhz:,} MHz"
+    if gpu.persistence is not None:
+        yield f"persistence mode {_on(gpu.persistence)}"
     if gpu.pcie:
         yield gpu.pcie
     if gpu.nvlink_c2c:
         yield "NVLink-C2C to the CPU"
     if gpu.mig is not None:
         yield f"MIG {_on(gpu.mig)}"
+
+
+def _of_gpu_now(gpu: Gpu) -> Iterator[str]:
+    if gpu.held_sm_mhz:
+        yield f"held to {gpu.held_sm_mhz:,} MHz by a setting"
+    if gpu.slowed_by:
+        yield f"slowed by {' and '.join(gpu.slowed_by)}"
 
 
 def _slices(slices: Sequence[Slice]) -> list[str]:
