@@ -52,7 +52,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `sample` is one raw sample, before a benchmark prepares it, where all have one shape. `folder` is that of the
     samples below build/data/<name>, where the maps' paths begin. `generator` is the module of engineroom.images that
-    draws them. `submittable`: may a result with these data be submitted to MLPerf?
+    draws them. `calibration_from` is the data set that has the calibration samples, where this one has none.
+    `submittable`: may a result with these data be submitted to MLPerf?
     """
 
     name: Text
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True):
     sample: TensorSpec | None = None
     folder: Name | None = None
     generator: Name | None = None
+    calibration_from: Name | None = None
     submittable: bool = False
 
 
@@ -99,6 +101,11 @@ class Dataset:
     def manifest(self) -> Manifest:
         """The manifest. Raises Mistakes with all that is wrong in it."""
         return read_manifest(self.folder / MANIFEST)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether its samples are drawn here, and its labels mean nothing."""
+        return self.manifest.generator is not None
 
     @property
     def place(self) -> Path:

@@ -241,11 +241,14 @@ def _wrong_channels(graph: Graph, node: onnx.NodeProto, dequantize: onnx.NodePro
 
 
 def _residual_adds(graph: Graph) -> Iterator[tuple[str, str]]:
-    """[manual] The add runs in int8, fused with the layer before it, if both its inputs are quantized."""
+    """[manual] The add is fused with the layer before it, in int8, if the other input, the residual, is quantized.
+
+    That layer's output may be quantized or not: NVIDIA's own tool leaves it bare.
+    """
     for node in graph.residual_adds():
         bare = [name for name in node.input if graph.made_by(name, DEQUANTIZE) is None]
-        if bare:
-            yield _name(node), f"a residual add with {' and '.join(bare)} not quantized; quantize both inputs"
+        if len(bare) > 1 or not all(map(graph.is_layer_output, bare)):
+            yield _name(node), f"a residual add with {' and '.join(bare)} not quantized; quantize the residual input"
 
 
 RULES: tuple[Rule, ...] = (

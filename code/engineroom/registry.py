@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,10 @@ from engineroom.errors import RequestError, did_you_mean, shown
 from engineroom.paths import CODE, display, overlays
 
 KINDS = {"benchmarks": "benchmark", "engines": "engine", "calibrators": "calibrator"}
+
+# With hyphens too, as MLPerf's names have them: importlib, unlike the word import, does not mind. Not an editor's lock
+# file, nor a helper, which begins with _.
+_NAME = re.compile(r"[^\W_][\w-]*")
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ def _find(kind: str, folders: tuple[Path, ...]) -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     for path in [path for folder in folders for path in _files(folder)]:
         name = path.parent.name if path.name == "__init__.py" else path.stem
-        if name.startswith("_") or not name.isidentifier():
-            continue  # an editor's lock file, for one
+        if not _NAME.fullmatch(name):
+            continue
         if name in found:
             raise RequestError(
                 f"two {kind} are named {name}: {display(found[name].path)} and {display(path)}",

@@ -38,7 +38,7 @@ SWITCHES = {
 # nearest known name would lead astray.
 _NOT_YET = (
     *("power", "gpu", "dla", "audit", "interactive", "llama", "mixtral", "gptj", "gptoss", "deepseek", "whisper"),
-    *("bert", "rnnt", "resnet", "retinanet", "3dunet", "stablediffusion", "sdxl", "dlrm", "rgat", "pointpainting"),
+    *("bert", "rnnt", "retinanet", "3dunet", "stablediffusion", "sdxl", "dlrm", "rgat", "pointpainting"),
     *("mainbenchmark", "mainscenario", "mainaction", "background", "starttimebuffer", "endtimebuffer", "lenient"),
 )
 

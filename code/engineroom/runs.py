@@ -75,6 +75,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     system: str
     engine: str
     precision: str
+    dataset: str = ""
+    weights: str = ""  # reference, synthetic, or own: those of a model of the user's
     exit_code: int
     started: str
     seconds: float

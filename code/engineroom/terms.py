@@ -34,7 +34,16 @@ class Precision(StrEnum):
     AUTO = "auto"
     INT8 = "int8"
     BF16 = "bf16"
+    FP16 = "fp16"
     FP32 = "fp32"
+
+
+class ExecutionProvider(StrEnum):
+    """What ONNX Runtime computes with."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
 
 
 class Weights(StrEnum):

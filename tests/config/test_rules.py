@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineroom import registry
 from engineroom.config import Resolved, resolve
 from engineroom.config.rules import Context
 from engineroom.detection import Cpu, Gpu, Machine
@@ -69,10 +68,9 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
 
 
 @pytest.fixture
-def gpu_engine(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the name of an engine that runs on GPUs: onnxruntime made to say so, for none that does is here."""
-    monkeypatch.setattr(type(registry.get("engines", "onnxruntime").load().ENGINE), "accelerator", "gpu")
-    return "onnxruntime"
+def gpu_engine() -> str:
+    """Return the name of an engine that runs on GPUs where there are any."""
+    return "torch"
 
 
 def _machine(**changes: Any) -> Machine:
@@ -90,6 +88,15 @@ def test_gpus_and_slices_get_instances_each(gpu_engine: str) -> None:
     found = _resolve(_machine(gpus=(replace(gpu, mig=True, slices=slices),)), Scenario.OFFLINE, engine=gpu_engine)
     assert found.config.instances == 6
     assert _resolve(_machine(gpus=(gpu,) * 8), Scenario.SINGLE_STREAM, engine=gpu_engine).config.instances == 1
+
+
+def test_onnxruntime_is_on_gpus_with_the_provider_that_is() -> None:
+    machine = _machine(gpus=(Gpu("NVIDIA L4", memory_bytes=24 << 30),))
+    on_cpu = _resolve(machine, Scenario.OFFLINE, engine="onnxruntime")
+    assert (on_cpu.config.instances, on_cpu.config.batch_size) == (20, 32)
+    for provider in ("cuda", "tensorrt"):
+        on_gpu = _resolve(machine, Scenario.OFFLINE, engine="onnxruntime", execution_provider=provider)
+        assert (on_gpu.config.instances, on_gpu.config.batch_size) == (2, 1024)
 
 
 def test_instances_are_even_over_numa_nodes() -> None:

@@ -13,7 +13,7 @@ import pytest
 from onnx import parser
 
 from engineroom.benchmarks import Part
-from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.engines import BuildRequest
 from engineroom.engines.onnxruntime import ENGINE, open_session
 from engineroom.errors import EngineError
@@ -70,7 +70,7 @@ def test_other_tensors_than_the_models_are_refused(
         open_session(options, inputs, outputs)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a model", BENCHMARK.model.read_bytes()[:9999]])
+@pytest.mark.parametrize("content", [None, b"", b"not a model", MODEL.read_bytes()[:9999]])
 def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "model.onnx"
     if content is not None:
@@ -83,7 +83,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path, content: byte
 def test_one_session_serves_several_threads() -> None:
     images = BENCHMARK.preprocess(Part.EVALUATION, 0, BENCHMARK.sample_count(Part.EVALUATION))["input"]
     infer = open_session(
-        {"model": str(BENCHMARK.model), **THREADS}, [spec("input", "float32", 1, 8, 8)], [spec("logits", "float32", 10)]
+        {"model": str(MODEL), **THREADS}, [spec("input", "float32", 1, 8, 8)], [spec("logits", "float32", 10)]
     )
     batches = [images[start : start + 20] for start in range(0, 500, 20)]
     with ThreadPoolExecutor(4) as pool:
@@ -97,7 +97,7 @@ def test_threads_come_from_the_configuration_and_reach_the_session(tmp_path: Pat
     config: Any = SimpleNamespace(threads_per_instance=3)
     settings = ENGINE.settings_of(config)
     assert settings == {"intra_op_num_threads": "3", "inter_op_num_threads": "1"}
-    model = str(BENCHMARK.model)
+    model = str(MODEL)
     request = BuildRequest("onnxruntime", model, "", Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
     assert ENGINE.build(request, tmp_path) == {"model": "./model.onnx", **settings}
-    assert (tmp_path / "model.onnx").read_bytes() == BENCHMARK.model.read_bytes()
+    assert (tmp_path / "model.onnx").read_bytes() == MODEL.read_bytes()

@@ -14,7 +14,7 @@ import pytest
 from onnx import parser
 
 from engineroom.benchmarks import Part
-from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.engines import BuildRequest
 from engineroom.engines.torch import ENGINE, open_session
 from engineroom.errors import EngineError
@@ -56,8 +56,8 @@ def infer(options: dict[str, str], inputs: Specs, outputs: Specs, *arrays: Any) 
 @pytest.mark.parametrize(("precision", "least"), [(Precision.FP32, 1.0), (Precision.BF16, 0.99)])
 def test_the_digits_are_read_as_by_onnx_runtime(tmp_path: Path, precision: Precision, least: float) -> None:
     images = BENCHMARK.preprocess(Part.EVALUATION, 0, 200)["input"].astype(np.float32)
-    options = build(BENCHMARK.model, tmp_path, BENCHMARK.inputs, BENCHMARK.outputs, precision)
-    expected = onnxruntime.InferenceSession(BENCHMARK.model).run(None, {"input": images})[0]
+    options = build(MODEL, tmp_path, BENCHMARK.inputs, BENCHMARK.outputs, precision)
+    expected = onnxruntime.InferenceSession(MODEL).run(None, {"input": images})[0]
     [logits] = infer(options, BENCHMARK.inputs, BENCHMARK.outputs, images)
     assert logits.dtype == np.float32 and logits.flags.c_contiguous
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= least
@@ -166,7 +166,7 @@ def test_what_cannot_run_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot run this model in int8\n.*TorchScript"):
         build(path, tmp_path, *scalar, Precision.INT8)
     with pytest.raises(EngineError, match="has no output nothing"):
-        build(BENCHMARK.model, tmp_path, BENCHMARK.inputs, (TensorSpec("nothing", "float32", ()),))
+        build(MODEL, tmp_path, BENCHMARK.inputs, (TensorSpec("nothing", "float32", ()),))
     path.write_bytes(b"no model")
     with pytest.raises(EngineError, match=r"model\.onnx: is not a valid ONNX model"):
         build(path, tmp_path, *scalar)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from engineroom.artifacts import Artifact, State
-from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.errors import EngineError, RequestError
@@ -46,8 +46,8 @@ def _config(**changes: Any) -> RunConfig:
     return msgspec.structs.replace(CONFIG, **changes)
 
 
-def _built(machine: Machine, config: RunConfig = CONFIG, model: Path = BENCHMARK.model) -> Artifact:
-    engine, sha256 = build.engine_of(config), sha256_file(model)
+def _built(machine: Machine, config: RunConfig = CONFIG, model: Path = MODEL) -> Artifact:
+    engine, sha256 = build.engine_of(config, machine), sha256_file(model)
     values = build.values_of(engine, BENCHMARK, config, model, sha256)
     inputs = build.inputs_of(engine, config, machine, sha256, "none", recipes.digest(build.RECIPE, "s"))
     return build.build(config, inputs, lambda: recipes.render(build.RECIPE, "s", values))
@@ -65,7 +65,7 @@ def test_an_engine_is_built_once_and_hands_over_its_options(machine: Machine) ->
     [
         ({"config": _config(batch_size=8)}, "batch_size: 4 -> 8"),
         ({"config": _config(fixed_delay_us=9)}, "delay_us: 250 -> 9"),
-        ({"model": BENCHMARK.model.with_name("train.py")}, "model: [0-9a-f]{12} -> [0-9a-f]{12}"),
+        ({"model": MODEL.with_name("train.py")}, "model: [0-9a-f]{12} -> [0-9a-f]{12}"),
         ({"cpu": "Another CPU"}, "CPU: Test CPU avx2 -> Another CPU avx2"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_file_among_the_options_is_named_by_its_full_path(machine: Machine) ->
 
 def test_a_corrupt_model_is_told_in_one_line(machine: Machine, tmp_path: Path, engines: Path) -> None:
     model = tmp_path / "corrupt.onnx"
-    model.write_bytes(BENCHMARK.model.read_bytes()[:1000])
+    model.write_bytes(MODEL.read_bytes()[:1000])
     with pytest.raises(EngineError) as caught:
         _built(machine, _config(engine="openvino"), model)
     assert str(caught.value).startswith(f"{model}: OpenVINO cannot compile this model: ")
@@ -122,24 +122,26 @@ def test_a_build_that_dies_is_told(
     assert not list(engines.rglob("manifest.json"))
 
 
-def test_an_engine_whose_library_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_whose_library_is_missing_says_how_to_install_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("engineroom.engines.onnxruntime.ENGINE.modules", ("no_such_library",), raising=True)
     with pytest.raises(RequestError, match=r"the engine onnxruntime needs no_such_library, .*\n.*--engine=onnxruntime"):
-        build.engine_of(_config(engine="onnxruntime"))
+        build.engine_of(_config(engine="onnxruntime"), machine)
 
 
-def test_unknown_engines_and_precisions_are_refused() -> None:
+def test_unknown_engines_and_precisions_are_refused(machine: Machine) -> None:
     with pytest.raises(RequestError, match=r"engine: unknown engine 'openvin'\n  did you mean openvino\?"):
-        build.engine_of(_config(engine="openvin"))
+        build.engine_of(_config(engine="openvin"), machine)
     with pytest.raises(
-        RequestError, match=r"precision: the engine onnxruntime has no precision bf16\n  it has int8, fp32"
+        RequestError, match=r"precision: the engine onnxruntime has no precision bf16 here\n  it has int8, fp32"
     ):
-        build.engine_of(_config(engine="onnxruntime", precision=Precision.BF16))
+        build.engine_of(_config(engine="onnxruntime", precision=Precision.BF16), machine)
 
 
 def test_a_model_that_changed_since_the_recipe_was_written_is_refused(machine: Machine, tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
-    model.write_bytes(BENCHMARK.model.read_bytes())
+    model.write_bytes(MODEL.read_bytes())
     values = {"model": str(model), "model_sha256": sha256_file(model), "engine": "null", "precision": "fp32"}
     recipe = json.dumps({**values, "batch_size": 1, "inputs": [], "outputs": [], "settings": {}})
     model.write_bytes(b"another model")

@@ -37,13 +37,8 @@ def download_data(argv: Sequence[str]) -> int:
     datasets = [Dataset(work.benchmark.dataset) for work in asked]
     wanted = [(work, fetch.data_wanted(dataset, work.benchmark)) for work, dataset in zip(asked, datasets, strict=True)]
     if request.plan:
-        for work, dataset in zip(asked, datasets, strict=True):
-            if dataset.manifest.generator and not dataset.checksums.is_file():
-                work.needs[dataset.checksums] = Need(Kind.DATA, f"{dataset.name}, generated data", fetch_bytes=0)
         return _planned(request, wanted, Kind.DATA)
     _bring(request, wanted)
-    for dataset in datasets:
-        fetch.make_the_rest(dataset)
     return _right((path, sha256, work) for work in asked for path, sha256 in work.data.items())
 
 
@@ -73,7 +68,7 @@ def _planned(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]], 
             right = state is State.RIGHT
             needs = None if right else sum(fetch.missing_bytes(each, state))
             work.needs[each.result] = Need(kind, f"{work.benchmark.name}, {each.place.name}", fetch_bytes=needs)
-        if not files and not work.needs:
+        if all(need.fetch_bytes is None for need in work.needs.values()):
             _ = work.model_sha256 if kind is Kind.MODEL else work.data
     return plan.making(request, [work for work, _ in wanted])
 
@@ -88,8 +83,9 @@ def preprocess_data(argv: Sequence[str]) -> int:
     """Write the arrays that the harness maps into memory and those that calibration reads."""
     request, asked = works(argv, explain=True)
     for work in asked:
-        for part in (Part.CALIBRATION, Part.EVALUATION):
-            work.part(part)
+        if not work.lacks_calibration_data:
+            work.calibration_samples()
+        work.part(Part.EVALUATION)
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
 
 
@@ -97,7 +93,7 @@ def calibrate(argv: Sequence[str]) -> int:
     """Write one quantized model per benchmark."""
     request, asked = works(argv, explain=True)
     for work in asked:
-        work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config.calibrator)
+        work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config)
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
 
 

@@ -16,13 +16,13 @@ import msgspec
 from engineroom import artifacts, registry, runs, systems, terminal
 from engineroom.actions.work import Work
 from engineroom.artifacts import Artifact
-from engineroom.benchmarks import Benchmark, Part
+from engineroom.benchmarks import Benchmark, Part, variant_of
 from engineroom.config import Resolved, RunConfig
 from engineroom.detection import Machine
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, write_text
 from engineroom.runs import Result
-from engineroom.steps import accuracy, build, harness, inventory, native, recipes, report, sizing
+from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, sizing
 from engineroom.steps.report import Row
 from engineroom.terms import TestMode
 
@@ -56,6 +56,7 @@ def _finish(work: Work, resolved: Resolved, folder: Path, *, replaces: str = "")
 def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path) -> None:
     benchmark = work.benchmark
     total = benchmark.sample_count(Part.EVALUATION)
+    expected = work.expected(config) if config.test_mode in SCORED else None
     values: dict[str, Any] = {
         **msgspec.to_builtins(config),
         "inputs": [
@@ -65,11 +66,13 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path)
         "outputs": benchmark.outputs,
         "total_sample_count": total,
         "performance_sample_count": config.performance_sample_count or total,
+        "expected": str(expected.file(answers.LABELS)) if expected else None,
         "cpu_affinity": _cpu_affinity(config, work.machine),
         "engine": {"name": config.engine, "options": build.options_of(engine)},
         "made_from": {
             **engine.inputs,
             **{f"samples {name}": value for name, value in work.samples.inputs.items()},
+            **({f"expected {name}": value for name, value in expected.inputs.items()} if expected else {}),
             "LoadGen": " ".join(native.loadgen_pin()),
         },
         "loadgen_settings": recipes.loadgen_settings(config),
@@ -92,14 +95,20 @@ def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
 def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replaces: str = "") -> Result:
     """Run the test that a prepared `*.partial` folder describes, score it, and finish the folder."""
     config = runs.read_config(folder).config
-    benchmark: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
+    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
+    benchmark = variant_of(
+        named, dataset=config.dataset, weights=config.weights, model_path=config.model_path
+    )
     started, begin = datetime.now(UTC), time.perf_counter()
     write_text(folder / "env.json", json.dumps(inventory.environment(machine), indent=1) + "\n")
     recipe = _recipe(folder, config)
     counters = harness.run_test(config, folder)
     log = harness.read_log(folder)
     performance = None if config.test_mode is TestMode.ACCURACY_ONLY else harness.performance(config, log, counters)
-    scored = accuracy.score(benchmark, folder) if config.test_mode in SCORED else None
+    scored = None
+    if config.test_mode in SCORED:
+        expected = recipe.get("expected")
+        scored = accuracy.score(benchmark, folder, answers.read(Path(expected)) if expected else benchmark.labels())
     if scored is None and performance is None:
         raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
     good = not log["errors"] and (performance is None or performance.valid) and (scored is None or scored.met)
@@ -110,6 +119,8 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
         system=config.system,
         engine=config.engine,
         precision=config.precision,
+        dataset=benchmark.dataset,
+        weights="own" if benchmark.own_model else benchmark.weights,
         exit_code=ExitCode.GOOD if good else ExitCode.INVALID,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - begin, 3),
@@ -188,11 +199,12 @@ def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:
 
 
 def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine) -> tuple[str, ...]:
-    notes = []
+    notes = list(benchmark.notes)
     if config.system != machine.system:
         notes.append(f"The settings are those of {config.system}; the machine is {machine.system}.")
     if not benchmark.mlperf:
-        notes.append(f"{benchmark.name} is a quick start, not an MLPerf benchmark: its results are not submittable.")
+        kind = "a quick start, not an" if benchmark.quick_start else "no"
+        notes.append(f"{benchmark.name} is {kind} MLPerf benchmark: its results are not submittable.")
     if not registry.get("engines", config.engine).load().ENGINE.measures_model:
         notes.append(f"The engine {config.engine} answers without running the model: it measures the harness.")
     return tuple(notes)
@@ -202,6 +214,7 @@ def _checksums(folder: Path, recipe: dict[str, Any]) -> dict[str, str]:
     """Return the SHA-256 of every file of the run, and of the engine, the samples and the harness that it used."""
     named = [Path(item["path"]) for item in recipe["inputs"]]
     named += [Path(value) for value in recipe["engine"]["options"].values() if value.startswith("/")]
+    named += [Path(recipe["expected"])] if recipe.get("expected") else []
     named += sorted(LIB.glob("engineroom_native*.so"))
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]
     found = {str(path.relative_to(folder)): sha256_file(path) for path in inside}

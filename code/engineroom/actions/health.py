@@ -175,7 +175,7 @@ def _needs(request: Request, planned: Plan | Exception) -> Needs:
     return Needs(
         benchmarks=[_plugin(item, item.name in request.benchmarks) for item in benchmarks],
         engines=[_plugin(item, item.name in asked) for item in engines],
-        gpu_by=[name for name in sorted(asked) if _is_on_gpu(name)],
+        gpu_by=[name for name in sorted(asked) if _is_on_gpu(name, request)],
         memory=next((room for room in rooms if room.where == "memory"), None),
         disks=[room for room in rooms if room.where != "memory"],
         absent=_absent([item for item in [*benchmarks, *engines] if item.name in {*request.benchmarks, *asked}]),
@@ -189,9 +189,9 @@ def _plugin(item: Component, asked: bool) -> checking.Plugin:
     return checking.Plugin(item.name, asked, item.problem, item.mend or "")
 
 
-def _is_on_gpu(engine: str) -> bool:
+def _is_on_gpu(engine: str, request: Request) -> bool:
     try:
-        return bool(registry.get("engines", engine).load().ENGINE.accelerator == "gpu")
+        return bool(registry.get("engines", engine).load().ENGINE.accelerator_with(request.overrides) == "gpu")
     except EngineroomError:  # the check of the engines says what is wrong with it
         return False
 

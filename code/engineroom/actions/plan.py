@@ -150,6 +150,8 @@ class _Draft:
     ) -> tuple[RunConfig, Artifact]:
         for mode in self.request.test_modes:
             resolved, engine = work.best_precision(work.resolve(scenario, mode), missed)
+            if mode in SCORED:
+                work.expected(resolved.config)
             self._take(work, only_if)
             self.steps.append(_test(work, resolved.config, engine, only_if))
         return resolved.config, engine
@@ -217,6 +219,9 @@ def _making(work: Work, need: Need, path: Path, only_if: str) -> Step:
     if need.fetch_bytes is not None:
         cost = estimate.fetching(need.fetch_bytes)
         return Step(what=need.what, state=FETCH, why="it is not here", folder=display(path.parent), cost=cost)
+    if need.to_make is not None:
+        cost = estimate.making(need.make_bytes)
+        return Step(what=need.what, state=MAKE, why=need.to_make, folder=display(path.parent), cost=cost)
     if need.artifact is None:
         return Step(what=need.what, state=REUSE, why="its SHA-256 is right", folder=display(path), only_if=only_if)
     state, cost = STATES[need.artifact.state], _cost(work, need, need.artifact)
@@ -244,7 +249,9 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
     """Return what it takes to make an artifact: as it was the last time, else by sizes."""
     benchmark, shelf = work.benchmark, artifact.folder.parent
     if need.part:
-        data = sum(path.stat().st_size for path in work.data)
+        data = sum(path.stat().st_size for path in work.data if path.is_file()) + sum(
+            other.make_bytes for other in work.needs.values() if other.kind is Kind.DATA
+        )
         return estimate.as_recorded(
             estimate.preprocessing(
                 data_bytes=data,
@@ -253,8 +260,10 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
             ),
             [shelf],
         )
-    if need.kind is Kind.CALIBRATION:
-        samples = benchmark.sample_count(Part.CALIBRATION)
+    if need.kind in (Kind.CALIBRATION, Kind.ANSWERS):
+        samples = benchmark.for_calibration().sample_count(
+            Part.CALIBRATION if need.kind is Kind.CALIBRATION else Part.EVALUATION
+        )
         return estimate.as_recorded(estimate.calibrating(model_bytes=benchmark.model_bytes, samples=samples), [shelf])
     other_scenarios = sorted(shelf.parent.parent.glob(f"*/{shelf.name}"))
     return estimate.as_recorded(estimate.building(model_bytes=benchmark.model_bytes), [shelf, *other_scenarios])

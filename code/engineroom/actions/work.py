@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from engineroom import registry, run_args, shell, systems, terminal
-from engineroom.artifacts import Artifact, Switches, key_of
-from engineroom.benchmarks import Benchmark, Part
-from engineroom.config import Resolved, RunConfig, plausibility, resolve
+from engineroom.artifacts import UNKNOWN, Artifact, Switches, key_of
+from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part, variant_of
+from engineroom.calibrators import Settings
+from engineroom.config import Resolved, RunConfig, fields, layers, plausibility, resolve
+from engineroom.config.fields import OF_BENCHMARK
+from engineroom.config.layers import COMMON
 from engineroom.config.rules import Context
 from engineroom.config.values import ranges
+from engineroom.datasets import Dataset
 from engineroom.detection import Machine
+from engineroom.engines import Engine
 from engineroom.errors import RequestError, plain
-from engineroom.paths import display
+from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
-from engineroom.steps import build, calibrate, estimate, fetch, preprocess, recipes
+from engineroom.steps import answers, build, calibrate, estimate, fetch, preprocess, recipes
+from engineroom.steps.fetch import Making
 from engineroom.steps.sizing import FIELDS
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import ExecutionProvider, Precision, Scenario, TestMode
 
 
 class Kind(StrEnum):
@@ -32,13 +41,15 @@ class Kind(StrEnum):
     SAMPLES = "samples"
     CALIBRATION = "calibration"
     ENGINE = "engine"
+    ANSWERS = "answers"
 
 
 @dataclass(frozen=True)
 class Need:
     """One thing that was needed, and how it was come by. A file that is only checked has no artifact.
 
-    `fetch_bytes` is what a file adds to the disk that is still to be fetched: 0 where its size is not known.
+    `fetch_bytes` is what a file adds to the disk that is still to be fetched: 0 where its size is not known. `to_make`
+    says why a file, which is no artifact, has to be made here, and `make_bytes` about how large it becomes.
     """
 
     kind: Kind
@@ -46,6 +57,8 @@ class Need:
     artifact: Artifact | None = None
     part: Part | None = None
     fetch_bytes: int | None = None
+    to_make: str | None = None
+    make_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class Work:
     benchmark: Benchmark
     request: Request
     machine: Machine
+    which: Mapping[str, Any] = field(default_factory=lambda: {name: fields.defaults()[name] for name in OF_BENCHMARK})
     needs: dict[Path, Need] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
 
@@ -87,16 +101,40 @@ class Work:
     @cached_property
     def model_sha256(self) -> str:
         """The float model's checksum, checked."""
+        path = self.benchmark.model_file()[0]
+        if path in self._made_here(Kind.MODEL, fetch.model_makings(self.benchmark)):
+            return UNKNOWN
         sha256 = fetch.check_model(self.benchmark, force=self.request.force, remember=not self.request.plan)
-        self.needs[self.benchmark.model_file()[0]] = Need(Kind.MODEL, f"{self.benchmark.name}, model")
+        self.needs[path] = Need(Kind.MODEL, f"{self.benchmark.name}, model")
         return sha256
 
     @cached_property
     def data(self) -> dict[Path, str]:
         """The raw data files with their checksums, checked."""
+        if self._made_here(Kind.DATA, fetch.data_makings(Dataset(self.benchmark.dataset))):
+            return dict.fromkeys(self.benchmark.data_files(), UNKNOWN)
         files = fetch.check_data(self.benchmark, force=self.request.force, remember=not self.request.plan)
         self.needs.update(dict.fromkeys(list(files)[:1], Need(Kind.DATA, f"{self.benchmark.name}, data")))
         return files
+
+    def _made_here(self, kind: Kind, makings: Iterable[Making]) -> list[Path]:
+        """Make what is made here and not fetched; where only a plan is asked for, return what is still to be made."""
+        planned = []
+        for making in makings:
+            if fetch.is_made(making, remember=not self.request.plan):
+                continue
+            if self.request.no_build:
+                raise RequestError(
+                    f"{making.what}: has to be made", where=display(making.path), mend="leave out --no_build"
+                )
+            if self.request.plan:
+                why = "its sources have changed" if making.path.exists() else "first time"
+                self.needs[making.path] = Need(kind, making.what, to_make=why, make_bytes=making.bytes)
+                planned.append(making.path)
+            else:
+                fetch.make(making)
+                terminal.say(f"{making.what}: made {display(making.path)}")
+        return planned
 
     @cached_property
     def samples_key(self) -> str:
@@ -110,14 +148,42 @@ class Work:
 
     def part(self, part: Part) -> Artifact:
         """The preprocessed samples of one part."""
-        made = preprocess.preprocess(self.benchmark, part, self.data, **self.makes)
+        cores = self.machine.cpu.usable_cores
+        made = preprocess.preprocess(self.benchmark, part, self.data, cores=cores, **self.makes)
         return self._told(Need(Kind.SAMPLES, f"{self.benchmark.name}, {part} samples", made, part), made)
 
-    def calibration(self, calibrator: str) -> Artifact:
+    @property
+    def lacks_calibration_data(self) -> bool:
+        """Whether calibration samples are those of another data set, which is not here."""
+        other = self.benchmark.for_calibration()
+        return other is not self.benchmark and not fetch.has_files(other)
+
+    def calibration_samples(self) -> Artifact:
+        """The preprocessed samples that calibration may see."""
+        other = self.benchmark.for_calibration()
+        work = self if other is self.benchmark else replace(self, benchmark=other)
+        return work.part(CALIBRATION_LISTS[self.which["calibration_list"]])
+
+    def calibration(self, config: RunConfig) -> Artifact:
         """The quantized model."""
-        samples = self.part(Part.CALIBRATION)
-        made = calibrate.calibrate(self.benchmark, calibrator, self.model_sha256, samples, **self.makes)
+        samples = self.calibration_samples()
+        settings = Settings(config.observer, config.observer_percentile, config.float_layers)
+        made = calibrate.calibrate(
+            self.benchmark, config.calibrator, self.model_sha256, samples, settings, **self.makes
+        )
         return self._told(Need(Kind.CALIBRATION, f"{self.benchmark.name}, quantized model", made), made)
+
+    def expected(self, config: RunConfig) -> Artifact | None:
+        """The answers of the float model, where labels mean nothing."""
+        if not self.benchmark.judged_by_float:
+            return None
+        asked, sha256 = answers.asked_of(self.benchmark), self.model_sha256
+        if asked != self.benchmark.model_file()[0] and sha256 != UNKNOWN:
+            sha256 = sha256_file(asked)
+        alone = {"threads_per_instance": self.machine.cpu.usable_cores, "execution_provider": ExecutionProvider.CPU}
+        threads = msgspec.structs.replace(config, **alone, torch_compile=False)
+        made = answers.answers(self.benchmark, threads, sha256, self.samples, **self.makes)
+        return self._told(Need(Kind.ANSWERS, f"{self.benchmark.name}, answers of the float model", made), made)
 
     def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
         """The settings of one run. Raises Mistakes for wrong ones, RequestError for a precision it does not have."""
@@ -130,7 +196,26 @@ class Work:
             raise RequestError(
                 f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
             )
+        resolved = self._of_benchmark(resolved)
         self._check(resolved)
+        return resolved
+
+    def _of_benchmark(self, resolved: Resolved) -> Resolved:
+        """Settle what follows from the benchmark. Raises RequestError if it would be another one in this scenario."""
+        own, config = self.benchmark.own_model, resolved.config
+        for name in OF_BENCHMARK:
+            if (value := getattr(config, name)) != self.which[name]:
+                raise RequestError(
+                    f"{name} is {value} in {config.scenario}, but {self.which[name]} for the benchmark",
+                    where=resolved.origins[name].text,
+                    mend=f"set it for all scenarios, in the section {COMMON}",
+                )
+        if own:
+            resolved = replace(resolved, config=msgspec.structs.replace(config, model_path=str(own)))
+        usual = self.benchmark.performance_sample_count
+        if config.performance_sample_count is None and usual:
+            count = min(usual, self.benchmark.sample_count(Part.EVALUATION))
+            return resolved.replace("rule performance_sample_count: MLPerf's, or all", performance_sample_count=count)
         return resolved
 
     def _fallen_back(self, resolved: Resolved) -> Iterator[str]:
@@ -146,7 +231,7 @@ class Work:
             self.benchmark.name,
             scenario,
             replace(self.machine, system=self.system),
-            quick_start=not self.benchmark.mlperf,
+            quick_start=self.benchmark.quick_start,
             sample_bytes=self.benchmark.sample_bytes,
             model_bytes=self.benchmark.model_bytes,
             benchmark_settings=self.benchmark.settings,
@@ -186,10 +271,17 @@ class Work:
 
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
-        plugin = build.engine_of(config)
+        plugin = build.engine_of(config, self.machine)
+        self._check_format(plugin)
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
-        if config.precision is Precision.INT8 and plugin.measures_model:
-            calibration = self.calibration(config.calibrator)
+        if config.precision is Precision.INT8 and plugin.measures_model and not self.benchmark.came_quantized:
+            if not plugin.takes_qdq:
+                raise RequestError(
+                    f"the engine {plugin.name} runs no model in int8 that was calibrated here",
+                    where="precision",
+                    mend="name another engine, or another precision",
+                )
+            calibration = self.calibration(config)
             model = calibration.file(calibrate.MODEL)
             sha256, calibration_key = calibration.sha256(calibrate.MODEL), calibration.key
         inputs = build.inputs_of(
@@ -199,6 +291,19 @@ class Work:
         made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
         what = f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}"
         return self._told(Need(Kind.ENGINE, what, made), made)
+
+    def _check_format(self, plugin: Engine) -> None:
+        """Refuse an engine that cannot read the model, and name those that can."""
+        model = self.benchmark.model_file()[0]
+        if not plugin.measures_model or model.suffix in plugin.formats:
+            return
+        engines: dict[str, Engine] = {name: each.load().ENGINE for name, each in registry.find("engines").items()}
+        able = [name for name, each in engines.items() if each.measures_model and model.suffix in each.formats]
+        raise RequestError(
+            f"the engine {plugin.name} does not take {model.suffix} models, only {', '.join(plugin.formats)}",
+            where=display(model),
+            mend=f"add --engine={' or --engine='.join(able)}" if able else None,
+        )
 
     def best_precision(
         self, resolved: Resolved, supposed_missed: Collection[Precision] = ()
@@ -228,7 +333,12 @@ class Work:
         if resolved.config.precision is not Precision.AUTO:
             return resolved, self.engine(resolved.config)
         plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE
-        candidates = [precision for precision in self.benchmark.precisions if precision in plugin.precisions]
+        self._check_format(plugin)
+        known = plugin.precisions_on(self.machine, resolved.config)
+        candidates = [precision for precision in self.benchmark.precisions if precision in known]
+        if plugin.measures_model and Precision.INT8 in candidates and (why := self._not_calibrated(plugin)):
+            candidates.remove(Precision.INT8)
+            self._warn(why)
         if not plugin.measures_model:
             del candidates[1:]  # it misses the target in every precision, and says nothing about any
         for precision in candidates:
@@ -244,8 +354,19 @@ class Work:
         raise RequestError(
             f"{self.benchmark.name} and the engine {plugin.name} have no precision in common",
             where="precision",
-            mend=f"{plugin.name} has {', '.join(plugin.precisions)}; name another engine with --engine",
+            mend=f"{plugin.name} has {', '.join(known)}; name another engine with --engine",
         )
+
+    def _not_calibrated(self, plugin: Engine) -> str | None:
+        """Say why `auto` cannot mean int8 here, where the model would have to be calibrated for it."""
+        if self.benchmark.came_quantized:
+            return None
+        if not plugin.takes_qdq:
+            return f"{self.benchmark.name}: {plugin.name} takes no model that was calibrated here, so int8 is left out"
+        if self.lacks_calibration_data:
+            other = self.benchmark.for_calibration().dataset
+            return f"{self.benchmark.name}: calibration needs the data set {other}, not here, so int8 is left out"
+        return None
 
     def _told(self, need: Need, artifact: Artifact) -> Artifact:
         """Say once why something was made; with --explain also why it was reused. A plan is told as a whole."""
@@ -271,12 +392,30 @@ def works(
     shell.verbose = request.verbose
     for note in request.notes:
         terminal.say(note)
-    plugins = registry.find("benchmarks")
-    asked = [plugins[name].load().BENCHMARK for name in request.benchmarks or plugins]
-    chosen = asked if request.benchmarks else [benchmark for benchmark in asked if fetch.has_files(benchmark)]
-    if not chosen:
-        raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
     machine = systems.detect()
     if request.system:
         request = replace(request, system=systems.named(machine, request.system).system)
-    return request, [Work(benchmark, request, machine) for benchmark in chosen]
+    asked = [_work(name, request, machine) for name in request.benchmarks or registry.find("benchmarks")]
+    if not (chosen := [work for work in asked if work and (request.benchmarks or fetch.has_files(work.benchmark))]):
+        raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
+    return request, chosen
+
+
+def _work(name: str, request: Request, machine: Machine) -> Work | None:
+    """Return the work on a benchmark, with the data set and the model that the settings name.
+
+    Raises RequestError if it has no such; None instead, if it was not asked for by its name.
+    """
+    benchmark: Benchmark = registry.get("benchmarks", name).load().BENCHMARK
+    system = replace(machine, system=request.system or machine.system)
+    context = Context(name, benchmark.scenarios[0], system, benchmark_settings=benchmark.settings)
+    which = layers.which(context, request.overrides, request.environment)
+    try:
+        variant = variant_of(
+            benchmark, dataset=which["dataset"], weights=which["weights"], model_path=which["model_path"]
+        )
+    except RequestError:
+        if request.benchmarks:
+            raise
+        return None
+    return Work(variant, request, machine, which)

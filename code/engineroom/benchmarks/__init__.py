@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engineroom.errors import RequestError, did_you_mean, shown
+from engineroom.images.preprocess import Quantization
+from engineroom.paths import typed
 from engineroom.sources import ModelFile
 from engineroom.terms import Precision, Scenario, TensorSpec, Weights
 
@@ -22,11 +24,15 @@ Progress = Callable[[int, int], None]  # (done, total), called as the work proce
 
 
 class Part(StrEnum):
-    """The disjoint parts of a data set."""
+    """The parts of a data set. The calibration parts are the two lists that a benchmark may allow; most have one."""
 
     TRAINING = "training"
     CALIBRATION = "calibration"
+    CALIBRATION_OPTION_2 = "calibration_option_2"
     EVALUATION = "evaluation"
+
+
+CALIBRATION_LISTS = {1: Part.CALIBRATION, 2: Part.CALIBRATION_OPTION_2}  # by the setting calibration_list
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,23 @@ class Accuracy:
     total: int
 
 
+@dataclass(frozen=True)
+class Made:
+    """A model file that the project builds itself: `write` builds it at `path`, from the files `sources` alone.
+
+    `bytes` is about its size. `modules` are the Python packages that it needs, `extra` the extra that brings them; the
+    versions of `distributions` belong to the file's key.
+    """
+
+    path: Path
+    write: Callable[[Path], None]
+    sources: tuple[Path, ...]
+    bytes: int
+    modules: tuple[str, ...] = ()
+    extra: str | None = None
+    distributions: tuple[str, ...] = ()
+
+
 class Benchmark(ABC):
     """One model on one data set, with its accuracy target.
 
@@ -50,14 +73,18 @@ class Benchmark(ABC):
     dataset: str  # folder of data_maps/
     datasets: tuple[str, ...] = ()  # on which it can run instead, its own among them
     weights: Weights = Weights.REFERENCE
-    all_weights: tuple[Weights, ...] = (Weights.REFERENCE,)
-    model: Path  # the float ONNX model
-    model_source: ModelFile | None = None  # where it can be had; none if it is shipped
+    model_source: ModelFile | None = None  # where the model can be had; none if it is shipped
+    synthetic: Made | None = None  # the same architecture with seeded weights
+    twin: Made | None = None  # the synthetic model as float ONNX of the same tensors, where it is none itself
+    own_model: Path | None = None  # the user's own, which runs instead
     inputs: tuple[TensorSpec, ...]
+    quantization: Quantization | None = None  # of the input, where it is no float
     outputs: tuple[TensorSpec, ...]  # what one response holds, in this order
     scenarios: tuple[Scenario, ...]
-    precisions: tuple[Precision, ...]  # best first
-    mlperf: bool  # an MLPerf benchmark, or one of our own that is never submittable
+    precisions: tuple[Precision, ...]  # best first; of a model that came quantized int8 alone
+    mlperf: bool  # an MLPerf benchmark, or another one, that is never submittable
+    quick_start = False  # small, shipped whole, and run on the CPU where no GPU engine is to be had
+    performance_sample_count: int | None = None  # how many samples LoadGen keeps in memory by the rules; None: all
     accuracy_metric: str
     reference_accuracy: float  # of the float model on the evaluation part, in the metric's unit
     settings: Mapping[
@@ -71,23 +98,48 @@ class Benchmark(ABC):
     distributions: tuple[str, ...] = ()  # packages whose versions belong to the samples' key
     sources: tuple[Path, ...] = ()  # our own files that belong to it
 
-    def variant(self, dataset: str, weights: Weights) -> Benchmark:
-        """Return the benchmark on `dataset` ("auto": its own) with `weights`. Raises RequestError for what it has not."""
+    def variant(self, dataset: str, weights: Weights, model_path: Path | None = None) -> Benchmark:
+        """Return the benchmark on `dataset` ("auto": its own) with `weights`, or with the model at `model_path`.
+
+        Raises RequestError for what it has not, or for a model that does not fit it.
+        """
         known = self.datasets or (self.dataset,)
         name = {each.lower(): each for each in known}.get(dataset.lower(), self.dataset if dataset == "auto" else None)
         if name is None:
             mend = did_you_mean(dataset, known)
             raise RequestError(f"{self.name} has no data set {shown(dataset)}", where="dataset", mend=mend)
-        if weights not in self.all_weights:
-            mend = f"it has {', '.join(self.all_weights)}"
-            raise RequestError(f"{self.name} has no {weights} weights", where="weights", mend=mend)
+        if weights is Weights.SYNTHETIC and self.synthetic is None:
+            raise RequestError(f"{self.name} has no synthetic weights", where="weights")
+        if weights is Weights.SYNTHETIC and model_path:
+            raise RequestError("a model of your own has its own weights", where="weights", mend="leave one of them out")
         chosen = copy.copy(self)
         chosen.dataset, chosen.weights = name, weights
+        if model_path:
+            chosen.take(model_path)
         return chosen
 
-    def make_model(self) -> None:
-        """Build the model where `weights` are synthetic. Only benchmarks that have such weights are asked."""
-        raise NotImplementedError
+    def take(self, model: Path) -> None:
+        """Run `model`, a file of the user's, instead. Raises RequestError if it does not fit, or if none would."""
+        raise RequestError(f"{self.name} cannot run another model", where="model_path")
+
+    def for_calibration(self) -> Benchmark:
+        """Return the benchmark on the data set that has its calibration samples."""
+        return self
+
+    @property
+    def judged_by_float(self) -> bool:
+        """Whether labels mean nothing here, so that the answers of the float model are what is right."""
+        return self.weights is Weights.SYNTHETIC
+
+    @property
+    def made_model(self) -> Made | None:
+        """How the model is made that it runs, where the project makes it."""
+        return self.synthetic if self.weights is Weights.SYNTHETIC else None
+
+    @property
+    def came_quantized(self) -> bool:
+        """Whether the model itself is an int8 one, which nobody has to calibrate."""
+        return self.precisions == (Precision.INT8,)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -106,15 +158,16 @@ class Benchmark(ABC):
 
     @property
     def model_bytes(self) -> int:
-        """The size of the float model's file, 0 while it is not here."""
+        """The size of the model's file; while it is not here what is known of it, 0 if nothing is."""
         try:
             return self.model_file()[0].stat().st_size
         except OSError:
-            return 0
+            declared = self.made_model or self.model_source
+            return (declared.bytes if declared else None) or 0
 
     @abstractmethod
     def model_file(self) -> tuple[Path, str]:
-        """Return the float model's path and the SHA-256 it must have."""
+        """Return the model's path and the SHA-256 it must have, or sources.UNPUBLISHED."""
 
     @abstractmethod
     def data_files(self) -> dict[Path, str]:
@@ -136,9 +189,34 @@ class Benchmark(ABC):
     def labels(self) -> Sequence[int]:
         """Return the right answer to each sample of the evaluation part."""
 
+    @property
+    def input_key(self) -> str:
+        """What of the model's inputs the samples depend on."""
+        return " ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in self.inputs)
+
+    def float_input(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Return samples of an input, [n, *shape], as its float twin takes them."""
+        return array
+
     @abstractmethod
-    def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:
-        """Score (sample index, response bytes) pairs over the whole evaluation part against its labels.
+    def classes_of(self, outputs: npt.NDArray[np.generic]) -> list[int]:
+        """Return the answer that each of a batch of outputs stands for: [n, *shape] of the first output."""
+
+    @abstractmethod
+    def answers(self, responses: Iterable[tuple[int, bytes]], count: int) -> list[int]:
+        """Return the answer that each of `count` samples got, from (sample index, response bytes) pairs.
 
         Raises EngineError if a sample is missing, is answered twice with different answers, or has the wrong size.
         """
+
+    @abstractmethod
+    def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:
+        """Score the responses to the whole evaluation part against its labels. Raises EngineError as `answers` does."""
+
+
+def variant_of(benchmark: Benchmark, *, dataset: str, weights: Weights, model_path: str | None) -> Benchmark:
+    """Return the benchmark as the settings of these names ask for it; relative paths begin where the user is.
+
+    Raises RequestError for what it has not, or for a model that does not fit it.
+    """
+    return benchmark.variant(dataset, weights, typed(model_path).absolute() if model_path else None)

@@ -1,21 +1,36 @@
-"""What benchmarks share that name one class per sample: data from a manifest, and a top-1 score."""
+"""What benchmarks share that name one class per sample: data from a manifest, a top-1 score, ImageNet's photographs."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+import math
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engineroom.benchmarks import Accuracy, Benchmark, Part
-from engineroom.datasets import Dataset
-from engineroom.errors import EngineError
+from engineroom.datasets import Dataset, read_checksums
+from engineroom.errors import EngineError, RequestError
+from engineroom.images import preprocess as images
+from engineroom.networks import layout
+from engineroom.paths import display
+from engineroom.sources import UNPUBLISHED
+from engineroom.terms import Precision, Scenario, Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Classification(Benchmark):
-    """One class for each sample of a data set of data_maps/."""
+    """One class for each sample of a data set of data_maps/.
+
+    The one output holds a score per class, in any type, or the class itself. Of one class more than the data set has
+    labels, the first is the background: no label.
+    """
 
     accuracy_metric = "top-1"
+    classes: int  # that the model knows
 
     @property
     def data(self) -> Dataset:
@@ -34,11 +49,22 @@ class Classification(Benchmark):
         """Return the classes of the evaluation part's samples, by its map."""
         return self.data.labels(Part.EVALUATION)
 
+    def for_calibration(self) -> Benchmark:
+        """Return the benchmark on the data set that the manifest names for it, where it has no calibration part."""
+        other = self.data.manifest.calibration_from
+        return self if other is None else self.variant(other, self.weights, self.own_model)
+
+    @property
+    def judged_by_float(self) -> bool:
+        """Labels mean nothing to synthetic weights, nor where the images are drawn."""
+        return self.weights is Weights.SYNTHETIC or self.data.drawn
+
     def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:
         """Score top-1: the class that each response names against the sample's label."""
         answers = self.answers(responses, len(labels))
         good = sum(answer == label for answer, label in zip(answers, labels, strict=True))
-        return Accuracy(self.accuracy_metric, 100 * good / len(labels), "%", good, len(labels))
+        metric = "agreement" if self.judged_by_float else self.accuracy_metric
+        return Accuracy(metric, 100 * good / len(labels), "%", good, len(labels))
 
     def answers(self, responses: Iterable[tuple[int, bytes]], count: int) -> list[int]:
         """Return the class that each of `count` samples was answered with.
@@ -49,7 +75,7 @@ class Classification(Benchmark):
         for index, response in responses:
             if not 0 <= index < count:
                 raise EngineError(f"an answer for sample {index}, but the evaluation part has {count} samples")
-            named = self.class_of(index, response)
+            named = self._class_of(index, response)
             if answers.setdefault(index, named) != named:
                 raise EngineError(f"sample {index} was answered twice, as {answers[index]} and as {named}")
         missing = [index for index in range(count) if index not in answers]
@@ -57,9 +83,116 @@ class Classification(Benchmark):
             raise EngineError(f"{len(missing)} of {count} samples were never answered, first sample {missing[0]}")
         return [answers[index] for index in range(count)]
 
-    @abstractmethod
-    def class_of(self, index: int, response: bytes) -> int:
-        """Return the class that the response for sample `index` names. Raises EngineError if it is no such response."""
+    def _class_of(self, index: int, response: bytes) -> int:
+        import numpy as np
+
+        spec = self.outputs[0]
+        if len(response) != spec.bytes:
+            wanted = f"{math.prod(spec.shape)} {spec.dtype} ({spec.bytes} bytes)"
+            raise EngineError(f"the answer for sample {index} has {len(response)} bytes instead of {wanted}")
+        try:
+            return self.classes_of(np.frombuffer(response, spec.dtype).reshape(1, *spec.shape))[0]
+        except ValueError as error:
+            raise EngineError(f"the answer for sample {index} {error}") from None
+
+    def classes_of(self, outputs: npt.NDArray[np.generic]) -> list[int]:
+        """Return the label that each output names, -1 for the background; of equal scores, the first counts.
+
+        Raises ValueError if one is not finite or names no class.
+        """
+        import numpy as np
+
+        values = outputs.reshape(len(outputs), -1)
+        if not np.isfinite(values).all():
+            raise ValueError("holds values that are not finite")
+        named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
+        if not ((named >= 0) & (named < self.classes)).all():
+            raise ValueError(f"names the class {named.min()}; there are {self.classes}")
+        background = self.classes - self.data.manifest.labels
+        return [int(each) - background for each in named]
+
+
+class ImageClassification(Classification):
+    """Photographs of ImageNet's 1,000 classes, prepared by `recipe`."""
+
+    recipe: images.Recipe
+    reference_top_1: dict[str, float]  # of the model, in %, by data set
+    dataset = "imagenet"
+    datasets = ("imagenet", "imagenet-500", "imagenet-synthetic")
+    scenarios = tuple(Scenario)
+    accuracy_target_ratio = 0.99  # MLPerf Inference rules, "Benchmarks"
+    modules = images.MODULES
+    extra = images.EXTRA
+    distributions = images.DISTRIBUTIONS
+    sources: tuple[Path, ...] = images.SOURCES
+
+    @property
+    def reference_accuracy(self) -> float:  # type: ignore[override]
+        """The top-1 of the reference model, in %; all, where the float model itself says what is right."""
+        return 100.0 if self.judged_by_float else self.reference_top_1.get(self.dataset, 0.0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say what makes a result no result of the benchmark."""
+        notes = []
+        if self.weights is Weights.SYNTHETIC:
+            notes.append(
+                f"synthetic weights: the architecture is {self.name}'s, but it knows nothing. Not submittable; "
+                "the accuracy is the agreement with the same model in fp32 under ONNX Runtime."
+            )
+        elif self.judged_by_float:
+            notes.append("The labels of drawn images mean nothing: the accuracy is the agreement with the float model.")
+        if self.own_model:
+            notes.append(f"A model of one's own, {display(self.own_model)}: not the benchmark's, nor submittable as it.")
+        if not self.data.manifest.submittable:
+            notes.append(f"The data set {self.dataset} is not the benchmark's own: not submittable.")
+        return tuple(notes)
+
+    def take(self, model: Path) -> None:
+        """Run `model` instead: its tensors are read from the file, the images are prepared as for the benchmark's own."""
+        found = layout.read(model, self.inputs, self.outputs)
+        shape = found.inputs[0].shape
+        if shape not in ((3, *shape[1:2] * 2), (*shape[:1] * 2, 3)):
+            raise RequestError(f"takes {list(shape)} a sample, no square colour image", where=display(model))
+        labels = self.data.manifest.labels
+        if (found.classes or self.classes) not in (labels, labels + 1):
+            raise RequestError(
+                f"has {found.classes} classes; {self.dataset} has {labels}, with the background {labels + 1}",
+                where=display(model),
+            )
+        self.own_model, self.model_source = model, None
+        self.inputs, self.outputs, self.precisions = found.inputs, found.outputs, found.precisions
+        self.quantization, self.classes = found.quantization, found.classes or self.classes
+
+    def model_file(self) -> tuple[Path, str]:
+        """Return the model's path. Nobody publishes its SHA-256, so it is recorded at the first verified use."""
+        if self.own_model:
+            return self.own_model, UNPUBLISHED
+        if self.made_model:
+            return self.made_model.path, UNPUBLISHED
+        assert self.model_source is not None
+        return self.model_source.path, self.model_source.result_sha256
+
+    def preprocess(self, part: Part, first: int, last: int) -> dict[str, npt.NDArray[np.generic]]:
+        """Return the images [first:last) of `part` as MLPerf's reference prepares them, in the input's type."""
+        samples = self.data.samples(part)[first:last]
+        paths = [self.data.sample_folder / sample.file for sample in samples]
+        spec, checksums = self.inputs[0], read_checksums(self.data.checksums)
+        return {spec.name: images.prepare(paths, self.recipe, spec, self.quantization, checksums)}
+
+    @property
+    def input_key(self) -> str:
+        """What of the model's input the samples depend on: its quantization, too."""
+        return f"{super().input_key} {self.quantization or ''}".strip()
+
+    def float_input(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Return the float values that an integer input stands for; a float one as it is."""
+        import numpy as np
+
+        if self.quantization is None:
+            return array
+        shifted = array.astype(np.float32) - np.float32(self.quantization.zero_point)
+        return shifted * np.float32(self.quantization.scale)
 
 
 @cache

@@ -38,7 +38,10 @@ class Calibrator(ABC):
 
     name: str
     modules: tuple[str, ...]  # Python packages it needs
+    extra: str | None = None  # the extra that brings them, if Engineroom itself does not
     distributions: tuple[str, ...]  # packages whose versions belong to the calibration's key
+    sources: tuple[Path, ...] = ()  # our own files that belong to it, beside the calibrator's
+    observers: tuple[Observer, ...] = tuple(Observer)  # that it has
 
     @abstractmethod
     def calibrate(

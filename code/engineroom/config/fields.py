@@ -9,10 +9,12 @@ import msgspec
 from msgspec import Meta
 
 from engineroom import registry
-from engineroom.terms import Observer, Precision, Scenario, TestMode, Weights
+from engineroom.terms import ExecutionProvider, Observer, Precision, Scenario, TestMode, Weights
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 PLUGINS = {"engine": "engines", "calibrator": "calibrators"}  # fields that name a plug-in, with its kind
+
+ENUMS = (Scenario, TestMode, Precision, Observer, Weights, ExecutionProvider)  # whose members a field can hold
 
 ZERO_IS_NONE = ("max_duration", "max_query_count")  # LoadGen's 0 is no limit
 
@@ -57,8 +59,20 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(gt=0, le=100),
         _about("share of the magnitudes that the observer percentile does not clip", "%", usual=(99, 100)),
     ] = 99.999
+    calibration_list: Annotated[
+        int, Meta(ge=1, le=2), _about("which of the lists of calibration samples, where a data set has two")
+    ] = 1
+    float_layers: Annotated[
+        tuple[str, ...],
+        _about("names of layers, or patterns of them (stage1.*), that stay in float; empty: none"),
+        Meta(max_length=4096),
+    ] = ()
     dataset: Annotated[str, _about("data set to run on; auto: the benchmark's own")] = "auto"
     weights: Annotated[Weights, _about("weights of the model; synthetic ones know nothing")] = Weights.REFERENCE
+    model_path: Annotated[
+        str | None,
+        _about("model of your own to run instead: .onnx, .tflite, .pt2 or .pt", null="the benchmark's own"),
+    ] = None
 
     batch_size: Annotated[
         int, Meta(ge=1, le=16_777_216), _about("samples per inference at most", "samples", usual=(1, 16_384))
@@ -87,6 +101,13 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Meta(ge=0, le=60_000_000),
         _about("time per batch of the engine fixed_delay", "us", usual=(0, 10_000_000), engines=("fixed_delay",)),
     ] = 1000
+    execution_provider: Annotated[
+        ExecutionProvider,
+        _about("what ONNX Runtime computes with; cuda and tensorrt need its GPU build", engines=("onnxruntime",)),
+    ] = ExecutionProvider.CPU
+    torch_compile: Annotated[
+        bool, _about("compile the model with torch.compile, which takes minutes at the start", engines=("torch",))
+    ] = False
 
     min_duration: Annotated[
         Milliseconds | None,
@@ -188,6 +209,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = 0.5
 
 
+# Which data and model a benchmark is: the same in all its scenarios.
+OF_BENCHMARK = ("dataset", "calibration_list", "weights", "model_path")
 IDENTITY = ("benchmark", "system", "scenario", "test_mode")  # which run this is: said by the request, by no file
 
 
@@ -265,6 +288,11 @@ def is_list(name: str) -> bool:
     return any(getattr(hint, "__origin__", None) is tuple for hint in parts(types()[name]))
 
 
+def is_words(name: str) -> bool:
+    """Tell whether a field holds several words."""
+    return is_list(name) and str in parts(types()[name])
+
+
 def is_whole(name: str) -> bool:
     """Tell whether a field holds a whole number."""
     return int in parts(types()[name]) and not is_list(name)
@@ -278,7 +306,7 @@ def is_switch(name: str) -> bool:
 def kind_of(name: str) -> str:
     """Return a field's type and range in words."""
     if is_list(name):
-        return "a list of numbers"
+        return f"a list of {'words' if is_words(name) else 'numbers'}"
     limits = bounds(name)
     if not limits:
         choices = choices_of(name)
@@ -294,7 +322,7 @@ def choices_of(name: str) -> list[str]:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]
     kinds = parts(types()[name])
-    return [member.value for kind in (Scenario, TestMode, Precision, Observer, Weights) if kind in kinds for member in kind]
+    return [member.value for kind in ENUMS if kind in kinds for member in kind]
 
 
 def parts(hint: Any) -> list[Any]:

@@ -99,20 +99,8 @@ def resolve(
     `overrides` holds the text of each flag given, `environment` that of each field's variable, `configs` the trees, the
     weakest first. Raises Mistakes with every mistake of every layer.
     """
-    said: dict[str, list[Setting]] = {name: [] for name in fields.names()}
-    for name, value in fields.defaults().items():
-        said[name].append(Setting(value, Origin("default", Kind.DEFAULT)))
-    mistakes: list[RequestError] = []
     trees = layers(CONFIGS) if configs is None else tuple(configs)
-    for name, setting in (
-        *_of_benchmark(context, mistakes),
-        *_of_files(context, trees, mistakes),
-        *_of_texts(environment or {}, Kind.ENVIRONMENT, mistakes),
-        *_of_texts(overrides, Kind.FLAG, mistakes),
-    ):
-        said[name].append(setting)
-    if mistakes:
-        raise Mistakes(mistakes)
+    said = _said(context, overrides, environment or {}, trees)
     identity = {"benchmark": context.benchmark, "system": context.machine.system, "scenario": context.scenario}
     for name, value in {**identity, "test_mode": test_mode}.items():
         said[name].append(Setting(value, Origin("the request", Kind.REQUEST)))
@@ -128,6 +116,35 @@ def resolve(
     return Resolved(
         config, origins, said, tuple(plausibility.remarks(config, texts, context, lambda: told(context, trees)))
     )
+
+
+def which(context: Context, overrides: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields OF_BENCHMARK, which say what data and model a benchmark is, before anything else is derived.
+
+    Raises Mistakes with every mistake of every layer.
+    """
+    said = _said(context, overrides, environment, layers(CONFIGS))
+    return {name: said[name][-1].value for name in fields.OF_BENCHMARK}
+
+
+def _said(
+    context: Context, overrides: Mapping[str, str], environment: Mapping[str, str], trees: Sequence[Path]
+) -> dict[str, list[Setting]]:
+    """Return what every layer says of each field, the weakest first."""
+    said: dict[str, list[Setting]] = {name: [] for name in fields.names()}
+    for name, value in fields.defaults().items():
+        said[name].append(Setting(value, Origin("default", Kind.DEFAULT)))
+    mistakes: list[RequestError] = []
+    for name, setting in (
+        *_of_benchmark(context, mistakes),
+        *_of_files(context, trees, mistakes),
+        *_of_texts(environment, Kind.ENVIRONMENT, mistakes),
+        *_of_texts(overrides, Kind.FLAG, mistakes),
+    ):
+        said[name].append(setting)
+    if mistakes:
+        raise Mistakes(mistakes)
+    return said
 
 
 def _check_pairs(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:

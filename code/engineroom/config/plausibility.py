@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from engineroom.config import fields
 from engineroom.config.fields import RunConfig
 from engineroom.config.rules import Context, accelerator_of
@@ -67,12 +69,13 @@ def _unusual(config: RunConfig, origins: Mapping[str, str]) -> Iterator[str]:
 def _beyond_the_machine(config: RunConfig, origins: Mapping[str, str], context: Context) -> Iterator[str]:
     cores = context.cores(config.cpus)
     threads = config.instances * config.threads_per_instance
-    if accelerator_of(config.engine) is None and threads > cores:
+    values = msgspec.structs.asdict(config)
+    if accelerator_of(values) is None and threads > cores:
         yield (
             f"{origins['instances']}, {origins['threads_per_instance']}: {config.instances} instances of "
             f"{config.threads_per_instance} threads are more than the {cores} usable cores"
         )
-    memory, where = context.memory_bytes(config.engine)
+    memory, where = context.memory_bytes(values)
     needed = config.instances * config.batch_size * context.sample_bytes
     if needed > memory:
         yield (

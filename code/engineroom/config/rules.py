@@ -45,18 +45,18 @@ class Context:
             return cpu.usable_cores
         return max(1, min(cpu.usable_cores, len(cpus) * cpu.cores // max(1, cpu.threads)))
 
-    def devices(self, engine: str) -> tuple[int, str]:
+    def devices(self, values: Mapping[str, Any]) -> tuple[int, str]:
         """Return how many accelerators the engine can use, and their name; (0, "") for an engine on the CPU."""
-        if accelerator_of(engine) is None or not self.machine.gpus:
+        if accelerator_of(values) is None or not self.machine.gpus:
             return 0, ""
         slices = [part for gpu in self.machine.gpus for part in gpu.slices]
         if slices:
             return len(slices), f"MIG slices of {self.machine.gpus[0].name}"
         return len(self.machine.gpus), self.machine.gpus[0].name
 
-    def memory_bytes(self, engine: str) -> tuple[int, str]:
+    def memory_bytes(self, values: Mapping[str, Any]) -> tuple[int, str]:
         """Return the memory that a batch has to fit into, and whose it is: the smallest GPU's or slice's, or ours."""
-        if accelerator_of(engine) is not None:
+        if accelerator_of(values) is not None:
             sizes = [
                 size
                 for gpu in self.machine.gpus
@@ -64,7 +64,7 @@ class Context:
                 if size
             ]
             if sizes:
-                return min(sizes), self.devices(engine)[1]
+                return min(sizes), self.devices(values)[1]
         return self.machine.memory_bytes, "this machine"
 
     def numa_nodes(self) -> int:
@@ -73,9 +73,9 @@ class Context:
         return max(1, sum(1 for node in self.machine.numa if usable & set(node.cpus)))
 
 
-def accelerator_of(engine: str) -> str | None:
-    """Return the kind of accelerator that an engine runs on, None for the CPU."""
-    kind: str | None = registry.get("engines", engine, where="engine").load().ENGINE.accelerator
+def accelerator_of(values: Mapping[str, Any]) -> str | None:
+    """Return the kind of accelerator that the engine runs on with these settings, None for the CPU."""
+    kind: str | None = registry.get("engines", values["engine"], where="engine").load().ENGINE.accelerator_with(values)
     return kind
 
 
@@ -97,7 +97,7 @@ def instances_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[i
     """One instance answers a stream. Throughput scenarios get some per GPU, or one per core, even over NUMA nodes."""
     if context.scenario in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM):
         return 1, "LoadGen issues one query at a time"
-    devices, name = context.devices(values["engine"])
+    devices, name = context.devices(values)
     if devices:
         return GPU_INSTANCES * devices, f"{GPU_INSTANCES} per device of {devices}: {name}"
     cores, nodes = context.cores(values["cpus"]), context.numa_nodes()
@@ -120,9 +120,9 @@ def batch_by_memory(context: Context, values: Mapping[str, Any]) -> tuple[int, s
         return SAMPLES_PER_QUERY_MULTI_STREAM, "a MultiStream query has 8 samples"
     if context.scenario is not Scenario.OFFLINE:
         return 1, f"a {context.scenario} query has 1 sample"
-    devices, _ = context.devices(values["engine"])
+    devices, _ = context.devices(values)
     wanted = GPU_BATCH_SIZE if devices else CPU_BATCH_SIZE
-    memory, where = context.memory_bytes(values["engine"])
+    memory, where = context.memory_bytes(values)
     at_once = int(values["instances"]) // max(1, devices) or 1
     free = MEMORY_SHARE * memory - at_once * context.model_bytes
     fitting = int(free / (at_once * ACTIVATIONS * context.sample_bytes)) if context.sample_bytes else wanted

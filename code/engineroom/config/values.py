@@ -36,6 +36,8 @@ def convert(name: str, value: Any, *, from_text: bool) -> Any:
 def _of_text(name: str, hint: Any, text: str, from_text: bool) -> Any:
     if from_text and text.lower() == "none" and type(None) in fields.parts(hint):
         return None
+    if fields.is_words(name):
+        return [word.strip() for word in text.split(",") if word.strip()]
     if fields.is_list(name):
         return _numbers(text)
     if choices := fields.choices_of(name):

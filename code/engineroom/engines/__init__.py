@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from engineroom import registry
 from engineroom.config import RunConfig
+from engineroom.detection import Machine
+from engineroom.errors import RequestError
+from engineroom.images.preprocess import Quantization
 from engineroom.terms import Precision, TensorSpec
 
 MODEL = "model.onnx"
@@ -18,7 +24,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     """Everything an engine build depends on, as the rendered recipe engine.json says it.
 
     `model` is the float ONNX file, or the Q/DQ file where `precision` is int8. `settings` are the engine's own,
-    as its `settings_of` gave them.
+    as its `settings_of` gave them. `quantization` is how the samples of an integer input were made.
     """
 
     engine: str
@@ -29,6 +35,15 @@ class BuildRequest(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     settings: dict[str, str]
+    quantization: Quantization | None = None
+
+
+def placed(options: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the options that `Engine.build` gave, with the files in its `folder` named in full."""
+    return {
+        name: str(folder / value.removeprefix("./")) if value.startswith("./") else value
+        for name, value in options.items()
+    }
 
 
 class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overrides nothing but facts)
@@ -48,6 +63,22 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
     accelerator: str | None = None  # "gpu" for engines that use NVIDIA GPUs where there are any; None for the CPU
     ignores: tuple[str, ...] = ()  # settings that mean nothing to it
     measures_model: bool = True  # False for engines that answer without running the model
+
+    def check_installed(self) -> None:
+        """Raise RequestError if a package that it needs is not here."""
+        if absent := registry.missing(self.modules):
+            raise RequestError(
+                f"the engine {self.name} needs {', '.join(absent)}, not installed here",
+                mend=f'install it with: make install RUN_ARGS="--engine={self.name}"',
+            )
+
+    def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
+        """Return those of its precisions that it has on `machine` with these settings."""
+        return self.precisions
+
+    def accelerator_with(self, settings: Mapping[str, Any]) -> str | None:
+        """Return the kind of accelerator that it runs on with these settings of a run, None for the CPU."""
+        return self.accelerator
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:
         """Return the engine's own settings, as strings, derived from the run's configuration."""

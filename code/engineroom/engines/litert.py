@@ -5,9 +5,11 @@ LiteRT hands float and int8 layers to XNNPACK by itself; uint8 ones run on its o
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,22 +45,42 @@ class LiteRt(Engine):
         return {"num_threads": str(config.threads_per_instance)}
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
-        """Keep a copy of the model. Raises EngineError if it is not one of the precision asked for."""
-        quantized = _is_quantized(Path(request.model))
+        """Keep a copy of the model. Raises EngineError if it has other tensors or another precision than asked for."""
+        path = Path(request.model)
+        interpreter = _interpreter(path, 1)
+        _check(path, request, interpreter)
+        quantized = _is_quantized(interpreter)
         if quantized != (request.precision is Precision.INT8):
             kind = "quantized" if quantized else "a float model"
             raise EngineError(
                 f"is {kind}, it cannot run in {request.precision}",
-                where=display(Path(request.model)),
+                where=display(path),
                 mend=f"add --precision={Precision.INT8 if quantized else Precision.FP32}, or give another model",
             )
-        shutil.copyfile(request.model, folder / MODEL)
+        shutil.copyfile(path, folder / MODEL)
         return {"model": f"./{MODEL}", **request.settings}
 
 
-def _is_quantized(path: Path) -> bool:
+def _check(path: Path, request: BuildRequest, interpreter: Any) -> None:
+    """Raise EngineError unless the model has the tensors that are asked for, and its input stands for what was made."""
+    _indices("input", [asdict(spec) for spec in request.inputs], interpreter.get_input_details(), path)
+    _indices("output", [asdict(spec) for spec in request.outputs], interpreter.get_output_details(), path)
+    if request.quantization is None:
+        return
+    wanted = (float(request.quantization.scale), request.quantization.zero_point)
+    for detail in interpreter.get_input_details():
+        scale, zero_point = detail["quantization"]
+        if zero_point != wanted[1] or not math.isclose(scale, wanted[0], rel_tol=1e-6):  # stored in float32
+            raise EngineError(
+                f"the input {detail['name']} has scale {scale:.6g} and zero point {zero_point}, but its samples are "
+                f"made with {wanted[0]:.6g} and {wanted[1]}",
+                where=display(path),
+                mend=f"run it as a model of your own, which is asked for them: --model_path={display(path)}",
+            )
+
+
+def _is_quantized(interpreter: Any) -> bool:
     """Whether the model computes in integers: some tensor that is computed has a scale."""
-    interpreter = _interpreter(path, 1)
     return any(
         detail["quantization_parameters"]["scales"].size and detail["dtype"].__name__ in ("uint8", "int8", "int16")
         for detail in interpreter.get_tensor_details()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 CLASSES = 1_000
+BYTES = 60_000  # of an image, about
+MODULES, EXTRA = ("PIL",), "imagenet"
 DISTRIBUTIONS = ("numpy", "pillow")  # which write the same bytes only in one version
 
 # Width and height, as photographs have them: most of ImageNet's are 500 x 375. Some are smaller than the crop.

@@ -153,6 +153,8 @@ def _max_pool(builder: _Builder, node: onnx.NodeProto, attributes: Attributes) -
 
 def _gemm(builder: _Builder, node: onnx.NodeProto, attributes: Attributes) -> Any:
     left, right = builder.tensor(node, 0), builder.tensor(node, 1)
+    if _is_linear(builder, node, attributes):
+        return builder.call("linear", left, right, builder.tensor(node, 2))
     left = builder.call("t", left) if attributes.get("transA") else left
     right = builder.call("t", right) if attributes.get("transB") else right
     product = builder.call("matmul", left, right)
@@ -161,6 +163,14 @@ def _gemm(builder: _Builder, node: onnx.NodeProto, attributes: Attributes) -> An
     if (bias := builder.tensor(node, 2)) is None:
         return product
     return builder.call("add", product, bias, alpha=attributes.get("beta", 1.0))
+
+
+def _is_linear(builder: _Builder, node: onnx.NodeProto, attributes: Attributes) -> bool:
+    """Whether it is what PyTorch knows as one layer, and can quantize: weights per row, and a bias of one axis."""
+    bias = builder.onnx.constant(node.input[2]) if len(node.input) > 2 else None
+    settings = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | attributes
+    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+    return settings == plain and bias is not None and bias.ndim == 1
 
 
 def _mean(builder: _Builder, node: onnx.NodeProto, attributes: Attributes) -> Any:

@@ -1,9 +1,10 @@
-"""MobileNet v2 1.0 and v3-large-minimalistic at 224 pixels as TFLite files, with seeded weights, float or uint8.
+"""MobileNet v2 1.0 and v3-large-minimalistic at 224 pixels with seeded weights: TFLite, float or uint8, and ONNX.
 
 Architectures: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", table 2; Howard et al.
 2019, "Searching for MobileNetV3", table 1, "minimalistic": 3x3 convolutions, ReLU and no squeeze-and-excite. Tensors
 have TensorFlow's names: `input` [N, 224, 224, 3], pixels from -1 to 1; scores [N, 1001], class 0 the background.
 Normalizations are folded, as the published files have them. uint8 is asymmetric with one scale per tensor, as theirs.
+The ONNX file has the same float weights and the same tensors: what it answers under ONNX Runtime is right for both.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engineroom.networks.weights import draw
+from engineroom.networks.weights import draw, patterns, rounded_up
 from engineroom.paths import write_beside
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import onnx
 
     Array = npt.NDArray[np.generic]
 
@@ -35,6 +37,15 @@ DEPTHWISE_GAIN = 0.5  # beside the mean of its pixels, which a depthwise filter 
 BRANCH_GAIN = 0.25  # of the projection that is added to a block's input
 LOGIT_GAIN = 2.0
 PIXEL_GAIN = 2.0  # pixels between -1 and 1 have about half the deviation of later layers
+
+# How a uint8 input q stands for x = (q - zero point) * scale: as in v3-large-minimalistic_224_1.0_uint8.tflite, whose
+# numbers omgitsmj24/mobilenet_from_c_scratch has read out (components/main_with_weights.c, input_scale).
+INPUT_SCALE = 1 / 127
+INPUT_ZERO_POINT = 128
+
+OPSET = 13  # of the ONNX file, as of ResNet-50's
+IR_VERSION = 7  # the one of opset 13
+DESCRIPTION = "engineroom: synthetic weights"
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,13 @@ def write(architecture: Architecture, path: Path, *, uint8: bool = False, seed: 
         content = _serialized(graph, _observed(content))
     with write_beside(path) as beside:
         beside.write_bytes(content)
+
+
+def write_onnx(architecture: Architecture, path: Path, *, seed: int = SEED) -> None:
+    """Write the float model as ONNX to `path`: the weights and tensors of the TFLite file, for a batch of any size."""
+    model = _onnx(_graph(architecture, seed))
+    with write_beside(path) as beside:
+        beside.write_bytes(model.SerializeToString(deterministic=True))
 
 
 # The graph
@@ -202,9 +220,7 @@ def _observed(content: bytes) -> dict[str, Range]:
     interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]["index"]
     ranges: dict[str, Range] = {}
-    for number, cells in enumerate((1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 112)):
-        colours = np.random.PCG64([SEED, number]).random_raw(cells * cells * 3) % 256
-        image = np.kron(colours.reshape(cells, cells, 3), np.ones((SIZE // cells, SIZE // cells, 1), np.uint64))
+    for image in patterns(SEED):
         interpreter.set_tensor(source, (image[np.newaxis].astype(np.float32) - 128) / 128)
         interpreter.invoke()
         for detail in interpreter.get_tensor_details():
@@ -212,13 +228,7 @@ def _observed(content: bytes) -> dict[str, Range]:
                 values = interpreter.get_tensor(detail["index"])
                 low, high = ranges.get(detail["name"], (0.0, 0.0))
                 ranges[detail["name"]] = (min(low, float(values.min())), max(high, float(values.max())))
-    return {name: (-_rounded_up(-low), _rounded_up(high)) for name, (low, high) in ranges.items()}
-
-
-def _rounded_up(value: float) -> float:
-    """Return `value` rounded up to four binary digits."""
-    mantissa, exponent = math.frexp(value)
-    return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
+    return {name: (-rounded_up(-low), rounded_up(high)) for name, (low, high) in ranges.items()}
 
 
 @dataclass(frozen=True)
@@ -235,7 +245,7 @@ def _scale_of(low: float, high: float) -> _Scale:
 
 def _scales(graph: _Graph, ranges: Mapping[str, Range]) -> dict[str, _Scale]:
     """Return how each tensor is quantized. LiteRT fixes a Softmax's output, and a Reshape must change nothing."""
-    scales = {INPUT: _Scale(1 / 128, 128)}
+    scales = {INPUT: _Scale(INPUT_SCALE, INPUT_ZERO_POINT)}
     for node in graph.nodes:
         if node.kind in ("RESHAPE", "MEAN"):
             scales[node.output] = scales[node.inputs[0]]
@@ -274,7 +284,7 @@ def _serialized(graph: _Graph, ranges: Mapping[str, Range]) -> bytes:
     tensors = [*graph.shapes, *graph.constants]
     model = schema.ModelT()
     model.version = 3  # of the schema; the file's identifier says so too
-    model.description = "engineroom: synthetic weights"
+    model.description = DESCRIPTION
     model.operatorCodes = [_operator_code(schema, kind) for kind in kinds]
     model.buffers = [schema.BufferT()]  # the first one stands for "no data"
     subgraph = schema.SubGraphT()
@@ -355,3 +365,67 @@ def _operator(schema: Any, node: _Node, tensors: Sequence[str], kinds: Sequence[
     for name in values.keys() & vars(operator.builtinOptions).keys():
         setattr(operator.builtinOptions, name, values[name])
     return operator
+
+
+# The ONNX file
+
+_FIRST = "channels_first"  # the input as ONNX's convolutions take it
+_PLAIN: Mapping[str, tuple[str, dict[str, int]]] = {
+    "ADD": ("Add", {}),
+    "MEAN": ("GlobalAveragePool", {}),
+    "RESHAPE": ("Flatten", {"axis": 1}),
+    "SOFTMAX": ("Softmax", {"axis": 1}),
+}
+
+
+def _onnx(graph: _Graph) -> onnx.ModelProto:
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [helper.make_node("Transpose", [INPUT], [_FIRST], _FIRST, perm=[0, 3, 1, 2])]
+    constants: dict[str, Array] = {}
+    for node in graph.nodes:
+        linear = node.output if node.activation == "none" else f"{node.output}/linear"
+        kind, attributes = _PLAIN.get(node.kind) or ("Conv", _conv(graph, node))
+        if kind == "Conv":
+            constants |= _conv_constants(graph, node)
+        known = [name for name in node.inputs if name in graph.shapes or name in constants]
+        tensors = [_FIRST if name == INPUT else name for name in known]
+        nodes.append(helper.make_node(kind, tensors, [linear], linear, **attributes))
+        if node.activation == "relu":
+            nodes.append(helper.make_node("Relu", [linear], [node.output], node.output))
+        elif node.activation == "relu6":
+            constants |= {"0": np.array(0, np.float32), "6": np.array(6, np.float32)}
+            nodes.append(helper.make_node("Clip", [linear, "0", "6"], [node.output], node.output))
+    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", *graph.shapes[INPUT][1:]])
+    scores = helper.make_tensor_value_info(graph.output, TensorProto.FLOAT, ["N", *graph.shapes[graph.output][1:]])
+    stored = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    made = helper.make_graph(nodes, graph.name, [images], [scores], stored)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model.producer_name = DESCRIPTION
+    return model
+
+
+def _conv(graph: _Graph, node: _Node) -> dict[str, Any]:
+    """Return a convolution's attributes: TensorFlow's SAME padding has the odd pixel at the far side."""
+    size, channels = graph.constants[node.inputs[1]].shape[1], graph.shapes[node.output][3]
+    lengths = zip(graph.shapes[node.inputs[0]][1:3], graph.shapes[node.output][1:3], strict=True)
+    padding = [max((after - 1) * node.stride + size - before, 0) for before, after in lengths]
+    return {
+        "group": channels if node.kind == "DEPTHWISE_CONV_2D" else 1,
+        "kernel_shape": [size, size],
+        "strides": [node.stride, node.stride],
+        "pads": [*(total // 2 for total in padding), *(total - total // 2 for total in padding)],
+    }
+
+
+def _conv_constants(graph: _Graph, node: _Node) -> dict[str, Array]:
+    """Return weights and bias. TFLite's weights are [out, height, width, in], depthwise [1, height, width, out]."""
+    import numpy as np
+
+    _, weights, bias = node.inputs
+    axes = (3, 0, 1, 2) if node.kind == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2)
+    return {
+        weights: np.ascontiguousarray(graph.constants[weights].transpose(axes)),
+        bias: graph.constants[bias],
+    }

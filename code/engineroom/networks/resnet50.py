@@ -8,6 +8,8 @@ parameters are the published ones; every engine here folds them into the convolu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,21 @@ BRANCH_GAIN = (
 LOGIT_GAIN = 8.0
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What differs between the published networks. `pool_pads` are those before and after each axis."""
+
+    input: str
+    logits: str
+    classes: int
+    pixel_gain: float
+    pool_pads: tuple[int, int, int, int]
+
+
+# TensorFlow's SAME padding, with which it was trained, fills up at the far sides only.
+TENSORFLOW = Variant(INPUT, "dense", CLASSES, PIXEL_GAIN, (0, 0, 1, 1))
+
+
 def write(path: Path, seed: int = SEED) -> None:
     """Write the model to `path`; the same seed gives the same bytes."""
     model = build(seed)
@@ -46,10 +63,22 @@ def build(seed: int = SEED) -> onnx.ModelProto:
     """Return the model."""
     from onnx import TensorProto, helper
 
-    graph = _Graph(seed)
-    tensor = graph.conv("conv0", INPUT, 3, 64, 7, 2, GAIN * PIXEL_GAIN)
-    # As TensorFlow's SAME padding does it, with which the network was trained: at the far sides only.
-    tensor = graph.node("MaxPool", "pool0", [tensor], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1])
+    graph = Graph(seed)
+    logits = add_layers(graph, TENSORFLOW)
+    graph.node("ArgMax", CLASS, [logits], axis=1, keepdims=0)
+    graph.node("Softmax", SCORES, [logits], axis=1)
+    outputs = [
+        helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["N"]),
+        helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["N", CLASSES]),
+    ]
+    return graph.model(INPUT, outputs)
+
+
+def add_layers(graph: Graph, variant: Variant) -> str:
+    """Add the whole network and return its logits."""
+    tensor = graph.conv("conv0", variant.input, 3, 64, 7, 2, GAIN * variant.pixel_gain)
+    pads = list(variant.pool_pads)
+    tensor = graph.node("MaxPool", "pool0", [tensor], kernel_shape=[3, 3], strides=[2, 2], pads=pads)
     channels = 64
     for stage, (blocks, width) in enumerate(STAGES):
         for block in range(blocks):
@@ -58,22 +87,12 @@ def build(seed: int = SEED) -> onnx.ModelProto:
             channels = EXPANSION * width
     tensor = graph.node("GlobalAveragePool", "pool", [tensor])
     tensor = graph.node("Flatten", "features", [tensor], axis=1)
-    weights = [graph.drawn("dense.weight", (CLASSES, channels), LOGIT_GAIN), graph.zeros("dense.bias", CLASSES)]
-    logits = graph.node("Gemm", "dense", [tensor, *weights], transB=1)
-    graph.node("ArgMax", CLASS, [logits], axis=1, keepdims=0)
-    graph.node("Softmax", SCORES, [logits], axis=1)
-    outputs = [
-        helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["N"]),
-        helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["N", CLASSES]),
-    ]
-    images = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", 3, 224, 224])
-    made = helper.make_graph(graph.nodes, "resnet50_v1.5", [images], outputs, graph.constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    model.producer_name = "engineroom: synthetic weights"
-    return model
+    weights = graph.drawn("dense.weight", (variant.classes, channels), LOGIT_GAIN)
+    bias = graph.zeros("dense.bias", variant.classes)
+    return graph.node("Gemm", variant.logits, [tensor, weights, bias], transB=1)
 
 
-def _block(graph: _Graph, name: str, source: str, channels: int, width: int, stride: int) -> str:
+def _block(graph: Graph, name: str, source: str, channels: int, width: int, stride: int) -> str:
     """Add a bottleneck block: 1x1, 3x3 with the stride, 1x1; the shortcut is a convolution where the shape changes."""
     expanded = EXPANSION * width
     shortcut = source
@@ -85,13 +104,23 @@ def _block(graph: _Graph, name: str, source: str, channels: int, width: int, str
     return graph.node("Relu", f"{name}.relu", [graph.node("Add", f"{name}.add", [tensor, shortcut])])
 
 
-class _Graph:
+class Graph:
     """Nodes and constants as they are added. Each node bears its output's name."""
 
     def __init__(self, seed: int) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._seed = seed
+
+    def model(self, source: str, outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """Return the graph as a model that takes images by the name `source`."""
+        from onnx import TensorProto, helper
+
+        images = helper.make_tensor_value_info(source, TensorProto.FLOAT, ["N", 3, 224, 224])
+        made = helper.make_graph(self.nodes, "resnet50_v1.5", [images], outputs, self.constants)
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = "engineroom: synthetic weights"
+        return model
 
     def node(self, kind: str, name: str, inputs: list[str], **attributes: Any) -> str:
         """Add a node and return its output."""

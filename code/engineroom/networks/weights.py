@@ -1,4 +1,4 @@
-"""Seeded weights that are the same bytes on every machine.
+"""Seeded weights and images that are the same bytes on every machine.
 
 Only a bit generator's raw stream, integers and correctly rounded operations (IEEE 754: division, square root,
 product) are used: NumPy's distributions may change between versions (NEP 19), and sums of floats with the machine.
@@ -7,6 +7,7 @@ product) are used: NumPy's distributions may change between versions (NEP 19), a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,3 +36,19 @@ def draw(seed: int, layer: int, shape: tuple[int, ...], gain: float) -> Floats:
     scale = gain / (_DEVIATION * math.sqrt(fan_in))
     weights: Floats = ((numbers - sums / fan_in) * scale).astype(np.float32).reshape(shape)
     return weights
+
+
+def patterns(seed: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield images [224, 224, 3] of coloured squares, from one to 112 x 112 of them: to observe ranges on."""
+    import numpy as np
+
+    for number, cells in enumerate((1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 112)):
+        colours = np.random.PCG64([seed, number]).random_raw(cells * cells * 3) % 256
+        squares = np.ones((224 // cells, 224 // cells, 1), np.uint8)
+        yield np.kron(colours.astype(np.uint8).reshape(cells, cells, 3), squares)
+
+
+def rounded_up(value: float) -> float:
+    """Return `value` rounded up to four binary digits, as bounds are that shall not depend on the last ones."""
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)

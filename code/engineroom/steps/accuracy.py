@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,12 +22,13 @@ class Response(msgspec.Struct):
     data: str
 
 
-def score(benchmark: Benchmark, folder: Path) -> AccuracyResult:
+def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> AccuracyResult:
     """Return the score of the run in `folder` and write accuracy.txt as MLCommons' scorers word it.
 
+    `labels` are the right answers, in the order of the samples.
     Raises EngineError if the log is missing, cut off, or does not answer every sample once.
     """
-    accuracy = benchmark.score(_responses(folder / LOG))
+    accuracy = benchmark.score(_responses(folder / LOG), labels)
     write_text(
         folder / "accuracy.txt",
         f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}\n",

@@ -16,7 +16,7 @@ from engineroom.artifacts import Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
-from engineroom.engines import Engine
+from engineroom.engines import Engine, placed
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import ENGINES, sha256_file, write_text
 
@@ -25,19 +25,18 @@ LOG = "build.log"
 ACCURACY = "accuracy.json"
 
 
-def engine_of(config: RunConfig) -> Engine:
-    """Return the engine plug-in that the configuration names. Raises RequestError if its library is not here."""
+def engine_of(config: RunConfig, machine: Machine) -> Engine:
+    """Return the engine plug-in that the configuration names.
+
+    Raises RequestError if its library is not here, or if it has not this precision on this machine.
+    """
     engine: Engine = registry.get("engines", config.engine, where="engine").load().ENGINE
-    if absent := registry.missing(engine.modules):
+    engine.check_installed()
+    if config.precision not in (known := engine.precisions_on(machine, config)):
         raise RequestError(
-            f"the engine {engine.name} needs {', '.join(absent)}, not installed here",
-            mend=f'install it with: make install RUN_ARGS="--engine={engine.name}"',
-        )
-    if config.precision not in engine.precisions:
-        raise RequestError(
-            f"the engine {engine.name} has no precision {config.precision}",
+            f"the engine {engine.name} has no precision {config.precision} here",
             where="precision",
-            mend=f"it has {', '.join(engine.precisions)}",
+            mend=f"it has {', '.join(known)}",
         )
     return engine
 
@@ -46,6 +45,9 @@ def inputs_of(
     engine: Engine, config: RunConfig, machine: Machine, model_sha256: str, calibration_key: str, recipe_sha256: str
 ) -> dict[str, str]:
     """Return everything the engine depends on; what differs is what "rebuilt because" says."""
+    on_gpu = engine.accelerator_with(msgspec.structs.asdict(config)) and machine.gpus
+    driver = machine.gpu_driver.version if machine.gpu_driver else "unknown"
+    gpus = {"GPU": ", ".join(sorted({gpu.name for gpu in machine.gpus})), "GPU driver": driver} if on_gpu else {}
     return {
         "model": model_sha256,
         "calibration": calibration_key,
@@ -54,6 +56,7 @@ def inputs_of(
         **engine.settings_of(config),
         **versions.of_distributions(engine.distributions),
         "CPU": f"{machine.cpu.model} {' '.join(machine.cpu.isa)}".strip(),
+        **gpus,
         "recipe": recipe_sha256,
         "code": sha256_file(registry.get("engines", engine.name).path),
     }
@@ -71,6 +74,7 @@ def values_of(
         "batch_size": config.batch_size,
         "inputs": benchmark.inputs,
         "outputs": benchmark.outputs,
+        "quantization": benchmark.quantization,
         "settings": engine.settings_of(config),
     }
 
@@ -86,11 +90,7 @@ def build(
 
 def options_of(engine: Artifact) -> dict[str, str]:
     """Return the options the harness hands to the engine, with file names made absolute."""
-    options: dict[str, str] = dict(engine.facts["options"])
-    return {
-        name: str(engine.file(value.removeprefix("./"))) if value.startswith("./") else value
-        for name, value in options.items()
-    }
+    return placed(engine.facts["options"], engine.folder)
 
 
 class AccuracyRecord(msgspec.Struct, frozen=True):

@@ -40,6 +40,7 @@ COMPILE_CORE_S = 200  # LoadGen and the harness, once
 COMPILE_DISK_BYTES = 10_000_000
 COMPILE_JOB_BYTES = 600_000_000  # of one compiler process
 FETCH_BYTES_PER_S = 10e6
+MAKE_BYTES_PER_S = 10e6  # synthetic images and weights
 PREPROCESS_S, PREPROCESS_BYTES_PER_S = 0.3, 10e6  # of raw data, on one core: about 90 JPEG images of ImageNet
 PREPROCESS_BYTES = 150_000_000  # of one process
 CALIBRATE_BYTES_PER_S = 1e9  # of model, read once per sample
@@ -164,6 +165,15 @@ def building(*, model_bytes: int) -> Cost:
         seconds=exactly(PYTHON_S + model_bytes / BUILD_BYTES_PER_S, ROUGH),
         disk_bytes=exactly(model_bytes, ROUGH),
         memory_bytes=exactly(PYTHON_BYTES + MODEL_COPIES * model_bytes, ROUGH),
+    )
+
+
+def making(size: int) -> Cost:
+    """Return the cost of a file that is made here, of about `size` bytes with what lies beside it."""
+    return Cost(
+        seconds=exactly(PYTHON_S + size / MAKE_BYTES_PER_S, ROUGH),
+        disk_bytes=exactly(size, ROUGH),
+        memory_bytes=exactly(PYTHON_BYTES + 2 * size, ROUGH),
     )
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from engineroom import datasets, registry, terminal, versions
-from engineroom.artifacts import Artifact, Switches, obtain
+from engineroom.artifacts import UNKNOWN, Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.errors import EngineError, Mistakes, RequestError
 from engineroom.paths import PREPROCESSED_DATA, display, sha256_files, sha256_text
@@ -72,10 +72,11 @@ def inputs_of(benchmark: Benchmark, part: Part, data: Mapping[Path, str]) -> dic
     """Return everything the samples of `part`, and their labels and score, depend on."""
     own = registry.get("benchmarks", benchmark.name).path
     return {
-        "data": sha256_text(" ".join(data.values())),
+        "data": UNKNOWN if UNKNOWN in data.values() else sha256_text(" ".join(data.values())),
         "maps": sha256_files(sorted(datasets.folder_of(benchmark.dataset).glob("*.txt"))),
         "code": sha256_files((own, Path(datasets.__file__), *benchmark.sources)),
         "part": part.value,
+        "inputs": benchmark.input_key,
         **versions.of_distributions(benchmark.distributions),
     }
 

@@ -11,6 +11,7 @@ import msgspec
 
 from engineroom import registry, terminal
 from engineroom.runs import Result
+from engineroom.terms import Weights
 
 
 @dataclass
@@ -46,7 +47,8 @@ def print_json(rows: Sequence[Row]) -> None:
 def line(result: Result) -> str:
     """Return one line for a test that has just finished."""
     engine = " ".join(_engine(result.engine, result.precision))
-    words = [f"{result.benchmark} {result.scenario}, {engine}:"]
+    model = ", ".join(_model(result))
+    words = [f"{result.benchmark} {result.scenario}{f', {model}' if model else ''}, {engine}:"]
     if performance := result.performance:
         verdict = "VALID" if performance.valid else "INVALID"
         words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict};")
@@ -95,7 +97,14 @@ def _cells(row: Row) -> list[str]:
         held = "met" if accuracy.met else "missed"
         score = f"{accuracy.value:.3f}{accuracy.unit}\n({accuracy.target:.3f}{accuracy.unit}) {held}"
     engine = "\n".join(_engine(row.engine, row.precision)) or "-"
-    return [row.benchmark, row.scenario, engine, result, "FAILED" if row.failure else verdict, score]
+    measured = row.performance or row.accuracy
+    benchmark = "\n".join([row.benchmark, *(_model(measured) if measured else ())])
+    return [benchmark, row.scenario, engine, result, "FAILED" if row.failure else verdict, score]
+
+
+def _model(result: Result) -> list[str]:
+    """Return what a reader must see beside the figure: that it is not the benchmark's own model."""
+    return [] if result.weights in ("", Weights.REFERENCE) else [f"{result.weights} weights"]
 
 
 def _engine(name: str, precision: str) -> list[str]:

@@ -9,19 +9,21 @@ from __future__ import annotations
 import importlib
 import shlex
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from engineroom import terminal, versions
+from engineroom import registry, terminal, versions
 from engineroom.artifacts import key_of
 from engineroom.benchmarks import Benchmark
 from engineroom.datasets import Dataset, format_checksums, format_map
 from engineroom.errors import Mistakes, RequestError
 from engineroom.images import imagenet
-from engineroom.paths import BUILD, DATA, MODELS, display, ensure_folder, locked, sha256_file, sha256_text, write_text
+from engineroom.paths import BUILD, DATA, MODELS, display, ensure_folder, locked, sha256_file, sha256_files, sha256_text, write_text
 from engineroom.sources import UNPUBLISHED, Recorded, record, recorded
 from engineroom.steps.fetch import obtain
 from engineroom.steps.fetch.obtain import State, Wanted, missing_bytes
@@ -29,13 +31,17 @@ from engineroom.steps.fetch.obtain import State, Wanted, missing_bytes
 __all__ = [
     "State",
     "Wanted",
+    "Making",
     "bring",
     "check_data",
     "check_model",
+    "data_makings",
     "data_wanted",
     "has_files",
-    "make_the_rest",
+    "is_made",
+    "make",
     "missing_bytes",
+    "model_makings",
     "model_wanted",
     "states",
 ]
@@ -56,8 +62,9 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 def has_files(benchmark: Benchmark) -> bool:
-    """Tell whether the benchmark's model and data are on this machine, without reading them."""
-    return benchmark.model_file()[0].is_file() and all(path.is_file() for path in benchmark.data_files())
+    """Tell whether the benchmark's model and data are on this machine, or can be made here, without reading them."""
+    made = benchmark.made_model is not None or benchmark.model_file()[0].is_file()
+    return made and (Dataset(benchmark.dataset).drawn or all(path.is_file() for path in benchmark.data_files()))
 
 
 def check_model(benchmark: Benchmark, *, force: bool = False, remember: bool = True) -> str:
@@ -66,7 +73,18 @@ def check_model(benchmark: Benchmark, *, force: bool = False, remember: bool = T
     `force` reads the file whatever is remembered of it; without `remember` nothing is written.
     """
     path, expected = benchmark.model_file()
+    if benchmark.own_model:
+        return _own_sha256(path, force=force, remember=remember)
     return _check({path: expected}, benchmark, "model", force, remember)[path]
+
+
+def _own_sha256(path: Path, *, force: bool, remember: bool) -> str:
+    """Return the SHA-256 of a file of the user's, whatever it is."""
+    try:
+        with _memory(force=force, remember=remember) as found:
+            return _sha256(path, found)
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
 
 
 def check_data(benchmark: Benchmark, *, force: bool = False, remember: bool = True) -> dict[Path, str]:
@@ -102,8 +120,8 @@ def _check(files: dict[Path, str], benchmark: Benchmark, kind: str, force: bool,
 
 
 def model_wanted(benchmark: Benchmark) -> list[Wanted]:
-    """Return the file that has to be fetched or registered for a benchmark's model: none if it is shipped."""
-    source = benchmark.model_source
+    """Return the file that has to be fetched or registered for a benchmark's model: none if it is shipped or made."""
+    source = None if benchmark.made_model else benchmark.model_source
     command = f'make download_model RUN_ARGS="--benchmarks={benchmark.name}'
     return [Wanted(source.place, source, source.licence, benchmark.name, command)] if source else []
 
@@ -130,23 +148,87 @@ def bring(asked: Sequence[Wanted], *, given: Path | None = None, accepted: Colle
         return obtain.obtain(asked, lambda path: _sha256(path, found), given=given, accepted=accepted)
 
 
-def make_the_rest(dataset: Dataset) -> None:
-    """Draw the samples of a data set that is generated, and write the maps that are made from a raw file.
+@dataclass(frozen=True)
+class Making:
+    """A file that is made here, not fetched: `make` writes it, and whatever lies beside it, from what `made_from` keys.
 
-    What is as it would be made stays. Raises Mistakes for a raw file that is no list of samples.
+    `bytes` is about what it adds to the disk. `check` raises RequestError if a package is missing that `make` needs.
     """
-    if dataset.manifest.generator:
-        _generate(dataset, dataset.manifest.generator)
+
+    path: Path
+    what: str
+    made_from: Mapping[str, str]
+    make: Callable[[Path], None]
+    bytes: int = 0
+    check: Callable[[], None] = lambda: None
+
+
+def model_makings(benchmark: Benchmark) -> list[Making]:
+    """Return the model files of a benchmark that are made here."""
+    made = [benchmark.made_model, benchmark.twin if benchmark.made_model else None]
+    return [
+        Making(
+            each.path,
+            f"{benchmark.name}, synthetic {'weights' if each is benchmark.made_model else 'weights in float'}",
+            {"code": sha256_files(each.sources), **versions.of_distributions(each.distributions)},
+            each.write,
+            each.bytes,
+            partial(_check_installed, each.modules, each.extra, each.path),
+        )
+        for each in made
+        if each
+    ]
+
+
+def data_makings(dataset: Dataset) -> list[Making]:
+    """Return the files of a data set that are made here: images that are drawn, and maps made from a raw file.
+
+    A map whose raw file is not here is left out.
+    """
+    makings = [_drawing(dataset, dataset.manifest.generator)] if dataset.manifest.generator else []
     for name, part in dataset.manifest.parts.items():
-        if part.made_from:
-            source = dataset.place / part.made_from
-            with _making(dataset.map_of(name), {"from": sha256_file(source), "samples": str(part.samples)}) as path:
-                if path:
-                    text = source.read_text(encoding="utf-8")
-                    write_text(path, format_map(imagenet.samples(text, display(source), part.samples)))
+        source = dataset.place / (part.made_from or "")
+        if part.made_from and source.is_file():
+            made_from = {"from": sha256_file(source), "samples": str(part.samples)}
+            what = f"{dataset.name}, map of the {name} samples"
+            makings.append(Making(dataset.map_of(name), what, made_from, partial(_write_map, source, part.samples)))
+    return makings
 
 
-def _generate(dataset: Dataset, name: str) -> None:
+def is_made(making: Making, *, remember: bool = True) -> bool:
+    """Tell whether a file is as it would be made. Without `remember` nothing is written."""
+    known = recorded(making.path)
+    if known is None or known.declared != key_of(making.made_from) or not making.path.is_file():
+        return False
+    with _memory(remember=remember) as found:
+        return _sha256(making.path, found) == known.sha256
+
+
+def make(making: Making) -> None:
+    """Make the file unless it is there as it would be made. Raises RequestError or Mistakes for what is wrong with it."""
+    ensure_folder(making.path.parent)
+    with locked(making.path.parent):
+        if is_made(making):
+            return
+        making.check()
+        making.make(making.path)
+        declared, size = key_of(making.made_from), making.path.stat().st_size
+        record(
+            making.path,
+            Recorded(sha256=sha256_file(making.path), bytes=size, declared=declared, source="made here"),
+        )
+
+
+def _check_installed(modules: tuple[str, ...], extra: str | None, path: Path) -> None:
+    if absent := registry.missing(modules):
+        raise RequestError(
+            f"making it needs {', '.join(absent)}, not installed here",
+            where=display(path),
+            mend=f'make install RUN_ARGS="--extra={extra}"' if extra else None,
+        )
+
+
+def _drawing(dataset: Dataset, name: str) -> Making:
     module = importlib.import_module(f"engineroom.images.{name}")
     samples = [sample.file for part in dataset.manifest.parts for sample in dataset.samples(part)]
     made_from = {
@@ -154,26 +236,21 @@ def _generate(dataset: Dataset, name: str) -> None:
         "samples": sha256_text("\n".join(samples)),
         **versions.of_distributions(module.DISTRIBUTIONS),
     }
-    with _making(dataset.checksums, made_from) as path:
-        if path:
-            ensure_folder(dataset.sample_folder)
-            with terminal.progress(f"drawing {len(samples):,} images of {dataset.name}", 1) as update:
-                checksums = module.generate(samples, dataset.sample_folder, terminal.counting(update))
-            write_text(path, format_checksums(dataset.sample_folder.name, checksums))
+
+    def draw(path: Path) -> None:
+        ensure_folder(dataset.sample_folder)
+        with terminal.progress(f"drawing {len(samples):,} images of {dataset.name}", 1) as update:
+            checksums = module.generate(samples, dataset.sample_folder, terminal.counting(update))
+        write_text(path, format_checksums(dataset.sample_folder.name, checksums))
+
+    check = partial(_check_installed, module.MODULES, module.EXTRA, dataset.checksums)
+    size = module.BYTES * len(samples)
+    return Making(dataset.checksums, f"{dataset.name}, drawn images", made_from, draw, size, check)
 
 
-@contextmanager
-def _making(path: Path, made_from: Mapping[str, str]) -> Iterator[Path | None]:
-    """Yield `path` if it has to be made from `made_from`, else None; record it when it has been made."""
-    declared = key_of(made_from)
-    with locked(path.parent):
-        known = recorded(path)
-        if known and known.declared == declared and path.is_file() and sha256_file(path) == known.sha256:
-            yield None
-            return
-        yield path
-        facts = Recorded(sha256=sha256_file(path), bytes=path.stat().st_size, declared=declared, source="made here")
-        record(path, facts)
+def _write_map(source: Path, samples: int, path: Path) -> None:
+    text = source.read_text(encoding="utf-8")
+    write_text(path, format_map(imagenet.samples(text, display(source), samples)))
 
 
 @contextmanager
