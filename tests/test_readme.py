@@ -18,7 +18,8 @@ from engineroom.errors import ExitCode
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-OVERLAYS = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/overlays.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGES = [(ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("overlays", "image-classification")]
+OF_PAGES = [block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
 MINUTES = 60.0
 
 
@@ -67,9 +68,19 @@ def test_every_exit_code_is_told() -> None:
 
 
 def test_every_engine_is_told() -> None:
-    for word in ("OpenVINO", "ONNX Runtime", "two that measure the\nharness itself"):
+    for word in ("OpenVINO", "ONNX Runtime", "LiteRT", "PyTorch", "two that measure the harness itself"):
         assert word in README
-    assert set(registry.find("engines")) == {"openvino", "onnxruntime", "null", "fixed_delay"}
+    assert set(registry.find("engines")) == {"openvino", "onnxruntime", "litert", "torch", "null", "fixed_delay"}
+
+
+def test_every_benchmark_is_told() -> None:
+    told = set(re.findall(r"^\| `([\w-]+)` \| .*%", PAGES[1], re.MULTILINE)) | {"digits"}
+    assert set(registry.find("benchmarks")) == told
+
+
+@pytest.mark.parametrize("request_", re.findall(r'make run_harness RUN_ARGS="(.*?)"', PAGES[1]))
+def test_every_request_of_the_pages_is_understood(request_: str) -> None:
+    run_args.parse(run_args.split(request_))
 
 
 @pytest.fixture
@@ -82,7 +93,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.heavy
 def test_every_command_block_works_in_a_fresh_clone(clone: Path) -> None:
-    for block in (*BLOCKS, *OVERLAYS):
+    for block in (*BLOCKS, *OF_PAGES):
         result = run_as_a_new_user(block, clone)
         assert result.returncode == 0, f"{block}\n{result.stdout[-8000:]}"
         assert "Traceback" not in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,8 +46,31 @@ def test_a_new_file_is_a_new_plugin(add: Add) -> None:
     }
 
 
+def test_a_plugin_may_have_the_hyphens_and_digits_of_mlperfs_names(add: Add, overlay: Path) -> None:
+    text = "class B:\n    name = __name__.rpartition('.')[2]\nBENCHMARK = B()"
+    add("3d-unet.py", text)
+    add("mobilenet-v9/__init__.py", text)
+    (overlay / "a-model-of-ours.py").write_text(text)
+    plugins = registry.find("benchmarks")
+    assert list(plugins) == ["3d-unet", "mobilenet-v9", "a-model-of-ours"], "by name, ours first"
+    for name, plugin in plugins.items():
+        benchmark = plugin.load().BENCHMARK
+        assert benchmark.name == name
+        assert type(pickle.loads(pickle.dumps(benchmark))) is type(benchmark), (
+            "as the processes get it that prepare samples"
+        )
+    with pytest.raises(RequestError, match="did you mean mobilenet-v9"):
+        registry.get("benchmarks", "mobilenet_v9")
+
+
+def test_a_name_that_begins_with_another_stands_behind_it(add: Add) -> None:
+    for name in ("net-v1-uint8.py", "net-v1.py", "net.py"):
+        add(name, "")
+    assert list(registry.find("benchmarks")) == ["net", "net-v1", "net-v1-uint8"]
+
+
 def test_helpers_and_editors_files_are_no_plugins(add: Add) -> None:
-    for name in ("__init__.py", "_shared.py", ".#resnet.py", "#resnet.py", "notes.txt"):
+    for name in ("__init__.py", "_shared.py", "-.py", ".#resnet.py", "#resnet.py", "resnet (copy).py", "notes.txt"):
         add(name, "")
     assert registry.find("benchmarks") == {}
 

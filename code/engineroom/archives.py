@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Self
 
 from engineroom.errors import RequestError
 from engineroom.paths import display
@@ -21,6 +21,27 @@ from engineroom.sources import Unpack
 CHUNK_BYTES = 1 << 20
 MEMBERS_MAX = 1_000_000  # of the whole archive, and
 EXPANSION_MAX = 200  # how many times its own size its members may have together: text shrinks to a tenth
+HEADER_BYTES_MAX = 1 << 20  # of a long name or an extended header, which tarfile takes into memory whole
+
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header was looked at before anything is read that it announces."""
+
+    @classmethod
+    def frombuf(cls, *arguments: Any) -> Self:
+        """Return the member that a block announces. Raises TarError if its size is none."""
+        member = super().frombuf(*arguments)
+        if member.size < 0 or (member.type in _HEADERS and member.size > HEADER_BYTES_MAX):
+            raise tarfile.ReadError(f"a header announces {member.size:,} bytes")
+        return member
 
 
 def unpack(archive: Path, asked: Unpack, folder: Path, progress: Callable[[int, int], None]) -> dict[str, str]:
@@ -33,7 +54,7 @@ def unpack(archive: Path, asked: Unpack, folder: Path, progress: Callable[[int, 
     found: dict[str, str] = {}
     most, total, kept = archive.stat().st_size * EXPANSION_MAX, 0, 0
     try:
-        with tarfile.open(archive, "r|*") as tar:
+        with tarfile.open(archive, "r|*", tarinfo=_Member) as tar:
             for number, member in enumerate(tar, start=1):
                 total += member.size
                 if number > MEMBERS_MAX or total > most:

@@ -6,10 +6,11 @@ blank. Every mistake of a file is reported in one pass, each with its line.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -22,10 +23,14 @@ from engineroom.terms import TensorSpec
 from engineroom.yaml_file import Entry, entries
 
 MANIFEST = "dataset.yaml"
+GOLDEN = "golden"  # folder of what reference models answered, beside the manifest or where the data lie
 MOST_SHOWN = 20  # mistakes of one file: a map of 50,000 lines can be wrong in each
 
 _LABEL = re.compile(r"[0-9]{1,9}")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")  # a name without surprises, as most of 50,000 are
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PLAIN = re.compile(r"\w[\w-]*(\.\w+)?", re.ASCII)  # surely a path: most are, and 50,000 are soon looked at
+_CHECKSUM = re.compile(r"([0-9a-f]{64})  (?:[^/]+/)?([^/]+)")
 
 
 class DataFile(SourceFile, frozen=True, kw_only=True):
@@ -35,7 +40,7 @@ class DataFile(SourceFile, frozen=True, kw_only=True):
 
 
 class PartMap(msgspec.Struct, frozen=True):
-    """The map of one part; `samples` is how many it names, `labelled` whether with labels.
+    """The map of one part; `samples` is how many it names, `labelled` whether with labels, `about` where it is from.
 
     It stands beside the manifest, unless it is made when the data are fetched: of the first `samples` lines of the raw
     file `made_from`, which is ImageNet's val.txt.
@@ -45,6 +50,7 @@ class PartMap(msgspec.Struct, frozen=True):
     samples: Count
     labelled: bool = True
     made_from: Name | None = None
+    about: Text | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -81,6 +87,22 @@ class Sample:
 
     file: str
     label: int | None = None
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A sample that was given another class than the golden one."""
+
+    file: str
+    golden: int
+    ours: int
+
+
+class Agreement(msgspec.Struct, frozen=True):
+    """How many of `total` samples were given the golden class, and the first of those that were not."""
+
+    agree: int
+    total: int
+    differing: tuple[Difference, ...]
 
 
 def folder_of(name: str) -> Path:
@@ -171,6 +193,45 @@ class Dataset:
             raise RequestError("has no labels", where=display(self.map_of(name)))
         return labels
 
+    def check_files(self, name: str) -> None:
+        """Check that the files of a part are there and have checksums. Raises Mistakes with the map's line for each."""
+        if not self.manifest.folder:
+            return
+        files, folder = [sample.file for sample in self.samples(name)], self.sample_folder
+        listed, place = read_checksums(self.checksums), display(self.checksums)
+        wrong = {file: f"{file} is not in {place}" for file in files if file.rpartition("/")[2] not in listed}
+        wrong.update({file: f"{file} is not in {display(folder)}" for file in absent(files, folder)})
+        if wrong:
+            path = self.map_of(name)
+            lines = [(number, line.partition("\t")[0]) for number, line in _lines(_read_text(path))]
+            _raise(
+                [
+                    RequestError(wrong[file], where=f"{display(path)}:{number}")
+                    for number, file in lines
+                    if file in wrong
+                ],
+                display(path),
+            )
+
+    def golden(self, benchmark: str) -> list[int] | None:
+        """Return the class that a benchmark's reference gave to each evaluation sample; None if nobody has it here.
+
+        It stands in golden/<benchmark>.txt below build/data/<name> or else beside the manifest: one class a line in the
+        map's order, or `file<TAB>class` in any order. Raises Mistakes with all that is wrong in it.
+        """
+        for folder in (self.place, self.folder):
+            path = folder / GOLDEN / f"{benchmark}.txt"
+            if path.is_file():
+                files = [sample.file for sample in self.samples("evaluation")]
+                return _golden(_read_text(path), display(path), files, self.manifest.labels)
+        return None
+
+    def compare(self, golden: Sequence[int], ours: Sequence[int]) -> Agreement:
+        """Compare what was answered to the evaluation samples, sample by sample."""
+        rows = zip(self.samples("evaluation"), golden, ours, strict=True)
+        differing = [Difference(sample.file, one, other) for sample, one, other in rows if one != other]
+        return Agreement(len(ours) - len(differing), len(ours), tuple(differing[:MOST_SHOWN]))
+
 
 def read_map(path: Path, *, labels: int | None) -> tuple[Sample, ...]:
     """Return the samples of a map. With `labels`, every line has one of 0..labels-1; without, no line has one.
@@ -185,10 +246,8 @@ def parse_map(text: str, where: str, *, labels: int | None) -> tuple[Sample, ...
     samples: dict[str, Sample] = {}
     lines: dict[str, int] = {}
     mistakes: list[RequestError] = []
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also cut at U+2028 and its like
-        if not line.strip():
-            continue
-        file, *columns = line.removesuffix("\r").split("\t")
+    for number, line in _lines(text):
+        file, *columns = line.split("\t")
         wrong = _wrong_path(file) or _wrong_label(columns, labels)
         if not wrong and file in lines:
             wrong = f"{shown(file)} is already named in line {lines[file]}"
@@ -210,10 +269,85 @@ def format_map(samples: Iterable[Sample]) -> str:
     )
 
 
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank, each with its number from 1."""
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would also cut at U+2028 and its like
+        if line.strip():
+            yield number, line.removesuffix("\r")
+
+
+def _golden(text: str, where: str, files: Sequence[str], labels: int) -> list[int]:
+    """Return the class of each of `files`, from the text of a golden file."""
+    lines, known, named = list(_lines(text)), set(files), "\t" in text
+    mistakes: list[RequestError] = []
+    classes: dict[str, int] = {}
+    if not named and len(lines) != len(files):
+        what = f"has {len(lines):,} classes, but there are {len(files):,} evaluation samples"
+        mistakes.append(RequestError(what, where=where))
+    for (number, line), at in zip(lines, range(len(lines) if named else len(files)), strict=False):
+        file, *columns = line.split("\t") if named else (files[at], line)
+        wrong = _wrong_label(columns, labels)
+        if file not in known:
+            wrong = f"{shown(file)} is no evaluation sample"
+        elif file in classes:
+            wrong = f"{shown(file)} stands here a second time"
+        if wrong:
+            mistakes.append(RequestError(wrong, where=f"{where}:{number}"))
+        classes.setdefault(file, 0 if wrong else int(columns[0]))
+    if named:
+        mistakes += [
+            RequestError(f"says nothing of {shown(file)}", where=where) for file in files if file not in classes
+        ]
+    _raise(mistakes, where)
+    return [classes[file] for file in files]
+
+
+def absent(files: Iterable[str], folder: Path) -> list[str]:
+    """Return those of the files that a folder has not, by their paths in it. It is listed: to ask 50,000 times is slow."""
+    there: dict[str, set[str]] = {}
+    missing = []
+    for file in files:
+        parent, _, name = file.rpartition("/")
+        if parent not in there:
+            there[parent] = _listed(folder / parent)
+        if name not in there[parent]:
+            missing.append(file)
+    return missing
+
+
+def _listed(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries_:
+            return {entry.name for entry in entries_}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=display(folder)) from error
+
+
 def read_checksums(path: Path) -> dict[str, str]:
-    """Return the SHA-256 (hex) of each file in a list that `sha256sum` could check, by the file's own name."""
-    lines = _read_text(path).splitlines()
-    return {line[66:].rpartition("/")[2]: line[:64] for line in lines}
+    """Return the SHA-256 (hex) of each file in a list that `sha256sum` could check, by the file's own name.
+
+    Raises Mistakes for lines that are none. The list is read again only if it has changed: callers must not change it.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
+    return _checksums(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=8)
+def _checksums(path: Path, mtime_ns: int, size: int, inode: int) -> dict[str, str]:
+    found: dict[str, str] = {}
+    mistakes = []
+    for number, line in _lines(_read_text(path)):
+        if match := _CHECKSUM.fullmatch(line):
+            found[match[2]] = match[1]
+        else:
+            mistakes.append(RequestError("is no line of sha256sum", where=f"{display(path)}:{number}"))
+    _raise(mistakes, display(path))
+    return found
 
 
 def format_checksums(folder: str, checksums: Mapping[str, str]) -> str:
@@ -279,6 +413,8 @@ class _ManifestReader:
 
 def _wrong_path(file: str) -> str | None:
     """A path of a map or manifest stays below its folder: relative, with slashes, and without `.` or `..`."""
+    if _PLAIN.fullmatch(file):
+        return None
     if not file or file != file.strip():
         return f"{shown(file)}: a path must not be empty or have blanks at its ends"
     if _CONTROL.search(file) or "\\" in file:

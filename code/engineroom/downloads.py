@@ -2,7 +2,8 @@
 
 What has arrived lies beside the file as `<name>.partial`, with what the server calls that state of it: a later call
 asks for the rest of exactly that state (RFC 9110, section 13.1.5, If-Range), so that two are never glued together.
-HTTP is the library requests': proxies, certificates and .netrc are taken as its users know them.
+HTTP is the library requests': proxies, certificates and .netrc are taken as its users know them, but what began with
+https never goes on without, and no password is sent in the clear.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from email.utils import parsedate_to_datetime
 from itertools import cycle
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4  # files; more would only compete for the same line
 ATTEMPTS = 5  # without one more byte, before the next source is tried
+CONNECT_ATTEMPTS = 2  # behind a firewall that swallows packets each lasts CONNECT_S, once per address of the server
 BACKOFF_S = 1.0  # before the second attempt; then twice as long each time
 CONNECT_S, READ_S = 15.0, 60.0  # how long a server may be silent
 CHUNK_BYTES = 1 << 20
@@ -115,6 +118,9 @@ def download(orders: Sequence[Order], title: str) -> list[Fetched | RequestError
                     break
     finally:
         stop.set()
+    for job in jobs:
+        if job.fault:
+            raise job.fault
     return [job.outcome for job in jobs if job.outcome]
 
 
@@ -125,10 +131,15 @@ def _work(waiting: SimpleQueue[_Job], stop: threading.Event) -> None:
 
 
 def _progress(jobs: Sequence[_Job], seconds: float) -> tuple[float, str]:
+    """Return the part that is done, 0 while nobody has said how much is to come, and what is said beside the bar."""
     done, total = sum(job.arrived for job in jobs), sum(job.total for job in jobs)
+    if not all(job.total for job in jobs):
+        total = 0
     rate = sum(job.received for job in jobs) / max(seconds, LOOK_S)
-    words = f"{terminal.size(done)} of {terminal.size(total)}, {terminal.size(rate)}/s"
-    return done / max(total, 1), words
+    of_all = f" of {terminal.size(total)}" if total else ""
+    hosts = sorted({job.waits_for for job in jobs if job.waits_for})
+    waits = f", waiting for {', '.join(hosts)}" if hosts else ""
+    return done / max(total, 1) if total else 0, f"{terminal.size(done)}{of_all}, {terminal.size(rate)}/s{waits}"
 
 
 @dataclass
@@ -138,8 +149,10 @@ class _Job:
     order: Order
     arrived: int = 0  # bytes in the partial file
     received: int = 0  # bytes that came over the line, the useless ones too
-    total: int = 0
+    total: int = 0  # 0: not known yet
+    waits_for: str = ""  # the server that has been asked and has not answered yet
     outcome: Fetched | RequestError | None = None
+    fault: Exception | None = None  # a mistake of ours
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -153,6 +166,9 @@ class _Job:
             self.outcome = error
         except OSError as error:
             self.outcome = not_writable(self.order.partial, error)
+        except Exception as error:  # the thread that waits for this one raises it
+            self.fault = error
+        self.waits_for = ""
 
     def _run(self, stop: threading.Event) -> Fetched | RequestError:
         import requests
@@ -163,9 +179,9 @@ class _Job:
             if stop.is_set():
                 break
             try:
-                with _session() as session:
+                with _session(source) as session:
                     return self._fetch(session, source, stop)
-            except (_RefusedError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            except (_RefusedError, requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
                 self.failures.append(f"{source}: {_reason(error)}")
         tried = "\n    ".join(self.failures)
         return RequestError(f"could not be fetched:\n    {tried}", where=display(self.order.path))
@@ -191,37 +207,40 @@ class _Job:
         with partial.open("ab") as file:
             have = file.tell() if state else 0
             asking = {"Range": f"bytes={have}-", "If-Range": state.validator} if have and state else {}
+            self.waits_for = urlsplit(source).hostname or source
             response = session.get(source, headers=asking, stream=True, timeout=(CONNECT_S, READ_S))
             with response:
                 if response.status_code == 206 and asking:
-                    self._check_range(response, have, state)
+                    promised: int | None = self._check_range(response, have, state)
                 elif response.status_code == 200:
-                    have = 0
+                    have, promised = 0, _length(response)
                 else:
-                    if asking:
+                    if asking and response.status_code not in RETRIED:
                         _forget(partial)
                         raise _AgainError("the rest was refused")
                     raise _RefusedError(f"answered {response.status_code} {response.reason}".rstrip())
-                self._begin(file, response, source, have)
-                return self._stream(file, response, source, stop)
+                self._begin(file, response, source, have, promised)
+                return self._stream(file, response, source, promised, stop)
 
-    def _check_range(self, response: requests.Response, have: int, state: State | None) -> None:
-        """A server that overlooks If-Range sends the rest of another state: its range or its ETag tell."""
+    def _check_range(self, response: requests.Response, have: int, state: State | None) -> int:
+        """Return how long the whole is. A server that overlooks If-Range sends the rest of another state: it shows."""
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         same = state and state.validator in (response.headers.get("ETag", state.validator), _date(response))
         if not (found and same and int(found[1]) == have and state and int(found[2]) == (state.total or int(found[2]))):
             _forget(self.order.partial)
             raise _AgainError("the file has changed at its source")
+        return int(found[2])
 
-    def _begin(self, file: BinaryIO, response: requests.Response, source: str, have: int) -> None:
-        """Look at what the response promises, and get the partial file ready for it."""
+    def _begin(self, file: BinaryIO, response: requests.Response, source: str, have: int, promised: int | None) -> None:
+        """Look at what the response promises, the whole's length too, and get the partial file ready for it."""
         if "html" in response.headers.get("Content-Type", "").lower():
             raise _RefusedError("sent a web page in place of the file")
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length and length.isdecimal() else None
-        if self.order.bytes and total and total != self.order.bytes:
-            raise _RefusedError(f"has {total:,} bytes, must be {self.order.bytes:,}")
-        self.total = total or self.total
+        coding = response.headers.get("Content-Encoding", "identity").lower()
+        if coding != "identity" and not self.order.digests and not urlsplit(source).path.endswith("gz"):
+            raise _RefusedError(f"sent it in the coding {coding}, which was not asked for")
+        if self.order.bytes and promised and promised != self.order.bytes:
+            raise _RefusedError(f"has {promised:,} bytes, must be {self.order.bytes:,}")
+        self.total = promised or self.total
         free = shutil.disk_usage(self.order.path.parent).free
         if self.total - have > free:
             missing = f"{terminal.size(self.total - have)} are still to come, {terminal.size(free)} are free"
@@ -230,10 +249,12 @@ class _Job:
             _forget(self.order.partial)
             file.truncate(0)
             if validator := _validator(response):
-                state = msgspec.json.encode(State(source, validator, total))
+                state = msgspec.json.encode(State(source, validator, promised))
                 _state_file(self.order.partial).write_bytes(state)
 
-    def _stream(self, file: BinaryIO, response: requests.Response, source: str, stop: threading.Event) -> Fetched:
+    def _stream(
+        self, file: BinaryIO, response: requests.Response, source: str, promised: int | None, stop: threading.Event
+    ) -> Fetched:
         """Write what comes, hash all of it, and put the file into its place if it is the right one."""
         partial = self.order.partial
         hashes = {name: hashlib.new(name, usedforsecurity=False) for name in ("sha256", *self.order.digests)}
@@ -244,6 +265,7 @@ class _Job:
         self.arrived = partial.stat().st_size
         # The bytes as they lie on the server: requests would unpack what is sent as `Content-Encoding: gzip`.
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+            self.waits_for = ""
             file.write(chunk)
             file.flush()
             for each in hashes.values():
@@ -252,6 +274,10 @@ class _Job:
             self.received += len(chunk)
             if stop.is_set():
                 raise _RefusedError("interrupted")
+            if self.order.bytes and self.arrived > self.order.bytes:
+                break  # an endless one would fill the disk
+        if promised and self.arrived < promised:
+            raise _AgainError(f"sent {self.arrived:,} of {promised:,} bytes")
         os.fsync(file.fileno())
         self._verify({name: each.hexdigest() for name, each in hashes.items()})
         partial.replace(self.order.path)
@@ -273,21 +299,31 @@ class _Job:
             raise _RefusedError(f"is not the right file, and was removed: {'; '.join(wrong)}")
 
 
-def _session() -> requests.Session:
-    """Return a session that retries what a server says in passing, and waits as long as the server asks for."""
+def _session(source: str) -> requests.Session:
+    """Return a session for one source: it retries what a server says in passing, and waits as long as it asks for."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3 import Retry
 
+    class Session(requests.Session):
+        def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            """Send a request, of a redirect too."""
+            if not str(request.url).lower().startswith("https:"):
+                if source.startswith("https:"):
+                    raise _RefusedError(f"redirects from https to {request.url}")
+                request.headers.pop("Authorization", None)  # of .netrc, whose `default` fits every server
+            return super().send(request, **options)
+
     retry = Retry(
         total=ATTEMPTS - 1,
+        connect=CONNECT_ATTEMPTS - 1,
         backoff_factor=BACKOFF_S,
         backoff_max=30,
         status_forcelist=RETRIED,
         raise_on_status=False,
         retry_after_max=120,
     )
-    session = requests.Session()
+    session = Session()
     session.headers.update({"User-Agent": "engineroom", "Accept-Encoding": "identity"})
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
@@ -319,9 +355,15 @@ def _validator(response: requests.Response) -> str | None:
     changed, sent = _date(response), response.headers.get("Date", "")
     try:
         settled = parsedate_to_datetime(sent) - parsedate_to_datetime(changed) >= timedelta(seconds=1)
-    except ValueError:
+    except (ValueError, TypeError):  # no dates, or one with a time zone and one without
         return None
     return changed if settled else None
+
+
+def _length(response: requests.Response) -> int | None:
+    """Return how many bytes a response says that it has."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isascii() and length.isdecimal() else None
 
 
 def _date(response: requests.Response) -> str:
@@ -330,6 +372,8 @@ def _date(response: requests.Response) -> str:
 
 def _reason(error: Exception) -> str:
     """Return the innermost cause in one line: requests and urllib3 wrap it several times."""
+    if isinstance(error, UnicodeError):
+        return "redirects to an address that cannot be read"
     while isinstance(inner := getattr(error, "reason", None) or (error.args[:1] or (None,))[0], Exception):
         error = inner
     words = " ".join(str(error.args[-1] if len(error.args) > 1 else error).split())

@@ -87,6 +87,15 @@ class Graph:
             name = node.input[0]
         return name
 
+    def activation_scales(self) -> dict[str, float]:
+        """Return the scale of each activation that is quantized."""
+        found = {}
+        for node in self.nodes:
+            scale = self.constant(node.input[1]) if node.op_type == QUANTIZE else None
+            if scale is not None and not self.is_constant(node.input[0]):
+                found[node.input[0]] = float(scale.item())
+        return found
+
     def is_layer(self, node: onnx.NodeProto) -> bool:
         """Whether `node` is a weighted layer: a convolution or matrix product with constant weights."""
         return node.op_type in WEIGHTED and self.is_constant(node.input[1])

@@ -77,7 +77,7 @@ def find(kind: str) -> dict[str, Plugin]:
 def _find(kind: str, folders: tuple[Path, ...]) -> dict[str, Plugin]:
     found: dict[str, Plugin] = {}
     for path in [path for folder in folders for path in _files(folder)]:
-        name = path.parent.name if path.name == "__init__.py" else path.stem
+        name = _name(path)
         if not _NAME.fullmatch(name):
             continue
         if name in found:
@@ -89,12 +89,13 @@ def _find(kind: str, folders: tuple[Path, ...]) -> dict[str, Plugin]:
     return found
 
 
+def _name(path: Path) -> str:
+    return path.parent.name if path.name == "__init__.py" else path.stem
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in [*folder.glob("*.py"), *folder.glob("*/__init__.py")]
-        if path.name != "__init__.py" or path.parent != folder
-    )
+    paths = [*folder.glob("*.py"), *folder.glob("*/__init__.py")]
+    return sorted((path for path in paths if path != folder / "__init__.py"), key=lambda path: (_name(path), path))
 
 
 def get(kind: str, name: str, *, where: str | None = None) -> Plugin:

@@ -34,6 +34,10 @@ SWITCHES = {
 }
 
 
+# Flags with a value that may also stand alone, and what they say then.
+BARE = {"compare_observers": "all"}
+
+
 # How the flags, benchmarks and scenarios begin that MLPerf has and this version has not, without punctuation: the
 # nearest known name would lead astray.
 _NOT_YET = (
@@ -205,6 +209,8 @@ def _pairs(
         elif name in given:
             both = None if typed[name] == flag else f"{typed[name]} and {flag} say the same thing: leave one out"
             mistakes.append(RequestError("is given twice", where=f"{WHERE}: --{name}", mend=both))
+        elif value is None and name in BARE:
+            given[name] = BARE[name]
         elif value is None and _is_switch(name):
             given[name] = None if name in SWITCHES else "true"
         elif value is None:

@@ -44,12 +44,15 @@ class Unpack(msgspec.Struct, frozen=True, kw_only=True):
 
     With `into`, they lie in that folder beside the archive; without, `members` is the name of one file, which lies
     beside it. There must be exactly `files` of them, and together they have at most `bytes`.
+
+    `sha256` is that of the one file, where somebody publishes it: who has only that can register it.
     """
 
     members: Text
     files: Count = 1
     bytes: Count
     into: Name | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):

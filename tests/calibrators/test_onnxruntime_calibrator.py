@@ -20,9 +20,10 @@ import pytest
 from onnx import numpy_helper, parser
 
 from engineroom.benchmarks import Part
-from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.calibrators import Settings
-from engineroom.calibrators.onnxruntime import BATCH_SIZE, CALIBRATOR
+from engineroom.calibrators._post_training import BATCH_SIZE
+from engineroom.calibrators.onnxruntime import CALIBRATOR
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import CODE
 from engineroom.qdq import Graph, violations
@@ -54,7 +55,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ranges]:
     """The quantized digits and their ranges."""
     path = tmp_path_factory.mktemp("calibrated") / "digits.onnx"
     samples = BENCHMARK.preprocess(Part.CALIBRATION, 0, BENCHMARK.sample_count(Part.CALIBRATION))
-    return path, CALIBRATOR.calibrate(BENCHMARK.model, samples, path, no_progress)
+    return path, CALIBRATOR.calibrate(MODEL, samples, path, no_progress)
 
 
 def quantize(folder: Path, text: str, count: int = 8, **shapes: tuple[int, ...]) -> Quantized:
@@ -84,7 +85,7 @@ def test_every_layer_and_the_residual_add_are_quantized_and_the_logits_are_not(c
 
 
 def test_weights_are_rounded_to_the_nearest_step_of_their_channel(calibrated: tuple[Path, Any]) -> None:
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(BENCHMARK.model).graph.initializer}
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(MODEL).graph.initializer}
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(calibrated[0]).graph.initializer}
     for name in ("stem.weight", "left.weight", "right.weight", "widen.weight", "hidden.weight", "logits.weight"):
         channels = weights[name].reshape(len(weights[name]), -1)
@@ -95,7 +96,7 @@ def test_weights_are_rounded_to_the_nearest_step_of_their_channel(calibrated: tu
 
 
 def test_the_ranges_are_those_of_the_calibration_samples(calibrated: tuple[Path, Ranges]) -> None:
-    ranges, logits = calibrated[1], run(BENCHMARK.model, input=digits(Part.CALIBRATION))
+    ranges, logits = calibrated[1], run(MODEL, input=digits(Part.CALIBRATION))
     assert ranges["input"] == (0.0, 1.0)
     assert ranges["logits"] == pytest.approx((logits.min(), logits.max()), rel=1e-5)
     assert {"stem", "left", "right", "block_pooled", "flat", "hidden"} <= ranges.keys()
@@ -113,7 +114,7 @@ def openvino_logits(model: Path, samples: Floats) -> Floats:
 @pytest.mark.parametrize("infer", [lambda model, samples: run(model, input=samples), openvino_logits])
 def test_int8_holds_the_accuracy_target(calibrated: tuple[Path, Any], infer: Callable[[Path, Floats], Floats]) -> None:
     logits = infer(calibrated[0], digits(Part.EVALUATION))
-    accuracy = BENCHMARK.score((index, row.tobytes()) for index, row in enumerate(logits))
+    accuracy = BENCHMARK.score(((index, row.tobytes()) for index, row in enumerate(logits)), BENCHMARK.labels())
     assert accuracy.value >= BENCHMARK.accuracy_target
 
 
@@ -133,10 +134,10 @@ def test_the_same_samples_give_the_same_bytes_in_another_process(calibrated: tup
     script = (
         "import sys; from pathlib import Path\n"
         "from engineroom.benchmarks import Part\n"
-        "from engineroom.benchmarks.digits import BENCHMARK\n"
+        "from engineroom.benchmarks.digits import BENCHMARK, MODEL\n"
         "from engineroom.calibrators.onnxruntime import CALIBRATOR\n"
         "samples = BENCHMARK.preprocess(Part.CALIBRATION, 0, 200)\n"
-        "CALIBRATOR.calibrate(BENCHMARK.model, samples, Path(sys.argv[1]), print)\n"
+        "CALIBRATOR.calibrate(MODEL, samples, Path(sys.argv[1]), print)\n"
     )
     again = tmp_path / "again.onnx"
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(CODE)}
@@ -151,7 +152,7 @@ def test_progress_counts_samples_and_nothing_else_is_printed(
     seen: list[tuple[int, int]] = []
     handlers = list(logging.getLogger().handlers)
     samples = {"input": digits(Part.CALIBRATION)[:70]}
-    CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), tmp_path / "q.onnx", lambda *step: seen.append(step))
+    CALIBRATOR.calibrate(MODEL, dict(samples), tmp_path / "q.onnx", lambda *step: seen.append(step))
     assert seen == [(BATCH_SIZE, 70), (2 * BATCH_SIZE, 70), (70, 70)]
     assert tuple(capfd.readouterr()) == ("", "") and caplog.text == ""
     assert logging.getLogger().handlers == handlers and logging.getLogger().filters == []
@@ -215,7 +216,7 @@ def test_what_cannot_be_quantized_is_said_in_one_line_and_leaves_no_file(tmp_pat
     target = tmp_path / "int8.onnx"
     samples = {"input": digits(Part.CALIBRATION)}
     broken = tmp_path / "broken.onnx"
-    broken.write_bytes(BENCHMARK.model.read_bytes()[:100_000])
+    broken.write_bytes(MODEL.read_bytes()[:100_000])
     with pytest.raises(EngineError, match=r"broken\.onnx: is not a valid ONNX model") as caught:
         CALIBRATOR.calibrate(broken, dict(samples), target, no_progress)
     assert "\n" not in str(caught.value)
@@ -223,11 +224,11 @@ def test_what_cannot_be_quantized_is_said_in_one_line_and_leaves_no_file(tmp_pat
     with pytest.raises(EngineError, match="has no layer to quantize"):
         quantize(tmp_path, relu, x=())
     with pytest.raises(RequestError, match="takes the inputs input, but is given image"):
-        CALIBRATOR.calibrate(BENCHMARK.model, {"image": samples["input"]}, target, no_progress)
+        CALIBRATOR.calibrate(MODEL, {"image": samples["input"]}, target, no_progress)
     with pytest.raises(RequestError, match="at least one sample"):
-        CALIBRATOR.calibrate(BENCHMARK.model, {"input": samples["input"][:0]}, target, no_progress)
+        CALIBRATOR.calibrate(MODEL, {"input": samples["input"][:0]}, target, no_progress)
     with pytest.raises(EngineError, match=r"digits\.onnx: cannot be quantized: ") as caught:
-        CALIBRATOR.calibrate(BENCHMARK.model, {"input": samples["input"].reshape(-1, 64)}, target, no_progress)
+        CALIBRATOR.calibrate(MODEL, {"input": samples["input"].reshape(-1, 64)}, target, no_progress)
     assert "\n" not in str(caught.value)
     assert not target.exists()
 
@@ -236,16 +237,16 @@ def test_what_cannot_be_quantized_is_said_in_one_line_and_leaves_no_file(tmp_pat
 def test_every_observer_holds_the_accuracy_target(tmp_path: Path, observer: Observer) -> None:
     target = tmp_path / "int8.onnx"
     samples = {"input": digits(Part.CALIBRATION)}
-    CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, Settings(observer))
+    CALIBRATOR.calibrate(MODEL, dict(samples), target, no_progress, Settings(observer))
     logits = run(target, input=digits(Part.EVALUATION))
-    accuracy = BENCHMARK.score((index, row.tobytes()) for index, row in enumerate(logits))
+    accuracy = BENCHMARK.score(((index, row.tobytes()) for index, row in enumerate(logits)), BENCHMARK.labels())
     assert accuracy.value >= BENCHMARK.accuracy_target
 
 
 def test_layers_named_stay_in_float_and_wrong_names_are_all_told(tmp_path: Path) -> None:
     target, samples = tmp_path / "int8.onnx", {"input": digits(Part.CALIBRATION)[:8]}
     settings = Settings(float_layers=("wid*", "logits"))
-    CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, settings)
+    CALIBRATOR.calibrate(MODEL, dict(samples), target, no_progress, settings)
     graph = Graph(onnx.load(target))
     layers = {
         node.name: graph.made_by(node.input[1], "DequantizeLinear") for node in graph.nodes if graph.is_layer(node)
@@ -254,9 +255,36 @@ def test_layers_named_stay_in_float_and_wrong_names_are_all_told(tmp_path: Path)
     assert violations(target) == []
     with pytest.raises(RequestError, match=r"'hiden_sum'\n  did you mean hidden_sum\?\n.*'x\*'"):
         wrong = Settings(float_layers=("hiden_sum", "stem_sum", "x*"))
-        CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, wrong)
+        CALIBRATOR.calibrate(MODEL, dict(samples), target, no_progress, wrong)
     with pytest.raises(RequestError, match="no layer is left to quantize"):
-        CALIBRATOR.calibrate(BENCHMARK.model, dict(samples), target, no_progress, Settings(float_layers=("*",)))
+        CALIBRATOR.calibrate(MODEL, dict(samples), target, no_progress, Settings(float_layers=("*",)))
+
+
+def test_a_layer_in_float_reads_floats_though_what_it_shares_is_quantized(tmp_path: Path) -> None:
+    """As the shortcut of a residual block does, which reads what the block's first layer reads."""
+    text = """<ir_version: 9, opset_import: ["": 17]>
+    g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+    <float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 2, 1, 1] v = {4, 3, 2, 1}>
+    { a = Conv (x, w)
+      b = Conv (x, v)
+      c = Conv (a, w)
+      y = Add (c, b) }"""
+    model = parser.parse_model(text)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.save(model, tmp_path / "float.onnx")
+    samples: Any = {"x": np.random.default_rng(5).normal(size=(8, 2, 4, 4)).astype(np.float32)}
+    target = tmp_path / "int8.onnx"
+    CALIBRATOR.calibrate(tmp_path / "float.onnx", samples, target, no_progress, Settings(float_layers=("[bc]",)))
+    written = onnx.load(target)
+    inputs = {node.name: list(node.input[:2]) for node in written.graph.node if node.op_type == "Conv"}
+    assert inputs["b"] == ["x", "v"] and inputs["c"] == ["a", "w"]
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
+    np.testing.assert_array_equal(constants["w"].ravel(), [1, 2, 3, 4])
+    assert inputs["a"] == ["x_DequantizeLinear_Output", "w_DequantizeLinear_Output"]
+    assert relative_error(tmp_path / "float.onnx", target, samples) < 0.02
+    read = {name for node in written.graph.node for name in node.input}
+    assert constants.keys() <= read
 
 
 def test_large_samples_run_in_small_batches(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def test_what_is_no_number_in_range_is_refused(name: str) -> None:
     assert _refused(name, math.nan) == "is not a number"
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("benchmark", "system")])
+FREE = ("benchmark", "system", "model_path", "float_layers")  # any text may be meant
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FREE])
 def test_a_flags_text_that_means_nothing_is_refused(name: str) -> None:
     empty = () if fields.is_list(name) else ("", " ", "[1]")
     for text in (*empty, "nan", "inf", "-1", "9" * 400, "1_000", "１２", "😀", "0x10", "a\nb", "[1}", "\udcff"):
@@ -165,3 +168,14 @@ def test_defaults_are_values_of_their_fields() -> None:
     for name, value in fields.defaults().items():
         assert convert(name, value, from_text=False) == value
     assert set(fields.defaults()) < set(RunConfig.__struct_fields__)
+
+
+def test_a_list_of_words_is_read_from_a_flag() -> None:
+    assert convert("float_layers", "conv0, stage1.*,,", from_text=True) == ("conv0", "stage1.*")
+    assert convert("float_layers", "", from_text=True) == ()
+    assert "a list" in _refused("float_layers", 7)
+
+
+def test_a_data_set_is_one_that_is_declared() -> None:
+    assert convert("dataset", "ImageNet-500", from_text=True) == "imagenet-500"
+    assert "did you mean imagenet-synthetic" in _refused("dataset", "imagenet-syntetic", from_text=True)

@@ -31,6 +31,8 @@ class File:
     redirect: str | None = None
     piece_s: float = 0.0  # before each piece
     length: bool = True  # whether its length is told
+    at_most: int | None = None  # bytes of one range
+    headers: dict[str, str] = field(default_factory=dict)
     media_type: str = "application/octet-stream"
 
     @property
@@ -46,6 +48,7 @@ class Server:
         self.address = address
         self.files: dict[str, File] = {}
         self.asked: list[tuple[str, str | None, int]] = []
+        self.passwords: list[str] = []
 
     def add(self, path: str, content: bytes, **facts: Any) -> File:
         """Serve a file."""
@@ -97,6 +100,7 @@ def _answer(request: BaseHTTPRequestHandler, server: Server) -> None:
         begin = int(re.findall(r"\d+", asked)[0])
         status = 206 if begin < len(file.content) else 416
     server.asked.append((request.path, asked, status))
+    server.passwords += request.headers.get_all("Authorization", [])
     request.send_response(status)
     if file is None or status not in (200, 206):
         if file and file.redirect:
@@ -104,17 +108,21 @@ def _answer(request: BaseHTTPRequestHandler, server: Server) -> None:
         request.send_header("Content-Length", "0")
         request.end_headers()
         return
+    whole = len(file.content)
+    last = min(whole, begin + (file.at_most or whole)) if status == 206 else whole
     if status == 206:
-        request.send_header("Content-Range", f"bytes {begin}-{len(file.content) - 1}/{len(file.content)}")
+        request.send_header("Content-Range", f"bytes {begin}-{last - 1}/{whole}")
+    for name, value in file.headers.items():
+        request.send_header(name, value)
     if file.tag:
         request.send_header("ETag", file.tag)
     if file.length:
-        request.send_header("Content-Length", str(len(file.content) - begin))
+        request.send_header("Content-Length", str(last - begin))
     request.send_header("Content-Type", file.media_type)
     request.send_header("Connection", "close")
     request.close_connection = True
     request.end_headers()
-    end = len(file.content) if not file.breaks else file.breaks.pop(0)
+    end = min(last, file.breaks.pop(0)) if file.breaks else last
     for at in range(begin, end, PIECE_BYTES):
         time.sleep(file.piece_s)
         try:

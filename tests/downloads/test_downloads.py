@@ -7,9 +7,13 @@ import os
 import random
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +129,8 @@ def test_md5_is_held_to_where_nothing_better_is_published(server: Any, tmp_path:
         ({"content": CONTENT[:-1], "length": False}, "599,999 bytes, must be 600,000"),
         ({"redirect": "/model"}, "redirects"),
         ({"redirect": "file:///etc/passwd"}, "No connection adapters"),
+        ({"redirect": "/\xff"}, "redirects to an address that cannot be read"),
+        ({"content": CONTENT + b"more", "length": False}, "bytes, must be 600,000"),
     ],
 )
 def test_the_next_mirror_is_tried_and_the_reason_is_told(
@@ -221,3 +227,119 @@ def test_ctrl_c_ends_at_once_and_the_rest_is_fetched_later(server: Any, tmp_path
     file.piece_s = 0
     arrives(asked, server.url("/model"))
     assert server.asked[-1] == ("/model", f"bytes={arrived}-", 206)
+
+
+@pytest.mark.parametrize("facts", [{}, {"digests": {}, "bytes": None}])
+def test_a_server_that_sends_less_than_it_was_asked_for_is_asked_again(
+    server: Any, tmp_path: Path, facts: dict[str, Any]
+) -> None:
+    server.add("/model", CONTENT, breaks=[100_000], at_most=200_000)
+    arrives(order(tmp_path / "model", server.url("/model"), **facts), server.url("/model"))
+    assert [asked for _, asked, _ in server.asked] == [None, "bytes=100000-", "bytes=300000-", "bytes=500000-"]
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_what_has_arrived_survives_a_server_that_is_busy(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    file = server.add("/model", CONTENT, breaks=[300_000] * 20)
+    asked = order(tmp_path / "model", server.url("/model"))
+    fails(asked)
+    file.failures = [status] * downloads.ATTEMPTS
+    assert f"answered {status}" in fails(asked)
+    file.breaks.clear()
+    server.asked.clear()
+    arrives(asked, server.url("/model"))
+    assert server.asked == [("/model", "bytes=300000-", 206)]
+
+
+def test_what_is_packed_on_its_way_is_no_file_that_nobody_can_check(server: Any, tmp_path: Path) -> None:
+    import gzip
+
+    packed = {"content": gzip.compress(CONTENT), "headers": {"Content-Encoding": "gzip"}}
+    server.add("/model", **packed)
+    server.add("/set.tgz", **packed)
+    unknown: dict[str, Any] = {"digests": {}, "bytes": None}
+    said = fails(order(tmp_path / "model", server.url("/model"), **unknown))
+    assert "sent it in the coding gzip, which was not asked for" in said
+    assert "is not the right file" in fails(order(tmp_path / "model", server.url("/model"), bytes=None))
+    assert isinstance(one(order(tmp_path / "set", server.url("/set.tgz"), **unknown)), Fetched)
+
+
+def test_dates_that_cannot_be_compared_are_no_validator(server: Any, tmp_path: Path) -> None:
+    date = {"Last-Modified": "Wed, 01 Jan 2020 00:00:00 -0000"}  # no time zone, unlike Date
+    server.add("/model", CONTENT, etag="", headers=date)
+    arrives(order(tmp_path / "model", server.url("/model")), server.url("/model"))
+
+
+def test_a_mistake_of_ours_is_not_kept_from_who_can_mend_it(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add("/model", CONTENT)
+    monkeypatch.setattr(downloads, "_validator", lambda response: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        one(order(tmp_path / "model", server.url("/model")))
+
+
+@pytest.fixture
+def secure(tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the address of a server that speaks TLS, is trusted, and sends everybody on to `server`."""
+    certificate = tmp_path / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    files = ["-keyout", str(certificate), "-out", str(tmp_path / "public.pem")]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    with certificate.open("a") as file:
+        file.write((tmp_path / "public.pem").read_text())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802  (http.server's name)
+            self.send_response(302)
+            self.send_header("Location", server.url(self.path))
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep quiet."""
+
+    httpd = ThreadingHTTPServer(("localhost", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"https://localhost:{httpd.server_address[1]}"
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate")
+def test_what_began_with_https_does_not_go_on_without(server: Any, secure: str, tmp_path: Path) -> None:
+    server.add("/model", CONTENT)
+    asked = order(tmp_path / "made" / "model", f"{secure}/model", digests={}, bytes=None)
+    assert f"{secure}/model: redirects from https to {server.url('/model')}" in fails(asked)
+    assert server.asked == []
+
+
+def test_no_password_is_sent_in_the_clear(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server.add("/model", b"", redirect=server.url("/stored").replace("127.0.0.1", "localhost"))
+    server.add("/stored", CONTENT)
+    assert isinstance(one(order(tmp_path / "model", server.url("/model"))), Fetched)
+    assert server.passwords == []
+
+
+def test_a_proxy_is_used_as_the_environment_says(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.address)
+    server.add("http://models.example/model", CONTENT)  # what a proxy is asked for
+    arrives(order(tmp_path / "model", "http://models.example/model"), "http://models.example/model")
+
+
+def test_the_bar_says_what_is_known_and_whom_it_waits_for(server: Any, tmp_path: Path) -> None:
+    known, unknown = order(tmp_path / "a", "x"), order(tmp_path / "b", "y", bytes=None)
+    jobs = [downloads._Job(known, arrived=150_000, received=150_000)]
+    assert downloads._progress(jobs, 1.0) == (0.25, "150 kB of 600 kB, 150 kB/s")
+    jobs.append(downloads._Job(unknown, arrived=50_000, received=50_000, waits_for="slow.example"))
+    assert downloads._progress(jobs, 1.0) == (0, "200 kB, 200 kB/s, waiting for slow.example")

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from engineroom.engines import BuildRequest
 from engineroom.engines.litert import ENGINE, open_session
 from engineroom.errors import EngineError
+from engineroom.images.preprocess import Quantization
 from engineroom.networks import mobilenet
 from engineroom.networks.mobilenet import Architecture
 from engineroom.terms import Precision, TensorSpec
@@ -42,6 +44,19 @@ def specs(dtype: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         [{"name": "input", "dtype": dtype, "shape": [224, 224, 3]}],
         [{"name": "scores", "dtype": dtype, "shape": [1001]}],
     )
+
+
+def request(
+    model: Path,
+    precision: Precision,
+    tensors: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+    settings: dict[str, str] | None = None,
+) -> BuildRequest:
+    """Return what engine.json says for a model with these tensors."""
+    inputs, outputs = (
+        tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in each) for each in tensors
+    )
+    return BuildRequest("litert", str(model), "", precision, 1, inputs, outputs, settings or THREADS)
 
 
 def weights_of(path: Path) -> dict[str, Floats]:
@@ -107,7 +122,7 @@ def test_uint8_answers_are_the_definitions_up_to_rounding(models: dict[str, Path
     assert scores.dtype == np.uint8
     weights = weights_of(models["uint8"])
     for row, image in zip(scores, pixels, strict=True):
-        expected = scores_of((image.astype(np.float64) - 128) / 128, weights)
+        expected = scores_of((image.astype(np.float64) - 128) / 127, weights)
         assert np.abs(row / 256 - expected).max() < 2 / 256
 
 
@@ -133,6 +148,21 @@ def test_other_tensors_than_the_models_are_refused(
 ) -> None:
     with pytest.raises(EngineError, match=said):
         open_session({"model": str(models["float32"]), **THREADS}, inputs, outputs)
+    with pytest.raises(EngineError, match=said):
+        ENGINE.build(request(models["float32"], Precision.FP32, (inputs, outputs)), models["float32"].parent)
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(1 / 128, 128), (1 / 127, 127)])
+def test_samples_that_stand_for_other_values_than_the_models_are_refused(
+    models: dict[str, Path], tmp_path: Path, scale: float, zero_point: int
+) -> None:
+    asked = request(models["uint8"], Precision.INT8, specs("uint8"))
+    right = msgspec.structs.replace(asked, quantization=Quantization(1 / 127, 128))
+    assert ENGINE.build(right, tmp_path)["model"] == "./model.tflite"
+    wrong = msgspec.structs.replace(asked, quantization=Quantization(scale, zero_point))
+    said = rf"input has scale 0.00787402 and zero point 128, but .* {scale:.6g} and {zero_point}\n.*--model_path="
+    with pytest.raises(EngineError, match=said):
+        ENGINE.build(wrong, tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model"])
@@ -151,10 +181,9 @@ def test_a_model_is_built_in_its_own_precision_only(
 ) -> None:
     config: Any = SimpleNamespace(threads_per_instance=3)
     settings = ENGINE.settings_of(config)
-    inputs, outputs = (TensorSpec("input", kind, (224, 224, 3)),), (TensorSpec("scores", kind, (1001,)),)
-    request = BuildRequest("litert", str(models[kind]), "", precision, 1, inputs, outputs, settings)
-    assert ENGINE.build(request, tmp_path) == {"model": "./model.tflite", "num_threads": "3"}
+    asked = request(models[kind], precision, specs(kind), settings)
+    assert ENGINE.build(asked, tmp_path) == {"model": "./model.tflite", "num_threads": "3"}
     assert (tmp_path / "model.tflite").read_bytes() == models[kind].read_bytes()
     other = Precision.INT8 if precision is Precision.FP32 else Precision.FP32
     with pytest.raises(EngineError, match=f"cannot run in {other}\n.*--precision={precision}"):
-        ENGINE.build(BuildRequest("litert", str(models[kind]), "", other, 1, inputs, outputs, settings), tmp_path)
+        ENGINE.build(msgspec.structs.replace(asked, precision=other), tmp_path)

@@ -1,28 +1,29 @@
-"""The synthetic MobileNets are the published architectures, in float and in uint8."""
+"""The synthetic MobileNets are the published architectures, in float and in uint8, as TFLite and as ONNX."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 
 from engineroom.networks import mobilenet
 from engineroom.networks.mobilenet import V2, V3_LARGE_MINIMALISTIC, Architecture
 
-pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
-
 Writer = Callable[[Architecture, bool], Path]
+LITERT = pytest.mark.heavy  # beside the fixture that skips
 BOTH = pytest.mark.parametrize("architecture", [V2, V3_LARGE_MINIMALISTIC], ids=lambda found: found.name)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Writer:
-    """Return the function that writes a model once."""
+    """Return the function that writes a TFLite model once."""
+    pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
     folder = tmp_path_factory.mktemp("mobilenet")
 
     def write(architecture: Architecture, uint8: bool) -> Path:
@@ -51,7 +52,21 @@ def layers_of(path: Path) -> list[tuple[str, tuple[int, ...], tuple[int, ...], i
     return found
 
 
-@pytest.mark.parametrize(
+@pytest.fixture(scope="module")
+def written_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Architecture], Path]:
+    """Return the function that writes an ONNX model once."""
+    folder = tmp_path_factory.mktemp("mobilenet_onnx")
+
+    def write(architecture: Architecture) -> Path:
+        path = folder / f"{architecture.name}.onnx"
+        if not path.exists():
+            mobilenet.write_onnx(architecture, path)
+        return path
+
+    return write
+
+
+PUBLISHED = pytest.mark.parametrize(
     ("architecture", "parameters", "million_macs", "unnormalized"),
     [
         # torchvision's documentation, "mobilenet_v2": 3,504,872 parameters for 1,000 classes (1,281 each), 0.30 GFLOPS
@@ -60,6 +75,10 @@ def layers_of(path: Path) -> list[tuple[str, tuple[int, ...], tuple[int, ...], i
         (V3_LARGE_MINIMALISTIC, pytest.approx(3.9e6, rel=0.01), 209, 1001 + 1280),
     ],
 )
+
+
+@LITERT
+@PUBLISHED
 def test_parameters_and_work_are_the_published_ones(
     written: Writer, architecture: Architecture, parameters: int, million_macs: int, unnormalized: int
 ) -> None:
@@ -71,6 +90,58 @@ def test_parameters_and_work_are_the_published_ones(
     assert macs / 1e6 == pytest.approx(million_macs, rel=0.005)
 
 
+@PUBLISHED
+def test_the_onnx_file_has_the_published_parameters_and_work_too(
+    written_onnx: Callable[[Architecture], Path],
+    architecture: Architecture,
+    parameters: int,
+    million_macs: int,
+    unnormalized: int,
+) -> None:
+    model = onnx.shape_inference.infer_shapes(onnx.load(written_onnx(architecture)), strict_mode=True)
+    onnx.checker.check_model(model, full_check=True)
+    sizes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    images = {
+        info.name: [axis.dim_value for axis in info.type.tensor_type.shape.dim[2:]] for info in model.graph.value_info
+    }
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    weights = {node.name: math.prod(sizes[node.input[1]]) for node in convolutions}
+    biases = sum(math.prod(sizes[node.input[2]]) for node in convolutions)
+    assert sum(weights.values()) + 2 * biases - unnormalized == parameters
+    macs = sum(math.prod(images[node.output[0]]) * weights[node.name] for node in convolutions)
+    assert macs / 1e6 == pytest.approx(million_macs, rel=0.005)
+
+
+@BOTH
+def test_the_onnx_file_is_the_same_each_time_and_takes_any_batch(
+    written_onnx: Callable[[Architecture], Path], architecture: Architecture, tmp_path: Path
+) -> None:
+    mobilenet.write_onnx(architecture, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == written_onnx(architecture).read_bytes()
+    images = np.random.default_rng(1).uniform(-1, 1, (3, 224, 224, 3)).astype(np.float32)
+    [three], [one] = (onnx_scores(written_onnx(architecture), part, architecture) for part in (images, images[1:2]))
+    assert three.shape == (3, 1001)
+    np.testing.assert_allclose(one, three[1:2], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(three.sum(axis=1), 1, rtol=1e-5)
+
+
+@LITERT
+@BOTH
+def test_litert_and_onnxruntime_answer_alike(
+    written: Writer,
+    written_onnx: Callable[[Architecture], Path],
+    architecture: Architecture,
+    varied_images: Callable[[int], npt.NDArray[Any]],
+) -> None:
+    """Two libraries, two files, two layouts: an error in either, of padding for one, would show."""
+    images = (varied_images(24) / np.float32(127.5) - 1).astype(np.float32)
+    [expected] = onnx_scores(written_onnx(architecture), images, architecture)
+    [found] = litert_scores(written(architecture, False), images, architecture.output)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.abs(found - expected).max() < 1e-4  # measured: 2e-6 and 7e-6
+
+
+@LITERT
 @BOTH
 @pytest.mark.parametrize("uint8", [False, True])
 def test_the_same_seed_gives_the_same_bytes(
@@ -80,18 +151,25 @@ def test_the_same_seed_gives_the_same_bytes(
     assert (tmp_path / "again.tflite").read_bytes() == written(architecture, uint8).read_bytes()
 
 
-def predictions(path: Path, images: npt.NDArray[Any], output: str) -> npt.NDArray[np.int64]:
-    """Return the classes that LiteRT finds."""
+def onnx_scores(path: Path, images: npt.NDArray[Any], architecture: Architecture) -> list[npt.NDArray[Any]]:
+    """Return the scores under ONNX Runtime."""
+    import onnxruntime
+
+    scores: list[npt.NDArray[Any]] = onnxruntime.InferenceSession(path).run([architecture.output], {"input": images})
+    return scores
+
+
+def litert_scores(path: Path, images: npt.NDArray[Any], output: str) -> Sequence[npt.NDArray[Any]]:
+    """Return the scores under LiteRT."""
     from engineroom.engines.litert import open_session
 
     dtype = str(images.dtype)
     inputs = [{"name": "input", "dtype": dtype, "shape": [224, 224, 3]}]
     outputs = [{"name": output, "dtype": dtype, "shape": [1001]}]
-    [scores] = open_session({"model": str(path), "num_threads": "1"}, inputs, outputs)((images,))
-    classes: npt.NDArray[np.int64] = scores.argmax(axis=1)
-    return classes
+    return open_session({"model": str(path), "num_threads": "1"}, inputs, outputs)((images,))
 
 
+@LITERT
 @BOTH
 def test_predictions_vary_and_uint8_agrees_as_far_as_random_weights_allow(
     written: Writer,
@@ -100,7 +178,17 @@ def test_predictions_vary_and_uint8_agrees_as_far_as_random_weights_allow(
     entropy_bits: Callable[[Any], float],
 ) -> None:
     images = varied_images(24)
-    expected = predictions(written(architecture, False), images / np.float32(128) - 1, architecture.output)
+    floats = (images - np.float32(128)) / np.float32(127)
+    expected = litert_scores(written(architecture, False), floats, architecture.output)[0].argmax(axis=1)
     assert entropy_bits(expected) > 2.5
-    found = predictions(written(architecture, True), images.astype(np.uint8), architecture.output)
-    assert (found == expected).mean() >= 0.65
+    [found] = litert_scores(written(architecture, True), images.astype(np.uint8), architecture.output)
+    assert (found.argmax(axis=1) == expected).mean() >= 0.65
+
+
+@LITERT
+def test_a_uint8_image_stands_for_what_it_stands_for_in_the_published_file(written: Writer) -> None:
+    """Scale and zero point as read out of v3-large-minimalistic_224_1.0_uint8.tflite; see mobilenet.INPUT_SCALE."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    [detail] = Interpreter(model_path=str(written(V3_LARGE_MINIMALISTIC, True))).get_input_details()
+    assert detail["quantization"] == (0.007874015718698502, 128)

@@ -31,7 +31,7 @@ def _lines(wrong: int = 0) -> list[dict[str, object]]:
 
 def _score(folder: Path, lines: object) -> tuple[int, float, bool]:
     (folder / LOG).write_text(lines if isinstance(lines, str) else json.dumps(lines))
-    result = score(BENCHMARK, folder)
+    result = score(BENCHMARK, folder, LABELS)
     return result.good, result.value, result.met
 
 
@@ -54,7 +54,7 @@ def test_the_order_of_answers_and_padding_do_not_count(tmp_path: Path) -> None:
 
 def test_a_run_without_a_log_has_no_score(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=rf"{LOG}: cannot be read: No such file"):
-        score(BENCHMARK, tmp_path)
+        score(BENCHMARK, tmp_path, LABELS)
 
 
 @pytest.mark.parametrize(

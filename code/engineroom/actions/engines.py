@@ -11,7 +11,7 @@ from engineroom.actions.work import Kind, Need, Work, works
 from engineroom.benchmarks import Part
 from engineroom.datasets import Dataset
 from engineroom.errors import ExitCode, RequestError, did_you_mean
-from engineroom.paths import display
+from engineroom.paths import display, typed
 from engineroom.run_args import Request
 from engineroom.steps import fetch
 from engineroom.steps.fetch import State, Wanted
@@ -57,7 +57,7 @@ def _bring(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]]) ->
         where = f"{run_args.WHERE}: --accept_licence"
         raise RequestError(f"nothing here is {unknown[0]}'s", where=where, mend=did_you_mean(unknown[0], owners))
     given = request.extras.get("from")
-    for line in fetch.bring(list(files.values()), given=Path(given).expanduser() if given else None, accepted=accepted):
+    for line in fetch.bring(list(files.values()), given=typed(given) if given else None, accepted=accepted):
         terminal.say(line)
 
 

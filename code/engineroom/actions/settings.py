@@ -99,6 +99,8 @@ def _value(name: str, resolved: Resolved) -> str:
     value, about = getattr(resolved.config, name), fields.about(name)
     if value is None:
         return f"none: {about.null}"
+    if fields.is_words(name):
+        return ", ".join(value) or "empty"
     if fields.is_list(name):
         return ranges(value) or "empty"
     if fields.is_switch(name):

@@ -53,9 +53,9 @@ class Job:
 class PostTraining(Calibrator):
     """Symmetric int8, one scale per activation, one per output channel of a weight; biases and logits in float."""
 
-    modules = ("onnx", "onnxruntime")
-    distributions = ("onnxruntime", "onnx")
-    sources = (Path(__file__), Path(qdq.__file__))
+    modules: tuple[str, ...] = ("onnx", "onnxruntime")
+    distributions: tuple[str, ...] = ("onnxruntime", "onnx")
+    sources: tuple[Path, ...] = (Path(__file__), Path(qdq.__file__))
 
     @abstractmethod
     def quantize(self, job: Job) -> tuple[onnx.ModelProto, Ranges]:

@@ -18,7 +18,7 @@ import msgspec
 from engineroom import shell
 from engineroom.calibrators._post_training import Job, PostTraining, Ranges, batches, observable
 from engineroom.errors import EngineError
-from engineroom.qdq import QUANTIZE, Graph, read_model
+from engineroom.qdq import Graph, read_model
 from engineroom.terms import Observer
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ModelOpt(PostTraining):
             if found := _DONE.fullmatch(line):
                 job.progress(int(found[1]), total)
 
-        command = [sys.executable, "-m", __name__, _write(job)]
+        command = [sys.executable, "-m", __name__, str(_write(job))]
         places = {"TMPDIR": str(job.scratch), "PYTHONPATH": os.pathsep.join(sys.path)}
         try:
             shell.run(command, cwd=job.scratch, env={**os.environ, **places}, log=log, on_line=follow)
@@ -91,11 +91,7 @@ def _write(job: Job) -> Path:
 
 def _ranges(graph: Graph) -> Ranges:
     """Return the range that each activation's scale covers."""
-    import numpy as np
-
-    quantized = [node for node in graph.nodes if node.op_type == QUANTIZE and not graph.is_constant(node.input[0])]
-    most = {node.input[0]: MOST * np.max(graph.constant(node.input[1])).item() for node in quantized}
-    return {name: (-most[name], most[name]) for name in sorted(most)}
+    return {name: (-MOST * scale, MOST * scale) for name, scale in sorted(graph.activation_scales().items())}
 
 
 def main(argv: list[str]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from engineroom import registry
+from engineroom.paths import DATA_MAPS, layers
 from engineroom.terms import ExecutionProvider, Observer, Precision, Scenario, TestMode, Weights
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
@@ -60,7 +61,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _about("share of the magnitudes that the observer percentile does not clip", "%", usual=(99, 100)),
     ] = 99.999
     calibration_list: Annotated[
-        int, Meta(ge=1, le=2), _about("which of the lists of calibration samples, where a data set has two")
+        int, Meta(ge=1, le=2), _about("which of the lists of calibration samples, where a data set has two", usual=(1, 2))
     ] = 1
     float_layers: Annotated[
         tuple[str, ...],
@@ -70,7 +71,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     dataset: Annotated[str, _about("data set to run on; auto: the benchmark's own")] = "auto"
     weights: Annotated[Weights, _about("weights of the model; synthetic ones know nothing")] = Weights.REFERENCE
     model_path: Annotated[
-        str | None,
+        Annotated[str, Meta(min_length=1)] | None,
         _about("model of your own to run instead: .onnx, .tflite, .pt2 or .pt", null="the benchmark's own"),
     ] = None
 
@@ -298,6 +299,11 @@ def is_whole(name: str) -> bool:
     return int in parts(types()[name]) and not is_list(name)
 
 
+def is_open(name: str) -> bool:
+    """Tell whether an overlay can bring more words that a field can hold."""
+    return name in PLUGINS or name == "dataset"
+
+
 def is_switch(name: str) -> bool:
     """Tell whether a field is true or false."""
     return bool in parts(types()[name])
@@ -318,6 +324,8 @@ def kind_of(name: str) -> str:
 
 def choices_of(name: str) -> list[str]:
     """Return the words that a field can hold if they are a closed set, else none."""
+    if name == "dataset":
+        return ["auto", *sorted({path.parent.name for tree in layers(DATA_MAPS) for path in tree.glob("*/dataset.yaml")})]
     if name in PLUGINS:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]

@@ -53,6 +53,8 @@ def _words(name: str, about: fields.About) -> str:
 
 def _forms(name: str) -> list[dict[str, Any]]:
     """Return the forms that a value may take. Plug-ins are not listed: overlays bring more of them."""
+    if fields.is_words(name):
+        return [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]
     if fields.is_list(name):
         return [
             {"type": "array", "items": {"type": "integer", "minimum": 0}},
@@ -64,6 +66,6 @@ def _forms(name: str) -> list[dict[str, Any]]:
         number = {"type": kind, **{keys[key]: limit for key, limit in bounds.items()}}
         known = "|".join(units.of_the_same_kind(fields.about(name).unit))
         return [number, *([{"type": "string", "pattern": rf"^{units.NUMBER} *({known})$"}] if known else [])]
-    if name not in fields.PLUGINS and (choices := fields.choices_of(name)):
+    if not fields.is_open(name) and (choices := fields.choices_of(name)):
         return [{"enum": choices}]
     return [{"type": "boolean" if fields.is_switch(name) else "string"}]

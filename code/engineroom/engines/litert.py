@@ -41,7 +41,7 @@ class LiteRt(Engine):
     distributions = ("ai-edge-litert",)
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:
-        """Return the threads that help one inference."""
+        """Return the threads that help one inference; 0 is the library's choice."""
         return {"num_threads": str(config.threads_per_instance)}
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
@@ -92,7 +92,7 @@ def _interpreter(path: Path, threads: int) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        return Interpreter(model_path=str(path), num_threads=threads)
+        return Interpreter(model_path=str(path), num_threads=threads or None)
     except Exception as error:  # ValueError and RuntimeError, as it happens
         reason = str(error).strip() or type(error).__name__
         raise EngineError(f"LiteRT cannot load this model: {reason.splitlines()[0]}", where=display(path)) from error

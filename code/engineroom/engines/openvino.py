@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engineroom.engines import BuildRequest, Engine
 from engineroom.errors import EngineError
 from engineroom.paths import display
-from engineroom.terms import Precision, Scenario
+from engineroom.terms import Precision, Scenario, TensorSpec
 
 if TYPE_CHECKING:
     from engineroom.config import RunConfig
@@ -27,6 +28,7 @@ class OpenVino(Engine):
     precisions = (Precision.INT8, Precision.BF16, Precision.FP32)
     modules = ("openvino",)
     distributions = ("openvino",)
+    formats = (".onnx", ".tflite")
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:
         """Return OpenVINO's properties. An exported blob forgets them, so the harness gives them again on import."""
@@ -42,19 +44,42 @@ class OpenVino(Engine):
         """Compile for `request.batch_size` and write the blob. Raises EngineError with OpenVINO's first line."""
         import openvino
 
-        core = openvino.Core()
+        core, where = openvino.Core(), display(Path(request.model))
         try:
             model = core.read_model(request.model)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot read this model: {_reason(error)}", where=where) from error
+        _check("input", request.inputs, model.inputs, where)
+        _check("output", request.outputs, model.outputs, where)
+        try:
             model.reshape({spec.name: [request.batch_size, *spec.shape] for spec in request.inputs})
             blob = core.compile_model(model, DEVICE, request.settings).export_model()
         except RuntimeError as error:
-            where = display(Path(request.model))
-            raise EngineError(f"OpenVINO cannot compile this model: {_reason(error)}", where=where) from error
-        missing = {spec.name for spec in request.outputs} - {name for port in model.outputs for name in port.names}
-        if missing:
-            raise EngineError(f"the model has no output {', '.join(missing)}", where=display(Path(request.model)))
+            fixed = "a model made for batches of 1 runs with --batch_size=1 only" if request.batch_size > 1 else None
+            what = f"OpenVINO cannot compile this model: {_reason(error)}"
+            raise EngineError(what, where=where, mend=fixed) from error
         (folder / BLOB).write_bytes(blob.read() if hasattr(blob, "read") else blob)
         return {"blob": f"./{BLOB}", **request.settings}
+
+
+def _check(kind: str, specs: Sequence[TensorSpec], ports: Sequence[Any], where: str) -> None:
+    """Raise EngineError unless the model has these tensors; of inputs, it must need no others."""
+    import openvino
+
+    known = {name: port for port in ports for name in port.names}
+    for spec in specs:
+        if spec.name not in known:
+            raise EngineError(f"the {kind} {spec.name} is not among {', '.join(sorted(known))}", where=where)
+        port = known[spec.name]
+        wanted = openvino.PartialShape([openvino.Dimension(), *spec.shape])
+        found = (str(port.element_type.to_dtype()), port.partial_shape)
+        if found[0] != spec.dtype or not found[1].compatible(wanted):
+            raise EngineError(
+                f"the {kind} {spec.name} is {found[0]} {found[1]}, not {spec.dtype} {wanted}", where=where
+            )
+    if kind == "input" and (others := [port for port in ports if not port.names & {spec.name for spec in specs}]):
+        names = ", ".join(port.any_name for port in others)
+        raise EngineError(f"the model also needs the input {names}", where=where)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -6,10 +6,12 @@ TorchScript (.pt), which is how quantized models come, for the CPU.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import shutil
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ from engineroom.engines import BuildRequest, Engine
 from engineroom.errors import EngineError
 from engineroom.networks import from_onnx
 from engineroom.paths import display
-from engineroom.terms import Precision
+from engineroom.qdq import Graph, read_model
+from engineroom.terms import Precision, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +29,13 @@ if TYPE_CHECKING:
     import torch
 
     from engineroom.config import RunConfig
+    from engineroom.detection import Machine
 
     Arrays = tuple[npt.NDArray[np.generic], ...]
     Module = Callable[..., Any]
 
 PROGRAM = "model.pt2"
-TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+TYPES = {Precision.FP32: "float32", Precision.BF16: "bfloat16", Precision.FP16: "float16"}
 
 
 class Torch(Engine):
@@ -39,16 +43,24 @@ class Torch(Engine):
 
     name = "torch"
     native = False
-    precisions = (Precision.INT8, Precision.BF16, Precision.FP32)
+    precisions = (Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32)
     formats = (".onnx", ".pt2", ".pt")
     takes_qdq = False
     modules = ("torch",)
     distributions = ("torch",)
     accelerator = "gpu"
 
+    def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
+        """Return all on GPUs; CPUs compute in fp16 slower than in fp32, and no better than in bf16."""
+        return tuple(each for each in self.precisions if machine.gpus or each is not Precision.FP16)
+
+    def accelerator_with(self, settings: Mapping[str, Any]) -> str | None:
+        """Return "gpu" but for int8, which is quantized TorchScript."""
+        return None if settings.get("precision") == Precision.INT8 else "gpu"
+
     def settings_of(self, config: RunConfig) -> dict[str, str]:
-        """Return the threads that help one inference on the CPU."""
-        return {"threads": str(config.threads_per_instance)}
+        """Return the threads that help one inference on the CPU, 0 for PyTorch's choice, and whether to compile."""
+        return {"threads": str(config.threads_per_instance), "compile": str(config.torch_compile).lower()}
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """Export an ONNX model, or keep a copy of a model that is PyTorch's own.
@@ -62,6 +74,8 @@ class Torch(Engine):
                 where=display(source),
                 mend="int8 needs TorchScript that came quantized (.pt); it runs in no other precision",
             )
+        if source.suffix != ".onnx" and not zipfile.is_zipfile(source):
+            raise EngineError("is not a file that torch.export or torch.jit saved", where=display(source))
         target = folder / (PROGRAM if source.suffix == ".onnx" else f"model{source.suffix}")
         if source.suffix == ".onnx":
             _export(request, target)
@@ -75,6 +89,7 @@ def _export(request: BuildRequest, target: Path) -> None:
     """Write the ONNX model as a program whose batch may have any length."""
     import torch
 
+    _check_inputs(Path(request.model), request.inputs)
     module = from_onnx.module_of(Path(request.model), [spec.name for spec in request.outputs])
     examples = tuple(torch.zeros((2, *spec.shape), dtype=getattr(torch, spec.dtype)) for spec in request.inputs)
     batch = torch.export.Dim("batch", min=1)
@@ -87,30 +102,55 @@ def _export(request: BuildRequest, target: Path) -> None:
     torch.export.save(program, target)
 
 
+def _check_inputs(path: Path, specs: Sequence[TensorSpec]) -> None:
+    """Raise EngineError unless the ONNX model has these inputs in this order, for PyTorch will not know their names."""
+    from onnx import helper
+
+    graph = Graph(read_model(path))
+    tensors = [tensor for tensor in graph.model.graph.input if not graph.is_constant(tensor.name)]
+    names = [tensor.name for tensor in tensors]
+    if names != [spec.name for spec in specs]:
+        said = ", ".join(spec.name for spec in specs)
+        raise EngineError(f"the model takes the inputs {', '.join(names)}, not {said}", where=display(path))
+    for tensor, spec in zip(tensors, specs, strict=True):
+        dtype = str(helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type))
+        shape = list(graph.shape(tensor.name) or ())[1:]
+        open_or_same = [
+            not have or isinstance(have, str) or have == want for have, want in zip(shape, spec.shape, strict=False)
+        ]
+        if dtype != spec.dtype or len(shape) != len(spec.shape) or not all(open_or_same):
+            raise EngineError(
+                f"the input {spec.name} is {dtype} {shape}, not {spec.dtype} {list(spec.shape)}", where=display(path)
+            )
+
+
 def open_session(
     options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
 ) -> Callable[[Arrays], Sequence[npt.NDArray[np.generic]]]:
     """Load options["model"] and return a function from the inputs [n, *shape] to the outputs.
 
     Both are taken in the model's own order, for PyTorch's models do not name them. Raises EngineError in one line if
-    the model cannot be loaded, or answers with another number of tensors.
+    the model cannot be loaded, or has other tensors.
     """
     import torch
 
-    path = Path(options["model"])
-    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing here writes to inputs
-    torch.set_num_threads(int(options["threads"]))
+    path, precision = Path(options["model"]), Precision(options["precision"])
     on_gpu = torch.cuda.is_available() and path.suffix != ".pt"  # quantized TorchScript has no kernels there
-    dtype = getattr(torch, TYPES[options["precision"]]) if options["precision"] in TYPES else None
+    if precision is Precision.FP16 and not on_gpu:
+        raise EngineError("PyTorch sees no GPU, and fp16 is for GPUs", mend="add --precision=bf16 or --precision=fp32")
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing here writes to inputs
+    warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)  # quantized models need it
+    if threads := int(options["threads"]):
+        torch.set_num_threads(threads)  # of each thread that infers: they do not share them
+    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    torch.backends.cudnn.benchmark = True  # it meets one shape only
+    session = (_OnGpus if on_gpu else _OnCpu)(options, precision, inputs)
     try:
-        module = _load(path, dtype)
-        infer = _OnGpus(module, dtype, options) if on_gpu else _on_cpu(module, dtype)
-        count = len(infer(tuple(_zeros(spec) for spec in inputs)))
+        answers = session.load(_load(path, session.dtype))
     except Exception as error:  # PyTorch's errors have no common base but this one
         raise EngineError(f"PyTorch cannot run this model: {_first_line(error)}", where=display(path)) from error
-    if count != len(outputs):
-        raise EngineError(f"the model answers with {count} tensors, not {len(outputs)}", where=display(path))
-    return infer
+    _check(answers, outputs, path)
+    return session
 
 
 def _load(path: Path, dtype: torch.dtype | None) -> Any:
@@ -123,53 +163,104 @@ def _load(path: Path, dtype: torch.dtype | None) -> Any:
     return module.to(dtype=dtype, memory_format=torch.channels_last)
 
 
-def _on_cpu(module: Module, dtype: torch.dtype | None) -> Callable[[Arrays], Sequence[npt.NDArray[np.generic]]]:
-    import torch
+def _check(answers: Sequence[npt.NDArray[np.generic]], outputs: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Raise EngineError unless the answers to one sample are what is declared."""
+    if len(answers) != len(outputs):
+        raise EngineError(f"the model answers with {len(answers)} tensors, not {len(outputs)}", where=display(path))
+    for answer, spec in zip(answers, outputs, strict=True):
+        found, wanted = (str(answer.dtype), answer.shape), (spec["dtype"], (1, *spec["shape"]))
+        if found != wanted:
+            raise EngineError(
+                f"the output {spec['name']} is {found[0]} {list(found[1][1:])}, not {wanted[0]} {spec['shape']}",
+                where=display(path),
+            )
 
-    def infer(arrays: Arrays) -> Sequence[npt.NDArray[np.generic]]:
-        with torch.inference_mode():
-            return [
-                _array(tensor) for tensor in _tensors(module(*(_typed(torch.from_numpy(a), dtype) for a in arrays)))
-            ]
 
-    return infer
+class _OnCpu:
+    """All threads call the one module; a compiled one always gets full batches, so that it is compiled once."""
 
-
-class _OnGpus:
-    """Each thread that calls has its GPU and its stream, from its first call on."""
-
-    def __init__(self, module: Any, dtype: torch.dtype | None, options: Mapping[str, str]) -> None:
-        import copy
-
+    def __init__(self, options: Mapping[str, str], precision: Precision, inputs: Sequence[Mapping[str, Any]]) -> None:
         import torch
 
-        self._dtype, self._batch_size = dtype, int(options["batch_size"])
-        devices = range(torch.cuda.device_count())
-        self._modules = [copy.deepcopy(module).to(f"cuda:{device}") for device in devices]
-        if options.get("compile") == "true":
-            self._modules = [torch.compile(module, dynamic=False) for module in self._modules]
-        self._turns, self._own = itertools.count(), threading.local()
+        self.dtype = getattr(torch, TYPES[precision]) if precision in TYPES else None
+        self._batch_size, self._inputs = int(options["batch_size"]), inputs
+        self._compiles = options["compile"] == "true"
+
+    def load(self, module: Module) -> Sequence[npt.NDArray[np.generic]]:
+        """Take the module that is to run; return its answer to one sample of zeros."""
+        self._module = self._compiled(module)
+        return self(tuple(_zeros(spec) for spec in self._inputs))
 
     def __call__(self, arrays: Arrays) -> Sequence[npt.NDArray[np.generic]]:
-        """Infer a batch; what is missing from a full one is filled up, so that one shape is compiled and tuned."""
+        """Infer a batch."""
         import torch
 
-        if not hasattr(self._own, "device"):
-            self._own.device = next(self._turns) % len(self._modules)
-            self._own.stream = torch.cuda.Stream(self._own.device)
         count = len(arrays[0])
-        with torch.inference_mode(), torch.cuda.stream(self._own.stream):
-            tensors = (self._full(torch.from_numpy(array)) for array in arrays)
-            results = _tensors(self._modules[self._own.device](*tensors))
+        rows = self._batch_size if self._compiles else count
+        with torch.inference_mode():
+            tensors = (_typed(_filled(torch.from_numpy(array), rows), self.dtype) for array in arrays)
+            return [_array(tensor[:count]) for tensor in _tensors(self._module(*tensors))]
+
+    def _compiled(self, module: Module) -> Module:
+        import torch
+
+        compiled: Module = torch.compile(module, dynamic=False) if self._compiles else module
+        return compiled
+
+
+class _OnGpus(_OnCpu):
+    """Each thread that calls has its GPU, its stream and its staging memory, from its first call on.
+
+    A last, smaller batch is filled up with what was there before: one shape is compiled and tuned, and no other.
+    """
+
+    def load(self, module: Any) -> Sequence[npt.NDArray[np.generic]]:
+        """Copy the module to every GPU and run it there, for what takes long at the first time; return as above."""
+        import torch
+
+        devices = range(torch.cuda.device_count())
+        self._modules = [self._compiled(copy.deepcopy(module).to(f"cuda:{device}")) for device in devices]
+        for device in devices:
+            self._turns, self._own = itertools.count(device), threading.local()
+            answers = self(tuple(_zeros(spec) for spec in self._inputs))
+        self._turns, self._own = itertools.count(), threading.local()
+        return answers
+
+    def __call__(self, arrays: Arrays) -> Sequence[npt.NDArray[np.generic]]:
+        """Infer a batch."""
+        import torch
+
+        own, count = self._own, len(arrays[0])
+        if not hasattr(own, "stream"):
+            self._settle()
+        with torch.inference_mode(), torch.cuda.device(own.device), torch.cuda.stream(own.stream):
+            for array, pinned, tensor in zip(arrays, own.pinned, own.tensors, strict=True):
+                pinned[:count].copy_(torch.from_numpy(array))
+                tensor[:count].copy_(pinned[:count], non_blocking=True)
+            results = _tensors(self._modules[own.device](*(_typed(tensor, self.dtype) for tensor in own.tensors)))
+            # Waits for the stream, so that the staging memory is free for the next batch.
             return [_array(tensor[:count]) for tensor in results]
 
-    def _full(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _settle(self) -> None:
+        """Give the calling thread what it keeps."""
         import torch
 
-        device = f"cuda:{self._own.device}"
-        full = torch.zeros((max(self._batch_size, len(tensor)), *tensor.shape[1:]), dtype=tensor.dtype, device=device)
-        full[: len(tensor)].copy_(tensor.pin_memory(), non_blocking=True)
-        return _typed(full, self._dtype)
+        own = self._own
+        own.device = next(self._turns) % len(self._modules)
+        own.stream = torch.cuda.Stream(own.device)
+        with torch.cuda.device(own.device), torch.cuda.stream(own.stream):
+            sizes = [((self._batch_size, *spec["shape"]), getattr(torch, spec["dtype"])) for spec in self._inputs]
+            own.pinned = [torch.zeros(shape, dtype=dtype, pin_memory=True) for shape, dtype in sizes]
+            own.tensors = [pinned.to(f"cuda:{own.device}") for pinned in own.pinned]
+
+
+def _filled(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return a batch of `rows` samples, the missing ones zeros."""
+    if len(tensor) == rows:
+        return tensor
+    full = tensor.new_zeros((rows, *tensor.shape[1:]))
+    full[: len(tensor)] = tensor
+    return full
 
 
 def _typed(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:

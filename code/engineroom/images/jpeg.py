@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 START = b"\xff\xd8"
 END = 0xD9
+SCAN = 0xDA
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; the three are tables and a reserved code
 # Within coded data 0xff is followed by 0 where it is data, and by d0..d7 where decoding may restart (B.1.1.5).
 MARKER = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])")
@@ -18,11 +19,16 @@ class JpegError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """The size of an image in pixels as it is stored (before EXIF turns it), and 1, 3 or 4 components."""
+    """The size of an image in pixels as it is stored (before EXIF turns it), and 1, 3 or 4 components of some bits.
+
+    `scans` is in how many passes its pixels are coded.
+    """
 
     width: int
     height: int
     components: int
+    bits: int
+    scans: int
 
 
 def frame(data: bytes) -> Frame:
@@ -31,18 +37,19 @@ def frame(data: bytes) -> Frame:
         raise JpegError("is empty")
     if not data.startswith(START):
         raise JpegError(f"is no JPEG: it begins with {data[:4].hex(' ')}, not with {START.hex(' ')}")
-    found, position = None, len(START)
+    found, scans, position = None, 0, len(START)
     while marker := MARKER.search(data, position):
         code, position = marker[1][0], marker.end()
         if code == END:
             break
         segment = data[position : position + int.from_bytes(data[position : position + 2])]
         if code in FRAMES and found is None and len(segment) >= 8:
-            height, width = int.from_bytes(segment[3:5]), int.from_bytes(segment[5:7])
-            found = Frame(width, height, components=segment[7])
+            found = segment
+        scans += code == SCAN
         position += max(2, len(segment))
     if marker is None:
         raise JpegError("is cut off: the marker that ends a JPEG is missing")
     if found is None:
         raise JpegError("holds no image: a JPEG's header without a frame")
-    return found
+    height, width = int.from_bytes(found[3:5]), int.from_bytes(found[5:7])
+    return Frame(width, height, components=found[7], bits=found[2], scans=scans)

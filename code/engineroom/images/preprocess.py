@@ -10,6 +10,8 @@ orientation is obeyed.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -37,6 +39,9 @@ SOURCES = (Path(__file__), Path(jpeg.__file__))
 LEAST_SIDE = 8  # one block of a JPEG
 MOST_SIDE = 16_384
 MOST_PIXELS = 1 << 26  # decoded, and again after resizing to a short side of 256: 200 MB each
+MOST_BYTES = 3 * MOST_PIXELS  # of the file
+MOST_SCANS = 100  # encoders make ten or so; each passes over all pixels, however few bytes it has
+BITS = 8  # of a colour
 
 
 class Resize(StrEnum):
@@ -93,7 +98,7 @@ def prepare(
     mistakes: list[RequestError] = []
     for place, path in zip(made, paths, strict=True):
         try:
-            image = read(path, checksums[path.name] if checksums else None)
+            image = read(path, _sha256(path, checksums) if checksums else None)
             place[...] = tensor(crop(image, recipe.resize, spec.shape[1]), recipe, spec, quantization)
         except RequestError as error:
             mistakes.append(error)
@@ -112,8 +117,8 @@ def read(path: Path, sha256: str | None = None) -> Pixels:
     import numpy as np
 
     try:
-        data = path.read_bytes()
-        _check_size(jpeg.frame(data))
+        data = _bytes(path)
+        _check(jpeg.frame(data))
         if sha256 and (found := hashlib.sha256(data).hexdigest()) != sha256:
             raise jpeg.JpegError(f"has changed: its SHA-256 is {found}, must be {sha256}")
         image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -176,7 +181,32 @@ def _with_pillow(image: Pixels, to: tuple[int, int]) -> Pixels:
     return np.asarray(Image.fromarray(image).resize(to, Image.Resampling.BILINEAR))
 
 
-def _check_size(frame: jpeg.Frame) -> None:
+def _sha256(path: Path, checksums: Mapping[str, str]) -> str:
+    if path.name not in checksums:
+        raise RequestError("is not among the files whose SHA-256 is known", where=display(path))
+    return checksums[path.name]
+
+
+def _bytes(path: Path) -> bytes:
+    """Return the content of a plain file: who reads a pipe may wait for ever."""
+    with path.open("rb", opener=_open) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise jpeg.JpegError("is no plain file")
+        if status.st_size > MOST_BYTES:
+            raise jpeg.JpegError(f"has {status.st_size:,} bytes: too large; {MOST_BYTES:,} are the most")
+        return file.read()
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _check(frame: jpeg.Frame) -> None:
+    if frame.bits != BITS:
+        raise jpeg.JpegError(f"has colours of {frame.bits} bits; {BITS} are supported")
+    if frame.scans > MOST_SCANS:
+        raise jpeg.JpegError(f"is coded in {frame.scans:,} scans; {MOST_SCANS} are the most")
     short, long = sorted((frame.width, frame.height))
     size = f"{frame.width:,} x {frame.height:,} pixels"
     if short < LEAST_SIDE:

@@ -48,7 +48,7 @@ def patterns(seed: int) -> Iterator[npt.NDArray[np.uint8]]:
         yield np.kron(colours.astype(np.uint8).reshape(cells, cells, 3), squares)
 
 
-def rounded_up(value: float) -> float:
-    """Return `value` rounded up to four binary digits, as bounds are that shall not depend on the last ones."""
+def rounded_up(value: float, digits: int = 4) -> float:
+    """Return `value` rounded up to so many binary digits, as bounds are that shall not depend on the last ones."""
     mantissa, exponent = math.frexp(value)
-    return math.ldexp(math.ceil(mantissa * 16) / 16, exponent)
+    return math.ldexp(math.ceil(math.ldexp(mantissa, digits)), exponent - digits)

@@ -1,20 +1,48 @@
-"""Writes ONE explicitly quantized (Q/DQ) ONNX model of a benchmark, with the ranges it saw beside it."""
+"""Writes ONE explicitly quantized (Q/DQ) ONNX model of a benchmark, with the ranges it saw and how it was done."""
 
 from __future__ import annotations
 
 import json
+import shlex
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from engineroom import qdq, registry, terminal, versions
 from engineroom.artifacts import Artifact, Switches, obtain
-from engineroom.benchmarks import Benchmark
-from engineroom.calibrators import Calibrator, Settings, _observers
+from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
+from engineroom.calibrators import Calibrator, Settings
+from engineroom.datasets import Dataset
 from engineroom.errors import RequestError
-from engineroom.paths import CALIBRATION, sha256_files
+from engineroom.paths import CALIBRATION, TEMPLATES, display, sha256_file, sha256_files
+from engineroom.terms import Observer
 
 MODEL = "model.qdq.onnx"
 RANGES = "ranges.json"
+ACCOUNT = "calibration.md"
+TEMPLATE = TEMPLATES / "calibration.md.j2"
+OBSERVERS = {
+    Observer.MINMAX: "all values that were seen (minmax)",
+    Observer.ENTROPY: "the range that loses the least information, by Kullback-Leibler divergence (entropy)",
+    Observer.PERCENTILE: "{percentile}% of the magnitudes, the others are clipped (percentile)",
+}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One calibration. `samples` are the preprocessed calibration part, the only data it may see."""
+
+    benchmark: Benchmark
+    calibrator: Calibrator
+    model_sha256: str
+    samples: Artifact
+    settings: Settings
+
+    @property
+    def part(self) -> Part:
+        """The part of the data set that the samples are."""
+        return Part(self.samples.inputs["part"])
 
 
 def calibrate(
@@ -25,37 +53,148 @@ def calibrate(
     settings: Settings = Settings(),  # noqa: B008  (frozen)
     **switches: Unpack[Switches],
 ) -> Artifact:
-    """Return the quantized model. `samples` is the preprocessed calibration part, the only data it may see."""
+    """Return the quantized model. `samples` is the preprocessed calibration part, the only data it may see.
+
+    Raises RequestError for a calibrator that is not installed, or does not have the observer.
+    """
     plugin = registry.get("calibrators", calibrator_name, where="calibrator")
     calibrator: Calibrator = plugin.load().CALIBRATOR
-    if absent := registry.missing(calibrator.modules):
-        raise RequestError(f"the calibrator {calibrator.name} needs {', '.join(absent)}, not installed here")
+    _check(calibrator, settings)
+    job = _Job(benchmark, calibrator, model_sha256, samples, settings)
     inputs = {
         "model": model_sha256,
+        "list": job.part.value,
         "samples": samples.key,
         "calibrator": calibrator.name,
         **settings.inputs(),
-        "code": sha256_files((plugin.path, Path(_observers.__file__), Path(qdq.__file__))),
+        "code": sha256_files((plugin.path, *calibrator.sources, TEMPLATE)),
         **versions.of_distributions(calibrator.distributions),
     }
     return obtain(
         CALIBRATION / benchmark.name,
         inputs,
-        lambda folder: _make(benchmark, calibrator, samples, settings, folder),
+        lambda folder: _make(job, folder),
         what=f"the calibration of {benchmark.name}",
         **switches,
     )
 
 
-def _make(
-    benchmark: Benchmark, calibrator: Calibrator, samples: Artifact, settings: Settings, folder: Path
-) -> dict[str, Any]:
+def install(calibrator: Calibrator) -> str | None:
+    """Return the command that installs what a calibrator needs, where an extra brings it."""
+    return f'make install RUN_ARGS="--extra={calibrator.extra}"' if calibrator.extra else None
+
+
+def _check(calibrator: Calibrator, settings: Settings) -> None:
+    if absent := registry.missing(calibrator.modules):
+        raise RequestError(
+            f"the calibrator {calibrator.name} needs {', '.join(absent)}, not installed here",
+            where="calibrator",
+            mend=install(calibrator),
+        )
+    if settings.observer not in calibrator.observers:
+        raise RequestError(
+            f"the calibrator {calibrator.name} has no observer {settings.observer}",
+            where="observer",
+            mend=f"it has {', '.join(calibrator.observers)}",
+        )
+
+
+def _make(job: _Job, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    arrays = {spec.name: np.load(samples.file(f"{spec.name}.npy"), mmap_mode="r") for spec in benchmark.inputs}
-    with terminal.progress(f"calibrate {benchmark.name}", 1) as update:
-        model, count = benchmark.model_file()[0], terminal.counting(update)
-        ranges = calibrator.calibrate(model, arrays, folder / MODEL, count, settings)
+    benchmark = job.benchmark
+    arrays = {spec.name: np.load(job.samples.file(f"{spec.name}.npy"), mmap_mode="r") for spec in benchmark.inputs}
+    with terminal.progress(f"calibrate {benchmark.name}, {job.calibrator.name}, {job.settings.observer}", 1) as update:
+        model, count, begin = benchmark.model_file()[0], terminal.counting(update), time.perf_counter()
+        ranges = job.calibrator.calibrate(model, arrays, folder / MODEL, count, job.settings)
+    seconds = round(time.perf_counter() - begin, 1)
     text = json.dumps({name: [low, high] for name, (low, high) in sorted(ranges.items())}, indent=1)
     (folder / RANGES).write_text(text + "\n", encoding="utf-8")
-    return {"tensors": len(ranges), "samples": len(next(iter(arrays.values())))}
+    values = {**_asked(job), **_done(folder / MODEL, ranges), "samples": _data(job)}
+    (folder / ACCOUNT).write_text(_render(values), encoding="utf-8")
+    layers = values["layers"]
+    return {
+        "tensors": len(ranges),
+        "samples": values["samples"]["count"],
+        "layers_int8": layers["int8"],
+        "layers_float": layers["float"],
+        "command": values["command"],
+        "seconds": seconds,
+    }
+
+
+def _asked(job: _Job) -> dict[str, Any]:
+    """Return what the account says of the request."""
+    benchmark, model = job.benchmark, job.benchmark.model_file()[0]
+    found = versions.of_distributions(job.calibrator.distributions)
+    return {
+        "benchmark": benchmark.name,
+        "notes": benchmark.notes,
+        "model": {"name": model.name, "path": display(model), "sha256": job.model_sha256},
+        "calibrator": job.calibrator.name,
+        "versions": ", ".join(f"{name} {version}" for name, version in found.items()),
+        "observer": OBSERVERS[job.settings.observer].format(percentile=job.settings.percentile),
+        "asked": " ".join(job.settings.float_layers),
+        "revision": versions.git_revision(),
+        "command": _command(job),
+    }
+
+
+def _command(job: _Job) -> str:
+    """Return the line to type that makes the same again, whatever the settings of the machine are by then."""
+    benchmark, settings = job.benchmark, job.settings
+    flags = {
+        "benchmarks": benchmark.name,
+        "dataset": benchmark.dataset,
+        "weights": None if benchmark.own_model else benchmark.weights.value,
+        "model_path": benchmark.own_model and str(benchmark.own_model),
+        "calibrator": job.calibrator.name,
+        "calibration_list": next((str(number) for number, part in CALIBRATION_LISTS.items() if part is job.part)),
+        "observer": settings.observer.value,
+        "observer_percentile": str(settings.percentile) if settings.observer is Observer.PERCENTILE else None,
+        "float_layers": ",".join(settings.float_layers) or None,
+    }
+    words = shlex.join(f"--{name}={value}" for name, value in flags.items() if value)
+    return f"make calibrate RUN_ARGS={shlex.quote(words)}"
+
+
+def _data(job: _Job) -> dict[str, Any]:
+    """Return what the account says of the samples."""
+    dataset = Dataset(job.benchmark.for_calibration().dataset)
+    part, parts = dataset.part(job.part), dataset.manifest.parts
+    several = [number for number, each in CALIBRATION_LISTS.items() if each in parts]
+    path = dataset.folder / part.map
+    return {
+        "count": job.samples.facts["samples"],
+        "dataset": dataset.name,
+        "list": display(path),
+        "list_sha256": sha256_file(path),
+        "about": part.about,
+        "number": next((n for n in several if CALIBRATION_LISTS[n] is job.part), None) if len(several) > 1 else None,
+        "files": {name: fact["sha256"] for name, fact in job.samples.files.items()},
+    }
+
+
+def _done(path: Path, ranges: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Return what the account says of the quantized model, read from its file."""
+    graph = qdq.Graph(qdq.read_model(path))
+    layers = [node for node in graph.nodes if graph.is_layer(node)]
+    in_float = [node.name for node in layers if graph.made_by(node.input[1], qdq.DEQUANTIZE) is None]
+    return {
+        "quantized": {"name": path.name, "sha256": sha256_file(path)},
+        "layers": {"int8": len(layers) - len(in_float), "float": in_float},
+        "ranges_file": RANGES,
+        "ranges": [
+            {"name": name, "low": ranges[name][0], "high": ranges[name][1], "scale": scale}
+            for name, scale in graph.activation_scales().items()
+        ],
+    }
+
+
+def _render(values: dict[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
+    )
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(values)

@@ -146,6 +146,7 @@ class _Job:
 
 
 def _make(job: _Job, cores: int) -> dict[str, Any]:
+    datasets.Dataset(job.benchmark.dataset).check_files(job.part)  # now, not in an hour
     _preallocate(job)
     chunks, done = job.chunks(), _done(job.folder / DONE)
     title = f"preprocess {job.benchmark.dataset}, {job.part}"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engineroom.benchmarks import Part
-from engineroom.benchmarks.digits import BENCHMARK
+from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.datasets import Dataset
 from engineroom.paths import write_beside
 
@@ -188,7 +188,7 @@ def training_part() -> tuple[Tensor, Tensor]:
 def main() -> None:
     """Train, or cross-validate, as the command line says."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--output", type=Path, default=BENCHMARK.model)
+    parser.add_argument("--output", type=Path, default=MODEL)
     parser.add_argument("--cross_validate", action="store_true", help="measure the settings; writes nothing")
     arguments = parser.parse_args()
     torch.use_deterministic_algorithms(True)

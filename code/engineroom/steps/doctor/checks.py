@@ -278,7 +278,10 @@ def _plugins(found: Sequence[Plugin], ready: str) -> Check:
     needed = [plugin for plugin in lacking if plugin.asked]
     usable = [plugin.name for plugin in found if not plugin.problem]
     said = [f"{ready}: {words(usable)}"] if usable else []
-    said = [*said, *(f"{plugin.name}: {plugin.problem}" for plugin in lacking)]
+    by_problem: dict[str, list[str]] = {}
+    for plugin in lacking:
+        by_problem.setdefault(str(plugin.problem), []).append(plugin.name)
+    said += [f"{words(names)}: {problem}" for problem, names in by_problem.items()]
     if needed or not usable:
         remedies = dict.fromkeys(plugin.remedy for plugin in needed or lacking if plugin.remedy)
         return missing("; ".join(said) or "none is here", "\n".join(remedies))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +17,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from engineroom import archives, downloads, terminal
-from engineroom.datasets import MOST_SHOWN, format_checksums, read_checksums
+from engineroom.datasets import MOST_SHOWN, absent, format_checksums, read_checksums
 from engineroom.errors import Mistakes, RequestError
 from engineroom.paths import display, locked, not_writable, sha256_file, sha256_text, write_text
 from engineroom.sources import Licence, Recorded, SourceFile, Unpack, record, recorded
 
 CHUNK_BYTES = 1 << 20
+WITHIN = ("val",)  # where a folder of ImageNet has its validation images, beside train/ with 1.3 million others
 
 
 class State(StrEnum):
@@ -95,14 +98,15 @@ def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accep
     """
     with _locks({wanted.place.parent for wanted in asked}):
         todo = [wanted for wanted in asked if state_of(wanted, hashed) is not State.RIGHT]
+        _tell_what_is_lost(todo)
         _check_licences(todo, accepted)
         done: list[str] = []
         mistakes: list[RequestError] = []
-        absent = [wanted for wanted in todo if not _take_what_is_here(wanted, done, mistakes)]
+        missing = [wanted for wanted in todo if not _take_what_is_here(wanted, done, mistakes)]
         if given:
-            _register(absent, given, done, mistakes)
+            _register(missing, given, done, mistakes)
         else:
-            _download(absent, done, mistakes)
+            _download(missing, done, mistakes)
         if mistakes:
             raise Mistakes(mistakes)
         return done
@@ -214,22 +218,39 @@ def _record(path: Path, wanted: Wanted, sha256: str, source: str) -> None:
 
 def _members_are_here(wanted: Wanted) -> bool:
     unpack = wanted.file.unpack
-    return not (unpack and unpack.into) or wanted.place.with_name(str(unpack.into)).is_dir()
+    if not (unpack and unpack.into):
+        return True
+    return not absent(read_checksums(wanted.result), wanted.place.with_name(unpack.into))
+
+
+def _tell_what_is_lost(todo: Iterable[Wanted]) -> None:
+    """Warn of members that have gone since they were recorded: who looks after their folder should know."""
+    for wanted in todo:
+        into = wanted.file.unpack and wanted.file.unpack.into
+        folder = wanted.place.with_name(into or "")
+        if (
+            into
+            and wanted.result.is_file()
+            and folder.is_dir()
+            and (lost := absent(read_checksums(wanted.result), folder))
+        ):
+            terminal.warn(
+                f"{display(folder)} has lost {len(lost):,} files: {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}"
+            )
 
 
 def _unpack(wanted: Wanted, asked: Unpack) -> None:
     """Unpack an archive beside itself. What was there before is replaced by one rename."""
-    place, unfinished = wanted.place, wanted.place.with_name(f".{wanted.place.name}.partial")
+    place, unfinished = wanted.place, _unfinished(wanted)
     shutil.rmtree(unfinished, ignore_errors=True)
-    _check_room(place.parent, asked.bytes)
+    room = f"at most {terminal.size(asked.bytes)}, {terminal.size(_check_room(place.parent, asked.bytes))} free"
     try:
         unfinished.mkdir()
-        with terminal.progress(f"unpacking {display(place)}", 1) as update:
+        with terminal.progress(f"unpacking {display(place)}: {room}", 1) as update:
             checksums = _members_of(place, asked, unfinished, terminal.counting(update))
         os.sync()
         if asked.into:
-            _clear(place.with_name(asked.into))
-            unfinished.rename(place.with_name(asked.into))
+            _put_folder(wanted, asked.into, unfinished)
             _write_checksums(wanted, asked.into, checksums, place.name)
         else:
             (unfinished / asked.members).replace(wanted.result)
@@ -254,23 +275,34 @@ def _write_checksums(wanted: Wanted, folder: str, checksums: dict[str, str], sou
     _record(wanted.result, wanted, sha256_text(text), source)
 
 
-def _clear(path: Path) -> None:
-    """Make room at `path`: a link only goes, a folder of files is one that was unpacked here."""
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
+def _unfinished(wanted: Wanted) -> Path:
+    return wanted.place.with_name(f".{wanted.place.name}.partial")
+
+
+def _put_folder(wanted: Wanted, into: str, made: Path) -> None:
+    """Rename the folder or link `made` to where the members belong.
+
+    What was there goes if it is a link, or was unpacked here; what somebody put there is moved aside.
+    """
+    place = wanted.place.with_name(into)
+    if place.is_symlink():
+        place.unlink()
+    elif place.exists() and recorded(wanted.result):
+        shutil.rmtree(place)
+    elif place.exists():
+        terminal.warn(f"{display(place)} was not made here: {_set_aside(place)}")
+    made.rename(place)
 
 
 # What the user has
 
 
-def _register(absent: Sequence[Wanted], given: Path, done: list[str], mistakes: list[RequestError]) -> None:
+def _register(missing: Sequence[Wanted], given: Path, done: list[str], mistakes: list[RequestError]) -> None:
     if not given.exists():
         raise RequestError("is not there", where=f"--from={given}")
-    for wanted in absent:
+    for wanted in missing:
         try:
-            found = _find(wanted, given.resolve(), alone=len(absent) == 1)
+            found = _find(wanted, given.resolve(), alone=len(missing) == 1)
             if found.is_dir():
                 _register_folder(wanted, found, done)
             elif wanted.file.unpack and found.name == wanted.result.name:
@@ -279,6 +311,8 @@ def _register(absent: Sequence[Wanted], given: Path, done: list[str], mistakes: 
                 _register_file(wanted, found, done, mistakes)
         except RequestError as error:
             mistakes.append(error)
+        except OSError as error:
+            mistakes.append(RequestError(f"cannot be used: {error.strerror}", where=str(error.filename or given)))
 
 
 def _find(wanted: Wanted, given: Path, *, alone: bool) -> Path:
@@ -291,9 +325,9 @@ def _find(wanted: Wanted, given: Path, *, alone: bool) -> Path:
         if (given / name).is_file():
             return given / name
     if unpack and unpack.into:
-        for folder in (given, given / unpack.into):
+        for folder in (given, *(given / name for name in (unpack.into, *WITHIN))):
             if folder.is_dir() and _members(folder, unpack.members):
-                return folder
+                return folder.resolve()
     or_folder = f", or the folder of its {unpack.files:,} files {unpack.members}" if unpack and unpack.into else ""
     raise RequestError(
         f"{display(wanted.place)} is still missing: {given} has no {' or '.join(wanted.names)}{or_folder}",
@@ -309,12 +343,16 @@ def _register_file(wanted: Wanted, found: Path, done: list[str], mistakes: list[
 
 
 def _register_member(wanted: Wanted, found: Path, done: list[str]) -> None:
-    """Register the one file that an archive is fetched for. Raises RequestError if the archive could be verified."""
-    if wanted.file.digests:
+    """Register the one file that an archive is fetched for. Raises RequestError if only the archive can be verified."""
+    published = wanted.file.unpack and wanted.file.unpack.sha256
+    if wanted.file.digests and not published:
         what = f"cannot be verified: a checksum is published only of {wanted.place.name}, which it is in"
         raise RequestError(what, where=str(found), mend=_elsewhere(wanted))
     known, sha256 = _known(wanted.result, wanted.file), _digests(found, ["sha256"])["sha256"]
-    if known and known.sha256 != sha256:
+    if published and sha256 != published:
+        what = f"is not the right file: its sha256 is {sha256}, must be {published}"
+        raise RequestError(what, where=str(found), mend=_elsewhere(wanted))
+    if not published and known and known.sha256 != sha256:
         what = f"is not the file that was recorded at the first use: its sha256 is {sha256}, was {known.sha256}"
         raise RequestError(what, where=str(found))
     wanted.result.unlink(missing_ok=True)
@@ -327,52 +365,104 @@ def _register_folder(wanted: Wanted, folder: Path, done: list[str]) -> None:
     """Register a folder that holds an archive's members: nobody publishes their checksums, so they are recorded."""
     asked = wanted.file.unpack
     assert asked is not None and asked.into is not None
-    names = _members(folder, asked.members)[: asked.files]
-    useless = [folder / name for name in names if not _is_useful(folder / name)]
-    mistakes = [RequestError("is no file, or an empty one", where=str(path)) for path in useless]
-    if len(names) < asked.files:
+    paths = _members(folder, asked.members)[: asked.files]
+    mistakes = [RequestError("is no file, or an empty one", where=str(path)) for path in paths if not _is_useful(path)]
+    mistakes += [
+        RequestError(f"is there twice, also as {one}", where=str(other))
+        for one, other in pairwise(paths)
+        if one.name == other.name
+    ]
+    if len(paths) < asked.files:
         mistakes.append(
-            RequestError(f"has {len(names):,} files {asked.members}, must have {asked.files:,}", where=str(folder))
+            RequestError(f"has {len(paths):,} files {asked.members}, must have {asked.files:,}", where=str(folder))
         )
     _raise(mistakes, folder)
-    checksums = _checksums(folder, names)
-    _compare(wanted, folder, checksums)
-    _clear(wanted.place.with_name(asked.into))
-    wanted.place.with_name(asked.into).symlink_to(folder)
+    checksums = _checksums(folder, paths)
+    _compare(wanted, paths, checksums, folder)
+    _link(wanted, asked.into, folder, paths)
     _write_checksums(wanted, asked.into, checksums, str(folder))
-    done.append(f"{display(wanted.result)}: {len(names):,} files recorded, from {folder}")
+    done.append(f"{display(wanted.result)}: {len(paths):,} files recorded, from {folder}")
 
 
-def _members(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+def _members(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that match, in the order of their names: of the folder or, if it has none, of those in it.
+
+    Many have sorted the validation images into one folder for each class.
+    """
+    found = _matching(folder, pattern)
+    if not found:
+        found = [path for each in folder.iterdir() if each.is_dir() for path in _matching(each, pattern)]
+    return sorted(found, key=lambda path: (path.name, path))
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    with os.scandir(folder) as found:
+        return [folder / name for name in fnmatch.filter([entry.name for entry in found], pattern)]
+
+
+def _link(wanted: Wanted, into: str, folder: Path, paths: Sequence[Path]) -> None:
+    """Put a link to the folder where the members belong, or a folder of links if they lie in several."""
+    if folder == wanted.place.with_name(into).resolve():
+        return
+    unfinished = _unfinished(wanted)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.unlink(missing_ok=True)
+    if paths[0].parent == folder:
+        unfinished.symlink_to(folder)
+    else:
+        unfinished.mkdir()
+        for path in paths:
+            (unfinished / path.name).symlink_to(path)
+    _put_folder(wanted, into, unfinished)
 
 
 def _is_useful(path: Path) -> bool:
     return path.name.isprintable() and path.is_file() and path.stat().st_size > 0
 
 
-def _checksums(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of each file; several are read at once, as folders on a network answer late."""
+def _checksums(folder: Path, paths: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file, by its name; several are read at once, as folders on a network answer late.
+
+    Raises Mistakes for all that cannot be read.
+    """
     found: dict[str, str] = {}
+    mistakes: list[RequestError] = []
     pool = ThreadPoolExecutor()
     try:
-        with terminal.progress(f"reading {folder}", len(names)) as update:
-            for name, sha256 in zip(names, pool.map(lambda name: sha256_file(folder / name), names), strict=True):
-                found[name] = sha256
-                update(len(found), f"{len(found):,} of {len(names):,} files")
+        with terminal.progress(f"reading {folder}", len(paths)) as update:
+            for number, (path, outcome) in enumerate(zip(paths, pool.map(_outcome, paths), strict=True), start=1):
+                if isinstance(outcome, RequestError):
+                    mistakes.append(outcome)
+                else:
+                    found[path.name] = outcome
+                update(number, f"{number:,} of {len(paths):,} files")
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for 50,000 files
+    _raise(mistakes, folder)
     return found
 
 
-def _compare(wanted: Wanted, folder: Path, checksums: dict[str, str]) -> None:
+def _outcome(path: Path) -> str | RequestError:
+    try:
+        return sha256_file(path)
+    except RequestError as error:
+        return error
+
+
+def _compare(wanted: Wanted, paths: Iterable[Path], checksums: dict[str, str], folder: Path) -> None:
     """Hold files to what was recorded of them. Raises Mistakes for all that differ."""
     if not (_known(wanted.result, wanted.file) and wanted.result.is_file()):
         return
     first = read_checksums(wanted.result)
-    changed = [name for name, sha256 in checksums.items() if first.get(name, sha256) != sha256]
+    changed = [path for path in paths if first.get(path.name, checksums[path.name]) != checksums[path.name]]
     what = f"is not the file that was recorded at the first use, in {display(wanted.result)}"
-    _raise([RequestError(what, where=str(folder / name)) for name in changed], folder)
+    mistakes = [RequestError(what, where=str(path)) for path in changed]
+    if mistakes:
+        mend = (
+            f"if these files are the right ones: rm {shlex.quote(display(wanted.result))}, and type the command again"
+        )
+        mistakes[-1:] = [RequestError(what, where=mistakes[-1].where, mend=mend)]
+    _raise(mistakes, folder)
 
 
 def _raise(mistakes: list[RequestError], folder: Path) -> None:
@@ -386,13 +476,13 @@ def _raise(mistakes: list[RequestError], folder: Path) -> None:
 # What has to be fetched
 
 
-def _download(absent: Sequence[Wanted], done: list[str], mistakes: list[RequestError]) -> None:
+def _download(missing: Sequence[Wanted], done: list[str], mistakes: list[RequestError]) -> None:
     """Fetch what can be fetched; say of the rest how the user comes by it."""
-    for wanted in absent:
+    for wanted in missing:
         if not wanted.file.sources:
             what = f"{wanted.place.name} cannot be fetched for you: its owner hands it out to registered users only"
             mistakes.append(RequestError(what, where=display(wanted.place), mend=_elsewhere(wanted)))
-    fetched = [wanted for wanted in absent if wanted.file.sources]
+    fetched = [wanted for wanted in missing if wanted.file.sources]
     if not fetched:
         return
     title = _announce(fetched)

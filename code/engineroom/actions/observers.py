@@ -1,0 +1,109 @@
+"""Compares the observers of every calibrator that is installed: what int8 costs with each, in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from engineroom import registry, run_args, terminal
+from engineroom.actions.work import Work
+from engineroom.calibrators import Calibrator
+from engineroom.config import RunConfig
+from engineroom.errors import ExitCode, RequestError, shown
+from engineroom.paths import CALIBRATION, display
+from engineroom.run_args import Request
+from engineroom.steps import calibrate, observers
+from engineroom.terms import TestMode
+
+FLAG = "compare_observers"
+ALL = run_args.BARE[FLAG]
+FLAGS = {FLAG: "score every observer beside the float model, over so many evaluation samples; alone: over all"}
+
+
+def compare(request: Request, asked: Sequence[Work]) -> int:
+    """Print how the observers of each benchmark compare. A plan only asks for the calibrations."""
+    limit = _limit(request.extras[FLAG])
+    found = [each for work in asked for each in _compare(request, work, limit)]
+    if request.json and not request.plan:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    elif not request.plan:
+        for comparison in found:
+            _print(comparison)
+    return ExitCode.GOOD
+
+
+def _limit(text: str) -> int | None:
+    if text == ALL:
+        return None
+    if not text.isdecimal() or not int(text):
+        where = f"{run_args.WHERE}: --{FLAG}"
+        raise RequestError(f"is {shown(text)}, must be a number of samples from 1 on", where=where)
+    return int(text)
+
+
+def _compare(request: Request, work: Work, limit: int | None) -> Iterator[observers.Comparison]:
+    """Yield the comparison of one benchmark; none where it is only planned."""
+    if work.benchmark.came_quantized:
+        raise RequestError(f"{work.benchmark.name} came quantized: there is nothing to calibrate", where="--benchmarks")
+    config = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config
+    samples = work.samples
+    candidates = [candidate for name in _calibrators(request) for candidate in _candidates(work, config, name)]
+    if not request.plan:
+        yield observers.compare(work.benchmark, work.model_sha256, candidates, samples, limit, **work.makes)
+
+
+def _calibrators(request: Request) -> list[str]:
+    """Return the calibrator that was asked for, or else all that are installed."""
+    if name := request.overrides.get("calibrator"):
+        return [name.lower()]
+    plugins: dict[str, Calibrator] = {
+        name: plugin.load().CALIBRATOR for name, plugin in registry.find("calibrators").items()
+    }
+    for name, plugin in plugins.items():
+        if registry.missing(plugin.modules):
+            terminal.say(f"not installed, so not compared: the calibrator {name} ({calibrate.install(plugin)})")
+    return [name for name, plugin in plugins.items() if not registry.missing(plugin.modules)]
+
+
+def _candidates(work: Work, config: RunConfig, calibrator: str) -> Iterator[observers.Candidate]:
+    plugin: Calibrator = registry.get("calibrators", calibrator).load().CALIBRATOR
+    for observer in plugin.observers:
+        made = work.calibration(msgspec.structs.replace(config, calibrator=calibrator, observer=observer))
+        if not made.planned:
+            yield observers.Candidate(
+                calibrator=calibrator,
+                observer=observer.value,
+                calibration=made.key,
+                calibration_s=made.facts["seconds"],
+                model=made.file(calibrate.MODEL),
+                model_sha256=made.sha256(calibrate.MODEL),
+            )
+
+
+def _print(comparison: observers.Comparison) -> None:
+    labelled = comparison.metric != observers.AGREEMENT
+    rows = [
+        (
+            row.calibrator,
+            row.observer,
+            f"{row.accuracy:.2f}%",
+            f"{row.lost:+.2f}",
+            *([f"{row.agreement:.2f}%"] if labelled else []),
+            f"{row.calibration_s:.1f} s",
+            f"{row.samples_per_s:,.0f}/s",
+        )
+        for row in comparison.rows
+    ]
+    words = ["agrees with fp32"] if labelled else []
+    columns = ("calibrator", "observer", "accuracy", "lost", *words, "calibrated in", "scored at")
+    first = ("float", "", f"{comparison.float_accuracy:.2f}%", "", *[""] * len(words), "")
+    terminal.table(
+        f"{comparison.benchmark} on {comparison.dataset}, int8 under ONNX Runtime, {comparison.samples:,} samples",
+        columns,
+        [(*first, f"{comparison.float_samples_per_s:,.0f}/s"), *rows],
+        right=columns[2:],
+    )
+    if comparison.notes:
+        terminal.note("\n".join(comparison.notes))
+    terminal.note(f"accuracy: {comparison.metric}. Kept in {display(CALIBRATION / comparison.benchmark)}.")

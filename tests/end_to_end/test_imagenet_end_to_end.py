@@ -1,0 +1,135 @@
+"""From drawn JPEG files to a score, with the real networks and seeded weights, on every engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from engineroom.registry import missing
+
+if TYPE_CHECKING:
+    from conftest import Checkout
+
+pytestmark = pytest.mark.heavy
+IMAGES = {"evaluation": 40, "calibration": 8}
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+ON = "--dataset=imagenet-synthetic --weights=synthetic"
+SHORT = (
+    "--min_duration=200 --min_query_count=64 --probe_s=0.2 --server_target_qps=2 "
+    "--server_target_latency_ns=20000000000 --watchdog_s=120"
+)
+MODULES = {"torch": ("torch",), "litert": ("ai_edge_litert",)}
+
+
+@pytest.fixture(scope="module")
+def photos(
+    house: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path_factory: pytest.TempPathFactory
+) -> Checkout:
+    """Return a checkout whose imagenet-synthetic has fewer images, so that a run takes seconds."""
+    root = tmp_path_factory.mktemp("photos") / "checkout"
+    checkout = copy_checkout(house.root, root)
+    folder = checkout.root / "data_maps" / "imagenet-synthetic"
+    manifest = (folder / "dataset.yaml").read_text()
+    for part, name in (("evaluation", "val_map.txt"), ("calibration", "cal_map.txt")):
+        lines = (folder / name).read_text().splitlines()
+        manifest = manifest.replace(f"samples: {len(lines)}", f"samples: {IMAGES[part]}")
+        (folder / name).write_text("\n".join(lines[: IMAGES[part]]) + "\n")
+    (folder / "dataset.yaml").write_text(manifest)
+    return checkout
+
+
+def _installed(engine: str) -> None:
+    if missing(MODULES.get(engine, ())):
+        pytest.skip(f"the extra {engine} is not installed")
+
+
+def _new(checkout: Checkout, run_args: str) -> list[tuple[Path, dict[str, Any]]]:
+    before = set(checkout.results())
+    checkout.inv("run_harness", f"{ON} {run_args}")
+    return [(path, result) for path, result in checkout.results().items() if path not in before]
+
+
+def _classes(folder: Path, network: Callable[[bytes], int]) -> list[int]:
+    """Return what LoadGen's log says of each sample, in the order of the samples."""
+    log = json.loads((folder / "mlperf_log_accuracy.json").read_text())
+    named = {line["qsl_idx"]: network(bytes.fromhex(line["data"])) for line in log}
+    return [named[index] for index in range(IMAGES["evaluation"])]
+
+
+def _by_onnxruntime(checkout: Checkout) -> list[int]:
+    """Return ONNX Runtime's own answers to the samples, computed here."""
+    samples = np.load(checkout.artifact("preprocessed_data/imagenet-synthetic/resnet50/evaluation") / "input_tensor:0.npy")
+    session = onnxruntime.InferenceSession(checkout.root / "build/models/resnet50/synthetic.onnx")
+    classes: list[int] = session.run(["ArgMax:0"], {"input_tensor:0": samples})[0].tolist()
+    return classes
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [
+        *(("openvino", precision) for precision in ("fp32", "bf16", "int8")),
+        *(("onnxruntime", precision) for precision in ("fp32", "int8")),
+        *(("torch", precision) for precision in ("fp32", "bf16")),
+    ],
+)
+def test_resnet50_answers_every_sample_in_every_scenario(photos: Checkout, engine: str, precision: str) -> None:
+    _installed(engine)
+    runs = _new(
+        photos, f"--benchmarks=resnet50 --engine={engine} --precision={precision} --test_mode=AccuracyOnly {SHORT}"
+    )
+    assert [result["scenario"] for _, result in runs] == list(SCENARIOS)
+    expected = _by_onnxruntime(photos)
+    assert len(set(expected)) > 5  # the network tells the images apart
+    for folder, result in runs:
+        classes = _classes(folder, lambda response: int(np.frombuffer(response, np.int64)[0]))
+        agreeing = sum(map(int.__eq__, classes, expected))
+        score = result["accuracy"]
+        assert (score["good"], score["total"], score["metric"]) == (agreeing, len(expected), "agreement")
+        assert (folder / "accuracy.txt").read_text() == (
+            f"accuracy={100 * agreeing / 40:.3f}%, good={agreeing}, total=40\n"
+        )
+        # Seeded weights have scores that lie close together: rounding moves more answers than it does of trained ones.
+        assert agreeing >= {"fp32": 40, "bf16": 30, "int8": 15}[precision]
+        assert (result["weights"], result["dataset"], result["submittable"]) == ("synthetic", "imagenet-synthetic", False)
+        assert any(note.startswith("synthetic weights: ") for note in result["notes"])
+
+
+@pytest.mark.parametrize("scenario", ["SingleStream", "Server", "Offline"])
+def test_resnet50_is_measured(photos: Checkout, scenario: str) -> None:
+    [(_, result)] = _new(
+        photos,
+        f"--benchmarks=resnet50 --precision=fp32 --scenarios={scenario} --test_mode=PerformanceOnly {SHORT}",
+    )
+    assert result["performance"]["valid"], result["performance"]["reasons"]
+    assert result["exit_code"] == 0
+
+
+@pytest.mark.parametrize("name", ["mobilenet-v2", "mobilenet-v3-large-minimalistic"])
+def test_mobilenet_runs_on_litert_in_every_scenario(photos: Checkout, name: str) -> None:
+    _installed("litert")
+    runs = _new(photos, f"--benchmarks={name} {SHORT} --min_query_count=662 --server_target_qps=20")
+    assert {(result["scenario"], result["test_mode"]) for _, result in runs} == {
+        (scenario, mode) for scenario in SCENARIOS for mode in ("PerformanceOnly", "AccuracyOnly")
+    }
+    for _, result in runs:
+        assert result["engine"] == "litert"
+        if result["accuracy"]:  # against ONNX Runtime on the same weights
+            assert result["accuracy"]["good"] == result["accuracy"]["total"] == 40
+        else:
+            assert result["performance"]["valid"], result["performance"]["reasons"]
+
+
+def test_nothing_that_is_right_is_made_again(photos: Checkout) -> None:
+    request = f"{ON} --benchmarks=resnet50 --precision=fp32 --scenarios=Offline"
+    photos.good("generate_engines", request)
+    assert "first time" not in (again := photos.good("generate_engines", f"{request} --explain").text)
+    assert "reused" in again
+    (photos.root / "build/models/resnet50/synthetic.onnx").unlink()
+    assert "made build/models/resnet50/synthetic.onnx" in (third := photos.good("generate_engines", request).text)
+    assert "rebuilt" not in third and "reused" in third  # the same seed gives the same bytes
