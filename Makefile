@@ -51,7 +51,7 @@ preprocess_data:  venv ; $(INV)  #- turn data sets into the arrays that the harn
 build:            venv ; $(INV)  #- compile everything native: LoadGen and the harness
 build_loadgen:    venv ; $(INV)  #- fetch and compile LoadGen
 build_harness:    venv ; $(INV)  #- compile the native harness and its Python module
-install:          venv ; $(INV)  #- add an extra, for example: make install RUN_ARGS="--extra=train"
+install:          venv ; $(INV)  #- add an extra, for example: make install RUN_ARGS="--engine=torch"
 wheelhouse:       venv ; $(INV)  #- collect in build/wheelhouse what an installation without a network needs
 shell:            venv ; $(INV)  #- open a shell with build/venv active
 

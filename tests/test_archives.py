@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -103,3 +104,29 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str, ruin: Callable[
     ruin(path)
     with pytest.raises(RequestError):
         unpacked(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_that_asks_for_much_memory_is_refused_unread(tmp_path: Path, kind: bytes) -> None:
+    path = archive(tmp_path / "a", member("header", bytes(300_000_000), type=kind))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="a header announces 300,000,000 bytes"):
+            unpacked(path, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.size = -(1 << 40)
+    (tmp_path / "a").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(RequestError, match="damaged"):
+        unpacked(tmp_path / "a", tmp_path / "out")
+
+
+def test_long_names_are_read_as_ever(tmp_path: Path) -> None:
+    folder = "folder/" * 60
+    path = archive(tmp_path / "a", member(f"{folder}a.jpg"), member(f"{folder}b.jpg"))
+    assert unpacked(path, tmp_path / "out").keys() == {"a.jpg", "b.jpg"}

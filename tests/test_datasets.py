@@ -9,7 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineroom.datasets import MOST_SHOWN, Dataset, Sample, format_map, parse_map, read_manifest, read_map
+from engineroom import datasets
+from engineroom.datasets import (
+    MOST_SHOWN,
+    Agreement,
+    Dataset,
+    Difference,
+    Sample,
+    format_checksums,
+    format_map,
+    parse_map,
+    read_checksums,
+    read_manifest,
+    read_map,
+)
 from engineroom.errors import Mistakes, RequestError
 from engineroom.terms import TensorSpec
 
@@ -234,3 +247,103 @@ def test_all_mistakes_of_a_manifest_come_in_one_pass(toys: Path) -> None:
 def _blocks(text: str) -> list[str]:
     """Join each message with the indented lines that belong to it."""
     return text.replace("\n  ", " ").split("\n")
+
+
+# Files that the map names
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """A data set of three photographs, whose files lie below build/data."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    text = MANIFEST.replace("labels: 3", "labels: 3\nfolder: images").replace("samples: 2", "samples: 3")
+    (folder / "dataset.yaml").write_text(text, encoding="utf-8")
+    (folder / "val_map.txt").write_text("a.JPEG\t0\n\nb.JPEG\t1\nc.JPEG\t2\n", encoding="utf-8")
+    monkeypatch.setattr(datasets, "DATA", tmp_path / "data")
+    dataset = Dataset("photos", folder)
+    dataset.sample_folder.mkdir(parents=True)
+    for name in "abc":
+        (dataset.sample_folder / f"{name}.JPEG").write_bytes(b"photograph")
+    dataset.checksums.write_text(format_checksums("images", {f"{name}.JPEG": "0" * 64 for name in "abc"}))
+    return dataset
+
+
+def test_files_that_a_map_names_and_nobody_has_are_told_with_their_lines(photos: Dataset) -> None:
+    photos.check_files("evaluation")
+    (photos.sample_folder / "a.JPEG").unlink()
+    (photos.sample_folder / "c.JPEG").unlink()
+    with pytest.raises(Mistakes) as caught:
+        photos.check_files("evaluation")
+    where = photos.map_of("evaluation")
+    assert [str(mistake) for mistake in caught.value.mistakes] == [
+        f"{where}:1: a.JPEG is not in {photos.sample_folder}",
+        f"{where}:4: c.JPEG is not in {photos.sample_folder}",
+    ]
+    for file in photos.sample_folder.iterdir():
+        file.unlink()
+    photos.sample_folder.rmdir()
+    with pytest.raises(Mistakes, match="b.JPEG is not in"):
+        photos.check_files("evaluation")
+
+
+def test_a_file_without_a_checksum_is_told_with_its_line(photos: Dataset) -> None:
+    photos.checksums.write_text(format_checksums("images", {f"{name}.JPEG": "0" * 64 for name in "ac"}))
+    with pytest.raises(Mistakes, match=r"val_map\.txt:3: b\.JPEG is not in .*images\.sha256$"):
+        photos.check_files("evaluation")
+
+
+def test_a_list_of_checksums_is_read_anew_when_it_has_changed_and_refused_when_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "images.sha256"
+    path.write_text(format_checksums("images", {"a": "0" * 64}))
+    assert read_checksums(path) == {"a": "0" * 64}
+    path.write_text(format_checksums("images", {"b c": "1" * 64, "d": "2" * 64}))
+    assert read_checksums(path) == {"b c": "1" * 64, "d": "2" * 64}
+    path.write_text(f"{'0' * 64}  images/a\n{'0' * 63}  images/b\nx\n")
+    with pytest.raises(Mistakes) as caught:
+        read_checksums(path)
+    assert [mistake.where for mistake in caught.value.mistakes] == [f"{path}:2", f"{path}:3"]
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_checksums(tmp_path / "absent")
+
+
+# Golden predictions
+
+
+@pytest.mark.parametrize("text", ["2\n0\n1\n", "\n2\r\n0\r\n\r\n1", "c.JPEG\t1\na.JPEG\t2\nb.JPEG\t0\n"])
+def test_golden_predictions_are_read_in_the_maps_order(photos: Dataset, text: str) -> None:
+    assert photos.golden("resnet50") is None
+    (photos.folder / "golden").mkdir()
+    (photos.folder / "golden" / "resnet50.txt").write_text(text)
+    assert photos.golden("resnet50") == [2, 0, 1]
+    assert photos.golden("mobilenet-v2") is None
+    (photos.place / "golden").mkdir()
+    (photos.place / "golden" / "resnet50.txt").write_text("0\n0\n0\n")
+    assert photos.golden("resnet50") == [0, 0, 0]  # the user's own
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1\n", ["has 1 classes, but there are 3 evaluation samples"]),
+        ("1\n3\nx\n0\n", ["has 4 classes", ":2: '3': a label is", ":3: 'x': a label is"]),
+        ("a.JPEG\t0\nd.JPEG\t1\na.JPEG\t1\n7\nc.JPEG\t3\n",
+         [":2: 'd.JPEG' is no evaluation sample", ":3: 'a.JPEG' stands here a second time",
+          ":4: '7' is no evaluation sample", ":5: '3': a label is", "says nothing of 'b.JPEG'"]),
+        ("", ["has 0 classes"]),
+    ],
+)  # fmt: skip
+def test_all_mistakes_of_golden_predictions_are_told_at_once(photos: Dataset, text: str, said: list[str]) -> None:
+    (photos.folder / "golden").mkdir()
+    (photos.folder / "golden" / "toys.txt").write_text(text)
+    with pytest.raises(Mistakes) as caught:
+        photos.golden("toys")
+    assert len(caught.value.mistakes) == len(said)
+    for mistake, words in zip(caught.value.mistakes, said, strict=True):
+        assert "golden/toys.txt" in str(mistake) and words in str(mistake)
+
+
+def test_predictions_are_compared_sample_by_sample(photos: Dataset) -> None:
+    found = photos.compare([2, 0, 1], [2, 1, 1])
+    assert found == Agreement(agree=2, total=3, differing=(Difference("b.JPEG", golden=0, ours=1),))
+    assert photos.compare([0, 0, 0], [0, 0, 0]) == Agreement(3, 3, ())

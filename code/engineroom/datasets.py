@@ -303,7 +303,7 @@ def _golden(text: str, where: str, files: Sequence[str], labels: int) -> list[in
 
 
 def absent(files: Iterable[str], folder: Path) -> list[str]:
-    """Return those of the files that a folder has not, by their paths in it. It is listed: to ask 50,000 times is slow."""
+    """Return those of the files, paths in a folder, that are not there. It is listed: to ask 50,000 times is slow."""
     there: dict[str, set[str]] = {}
     missing = []
     for file in files:

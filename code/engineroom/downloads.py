@@ -183,6 +183,8 @@ class _Job:
                     return self._fetch(session, source, stop)
             except (_RefusedError, requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
                 self.failures.append(f"{source}: {_reason(error)}")
+        if self.order.partial.is_file() and not self.order.partial.stat().st_size:
+            self.order.partial.unlink()
         tried = "\n    ".join(self.failures)
         return RequestError(f"could not be fetched:\n    {tried}", where=display(self.order.path))
 
@@ -278,6 +280,7 @@ class _Job:
                 break  # an endless one would fill the disk
         if promised and self.arrived < promised:
             raise _AgainError(f"sent {self.arrived:,} of {promised:,} bytes")
+        self.total = self.arrived
         os.fsync(file.fileno())
         self._verify({name: each.hexdigest() for name, each in hashes.items()})
         partial.replace(self.order.path)

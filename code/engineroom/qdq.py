@@ -4,6 +4,7 @@ TensorRT is the strictest, and most rules are its own. Their sources:
 
 [importer] onnx-tensorrt, onnxOpImporters.cpp, QuantDequantLinearHelper and docs/operators.md (TensorRT 10.1)
 [manual]   TensorRT documentation, "Explicit Quantization": Q/DQ layer-placement recommendations
+[425]      NVIDIA/TensorRT-Model-Optimizer pull request 425: only the residual input of an add needs Q/DQ
 [14229]    microsoft/onnxruntime issue 14229: an int32 bias behind a DequantizeLinear stops TensorRT's parser
 """
 
@@ -250,9 +251,9 @@ def _wrong_channels(graph: Graph, node: onnx.NodeProto, dequantize: onnx.NodePro
 
 
 def _residual_adds(graph: Graph) -> Iterator[tuple[str, str]]:
-    """[manual] The add is fused with the layer before it, in int8, if the other input, the residual, is quantized.
+    """[manual] [425] The add is fused with the layer before it, in int8, if its other input, the residual, is quantized.
 
-    That layer's output may be quantized or not: NVIDIA's own tool leaves it bare.
+    Whether that layer's own output is quantized too is left open: NVIDIA's tool leaves it bare.
     """
     for node in graph.residual_adds():
         bare = [name for name in node.input if graph.made_by(name, DEQUANTIZE) is None]

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from engineroom.config import Origin, Resolved, RunConfig
+from engineroom.datasets import Agreement
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, ensure_folder, not_writable, write_text
 from engineroom.yaml_file import entries
@@ -48,6 +49,7 @@ class AccuracyResult(msgspec.Struct, frozen=True, kw_only=True):
     good: int
     total: int
     met: bool
+    golden: Agreement | None = None  # with what the reference model answered, where somebody has that
 
 
 class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -149,6 +149,7 @@ def test_a_dead_server_is_named_with_its_reason(tmp_path: Path, monkeypatch: pyt
     said = fails(order(tmp_path / "model", "http://127.0.0.1:9/model"))
     assert "http://127.0.0.1:9/model: " in said
     assert "Connection refused" in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mirror_starts_anew_what_another_began(server: Any, tmp_path: Path) -> None:

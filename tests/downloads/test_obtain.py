@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -267,6 +268,13 @@ def test_a_licence_has_to_be_accepted_and_the_command_is_told(server: Any, place
     bring(asked)  # what is here is not asked about again
 
 
+def test_what_came_is_told_although_more_is_missing(place: Path, own_images: Path, capsys: Any) -> None:
+    images = wanted(place, unpack=UNPACK)
+    labels = Wanted(place / "labels", SourceFile(sha256=UNPUBLISHED), FREE, "toys", images.command)
+    assert "labels is still missing" in refused(images, labels, given=own_images)
+    assert f"3 files recorded, from {own_images}" in capsys.readouterr().err
+
+
 def test_without_a_network_the_way_is_told_for_every_file(place: Path) -> None:
     there = wanted(place, "http://127.0.0.1:9/model.onnx")
     owned = Wanted(place / "own", SourceFile(sha256=UNPUBLISHED), STRICT, "own", there.command)
@@ -320,3 +328,126 @@ def test_two_processes_fetch_a_file_once(server: Any, place: Path) -> None:
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) for _ in range(3)]
     assert sorted(child.communicate()[0].strip() for child in children) == ["0", "0", "1"]
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("within", ["", "val"])
+def test_images_sorted_by_class_are_linked_one_by_one(place: Path, own_images: Path, within: str) -> None:
+    """As many clusters have ImageNet: val/n01440764/ILSVRC2012_val_00000293.JPEG."""
+    folder = own_images / within
+    for number, name in enumerate(IMAGES):
+        (folder / f"class {number}").mkdir(parents=True)
+        (own_images / name).rename(folder / f"class {number}" / name)
+    (own_images / "x_3.jpg").unlink()
+    [line] = bring(wanted(place, sha256=sha256(ARCHIVE), unpack=UNPACK), given=own_images)
+    assert line == f"{place / 'images.sha256'}: 3 files recorded, from {folder}"
+    assert {path.name: path.read_bytes() for path in (place / "images").iterdir()} == IMAGES
+    assert all(path.is_symlink() for path in (place / "images").iterdir())
+
+
+def test_one_name_in_two_classes_is_refused(place: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        for name, content in IMAGES.items():
+            (tmp_path / "own" / folder / name).write_bytes(content)
+    said = refused(wanted(place, unpack=UNPACK), given=tmp_path / "own")
+    assert f"{tmp_path}/own/b/x_0.jpg: is there twice, also as {tmp_path}/own/a/x_0.jpg" in said
+
+
+@pytest.mark.parametrize("given", ["", "images"])
+def test_a_folder_that_was_put_where_it_belongs_is_recorded_and_stays(place: Path, given: str) -> None:
+    (place / "images").mkdir(parents=True)
+    for name, content in IMAGES.items():
+        (place / "images" / name).write_bytes(content)
+    bring(wanted(place, sha256=sha256(ARCHIVE), unpack=UNPACK), given=place / given)
+    assert {path.name: path.read_bytes() for path in (place / "images").iterdir()} == IMAGES
+    assert not (place / "images").is_symlink()
+
+
+def test_links_never_take_the_place_of_what_they_lead_to(place: Path) -> None:
+    (place / "images" / "class").mkdir(parents=True)
+    for name, content in IMAGES.items():
+        (place / "images" / "class" / name).write_bytes(content)
+    for given in (place, place / "images", place / "images" / "class"):
+        assert "to it would stand\n  move it to another place" in refused(wanted(place, unpack=UNPACK), given=given)
+    assert {path.name for path in (place / "images" / "class").iterdir()} == IMAGES.keys()
+
+
+def test_a_folder_that_was_not_made_here_is_moved_aside(place: Path, own_images: Path) -> None:
+    (place / "images").mkdir(parents=True)
+    (place / "images" / "mine").write_bytes(b"dear")
+    bring(wanted(place, sha256=sha256(ARCHIVE), unpack=UNPACK), given=own_images)
+    assert (place / "images").readlink() == own_images
+    assert (place / "images.wrong" / "mine").read_bytes() == b"dear"
+
+
+def test_members_that_have_gone_are_told_and_brought_again(server: Any, place: Path, capsys: Any) -> None:
+    server.add("/set.tgz", ARCHIVE)
+    asked = wanted(place, server.url("/set.tgz"), sha256=sha256(ARCHIVE), unpack=UNPACK)
+    bring(asked)
+    (place / "images" / "x_1.jpg").unlink()
+    assert state_of(asked, sha256_file) is State.MISSING
+    bring(asked)
+    assert f"{place / 'images'} has lost 1 of its files: x_1.jpg\n" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (place / "images").iterdir()} == IMAGES
+
+
+def test_a_member_whose_own_checksum_is_published_can_be_registered(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "x_1.jpg").write_bytes(IMAGES["x_1.jpg"])
+    one = Unpack(members="x_1.jpg", bytes=100, sha256=sha256(IMAGES["x_1.jpg"]))
+    asked = wanted(place, sha256=sha256(ARCHIVE), unpack=one)
+    [line] = bring(asked, given=tmp_path)
+    assert "x_1.jpg: verified, from" in line
+    (place / "x_1.jpg").unlink()
+    (tmp_path / "x_1.jpg").write_bytes(b"another")
+    assert f"its sha256 is {sha256(b'another')}, must be {one.sha256}" in refused(asked, given=tmp_path)
+    (tmp_path / "x_1.jpg").unlink()
+    said = refused(asked, given=tmp_path)
+    assert "has no file or x_1.jpg\n  get file (x_1.jpg out of it will do) where there is a network" in said
+
+
+def test_files_that_cannot_be_read_are_all_named(
+    place: Path, own_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sha256_file
+
+    def broken(path: Path) -> str:
+        if path.name in ("x_0.jpg", "x_2.jpg"):
+            raise RequestError("cannot be read: Input/output error", where=str(path))
+        return whole(path)
+
+    monkeypatch.setattr("engineroom.steps.fetch.obtain.sha256_file", broken)
+    assert refused(wanted(place, unpack=UNPACK), given=own_images).splitlines() == [
+        f"{own_images / f'x_{number}.jpg'}: cannot be read: Input/output error" for number in (0, 2)
+    ]
+
+
+def test_a_folder_that_may_not_be_entered_is_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == "own":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    (tmp_path / "own").mkdir()
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert refused(wanted(place), given=tmp_path / "own") == f"{tmp_path}/own/file: cannot be used: Permission denied"
+
+
+def test_who_means_another_folder_is_told_how_to_begin_anew(place: Path, own_images: Path) -> None:
+    asked = wanted(place, sha256=sha256(ARCHIVE), unpack=UNPACK)
+    bring(asked, given=own_images)
+    for name in ("x_1.jpg", "x_2.jpg"):
+        (own_images / name).write_bytes(b"mended")
+    (place / "images").unlink()
+    said = refused(asked, given=own_images)
+    assert said.endswith(f"if these files are the right ones: rm {place}/images.sha256, and type the command again")
+    (place / "images.sha256").unlink()
+    bring(asked, given=own_images)
+
+
+def test_room_is_told_before_it_is_unpacked(place: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "set.tar").write_bytes(ARCHIVE)
+    asked = wanted(place, sha256=sha256(ARCHIVE), unpack=Unpack(members="x_*.jpg", files=3, bytes=6_000_000, into="i"))
+    bring(asked, given=tmp_path / "set.tar")
+    assert re.search(r"unpacking .*/file: at most 6.0 MB, [0-9.]+ [GT]B free", capsys.readouterr().err)

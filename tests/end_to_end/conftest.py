@@ -147,7 +147,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return copy_checkout(ROOT, tmp_path_factory.mktemp("house") / "checkout")
 
 
-@pytest.fixture(name="copy_checkout")
+@pytest.fixture(scope="session", name="copy_checkout")
 def copy_checkout_fixture() -> Callable[[Path, Path], Checkout]:
     """Return the function that copies a checkout."""
     return copy_checkout

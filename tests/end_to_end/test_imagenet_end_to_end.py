@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.heavy
 IMAGES = {"evaluation": 40, "calibration": 8}
+ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 ON = "--dataset=imagenet-synthetic --weights=synthetic"
 SHORT = (
@@ -33,7 +34,7 @@ def photos(
 ) -> Checkout:
     """Return a checkout whose imagenet-synthetic has fewer images, so that a run takes seconds."""
     root = tmp_path_factory.mktemp("photos") / "checkout"
-    checkout = copy_checkout(house.root, root)
+    checkout = copy_checkout(ROOT, root)
     folder = checkout.root / "data_maps" / "imagenet-synthetic"
     manifest = (folder / "dataset.yaml").read_text()
     for part, name in (("evaluation", "val_map.txt"), ("calibration", "cal_map.txt")):

@@ -22,6 +22,7 @@ from engineroom.networks.mobilenet import Architecture
 from engineroom.terms import Precision, TensorSpec
 
 pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
+pytestmark = pytest.mark.heavy
 
 Floats = npt.NDArray[np.floating[Any]]
 TINY = Architecture("tiny", "scores", "relu6", 4, ((8, 4, 1), (8, 6, 2)), 5, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,17 +10,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import parser
+from onnxruntime.capi.onnxruntime_inference_collection import check_and_normalize_provider_args
 
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
+from engineroom.detection import Machine
 from engineroom.engines import BuildRequest
 from engineroom.engines.onnxruntime import ENGINE, open_session
 from engineroom.errors import EngineError
-from engineroom.terms import Precision
+from engineroom.terms import ExecutionProvider, Precision
 
-THREADS = {"intra_op_num_threads": "1", "inter_op_num_threads": "1"}
+THREADS = {"execution_provider": "cpu", "intra_op_num_threads": "1", "inter_op_num_threads": "1"}
 TWO_AND_TWO = """<ir_version: 9, opset_import: ["": 17]>
 g (float[N, 2] a, int64[N] b) => (float[N, 2] doubled, int64[N] negated)
 { doubled = Add (a, a)
@@ -89,15 +93,106 @@ def test_one_session_serves_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         logits = np.concatenate([outputs[0] for outputs in pool.map(lambda batch: infer((batch,)), batches)])
     assert np.allclose(logits, infer((images,))[0].astype(np.float32), atol=1e-4)
-    accuracy = BENCHMARK.score((index, row.tobytes()) for index, row in enumerate(logits))
+    accuracy = BENCHMARK.score(((index, row.tobytes()) for index, row in enumerate(logits)), BENCHMARK.labels())
     assert accuracy.value == BENCHMARK.reference_accuracy
 
 
 def test_threads_come_from_the_configuration_and_reach_the_session(tmp_path: Path) -> None:
-    config: Any = SimpleNamespace(threads_per_instance=3)
+    config: Any = SimpleNamespace(threads_per_instance=3, execution_provider=ExecutionProvider.CPU)
     settings = ENGINE.settings_of(config)
-    assert settings == {"intra_op_num_threads": "3", "inter_op_num_threads": "1"}
+    assert settings == {"execution_provider": "cpu", "intra_op_num_threads": "3", "inter_op_num_threads": "1"}
     model = str(MODEL)
     request = BuildRequest("onnxruntime", model, "", Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
-    assert ENGINE.build(request, tmp_path) == {"model": "./model.onnx", **settings}
+    assert ENGINE.build(request, tmp_path) == {
+        "model": "./model.onnx", "precision": "int8", "batch_size": "1",
+        **settings,
+    }
     assert (tmp_path / "model.onnx").read_bytes() == MODEL.read_bytes()
+
+
+class GpuBuild:
+    """Stands for ONNX Runtime's GPU build on a machine without a GPU: it runs on the CPU what a provider would take.
+
+    `loads`: whether the provider's libraries are found. Without them the real one goes on with the CPU, in silence
+    (onnxruntime #17801, #23372). Constructor, get_available_providers and get_providers are as documented; the fact
+    that `providers` holds pairs of a name and options is checked by the real one's own function.
+    """
+
+    def __init__(self, loads: bool = True) -> None:
+        self.loads, self.shapes, self.options = loads, [], {}  # type: ignore[var-annotated]
+        self.SessionOptions = onnxruntime.SessionOptions
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def InferenceSession(self, path: Path, settings: Any, *, providers: Any, enable_fallback: int) -> Any:  # noqa: N802
+        names, options = check_and_normalize_provider_args(providers, None, self.get_available_providers())
+        self.options = dict(zip(names, options, strict=True))
+        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+
+        def run(wanted: Any, arrays: Any) -> Any:
+            self.shapes.append(next(iter(arrays.values())).shape)
+            return session.run(wanted, arrays)
+
+        taken = names if self.loads else names[-1:]
+        return SimpleNamespace(
+            run=run, get_providers=lambda: taken, get_inputs=session.get_inputs, get_outputs=session.get_outputs
+        )
+
+
+def _open_on(gpu: GpuBuild, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]) -> Any:
+    monkeypatch.setitem(sys.modules, "onnxruntime", gpu)
+    given = {**options, "precision": "fp16", "batch_size": "4", "execution_provider": "tensorrt"}
+    return open_session(given, [A, B], [DOUBLED, NEGATED])
+
+
+def test_a_gpu_provider_gets_full_batches_only(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = GpuBuild()
+    infer = _open_on(gpu, monkeypatch, options)
+    a, b = np.arange(6, dtype=np.float32).reshape(3, 2), np.arange(3)
+    doubled, negated = infer((a, b))
+    assert doubled.tolist() == (2 * a).tolist() and negated.tolist() == (-b).tolist()
+    assert set(gpu.shapes) == {(4, 2)}, "once before the test, once now"
+    assert list(gpu.options) == gpu.get_available_providers()
+    assert gpu.options["TensorrtExecutionProvider"]["trt_fp16_enable"] == "1"
+    assert gpu.options["TensorrtExecutionProvider"]["trt_engine_cache_path"] == str(Path(options["model"]).parent)
+    assert gpu.options["CUDAExecutionProvider"] == {"use_tf32": "0"}
+
+
+def test_a_session_that_falls_to_the_cpu_is_refused(options: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "TensorrtExecutionProvider could not be loaded, and CPUExecutionProvider is not what was asked for\n"
+    with pytest.raises(EngineError, match=said):
+        _open_on(GpuBuild(loads=False), monkeypatch, options)
+
+
+def test_a_build_without_the_provider_says_what_it_has(options: dict[str, str]) -> None:
+    with pytest.raises(EngineError, match="has no CUDAExecutionProvider, only .*CPU.*\n  install onnxruntime-gpu"):
+        open_session({**options, "execution_provider": "cuda"}, [A, B], [DOUBLED])
+
+
+@pytest.mark.parametrize(
+    ("provider", "has"),
+    [("cpu", "int8 fp32"), ("cuda", "fp16 fp32"), ("tensorrt", "int8 bf16 fp16 fp32")],
+)
+def test_each_provider_has_its_precisions(provider: str, has: str, machine: Machine) -> None:
+    config: Any = SimpleNamespace(execution_provider=ExecutionProvider(provider))
+    assert " ".join(ENGINE.precisions_on(machine, config)) == has
+
+
+def test_fp16_for_cuda_answers_nearly_as_fp32_does(tmp_path: Path) -> None:
+    config: Any = SimpleNamespace(threads_per_instance=1, execution_provider=ExecutionProvider.CUDA)
+    settings = ENGINE.settings_of(config)
+    request = BuildRequest(
+        "onnxruntime", str(MODEL), "", Precision.FP16, 8, BENCHMARK.inputs, BENCHMARK.outputs, settings
+    )
+    ENGINE.build(request, tmp_path)
+    made = onnx.load(tmp_path / "model.onnx")
+    assert {constant.data_type for constant in made.graph.initializer} >= {onnx.TensorProto.FLOAT16}
+    assert made.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    images = BENCHMARK.preprocess(Part.EVALUATION, 0, 100)["input"]
+    half, full = (
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"input": images})[0]
+        for path in (tmp_path / "model.onnx", MODEL)
+    )
+    np.testing.assert_allclose(half, full, atol=0.05)
+    assert np.abs(half - full).max() > 0, "computed in fp16"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -15,13 +18,14 @@ from onnx import parser
 
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
+from engineroom.detection import Gpu, Machine
 from engineroom.engines import BuildRequest
 from engineroom.engines.torch import ENGINE, open_session
 from engineroom.errors import EngineError
-from engineroom.networks import resnet50
 from engineroom.terms import Precision, TensorSpec
 
 pytest.importorskip("torch", reason="needs the extra torch")
+pytestmark = pytest.mark.heavy
 
 Floats = npt.NDArray[np.float32]
 Specs = tuple[TensorSpec, ...]
@@ -34,9 +38,10 @@ def build(
     inputs: Specs,
     outputs: Specs,
     precision: Precision = Precision.FP32,
+    compiled: bool = False,
 ) -> dict[str, str]:
     """Build the engine and return its options, as the harness gets them."""
-    config: Any = SimpleNamespace(threads_per_instance=1)
+    config: Any = SimpleNamespace(threads_per_instance=1, torch_compile=compiled)
     request = BuildRequest("torch", str(model), "", precision, 4, inputs, outputs, ENGINE.settings_of(config))
     options = ENGINE.build(request, folder)
     return {**options, "model": str(folder / options["model"])}
@@ -63,21 +68,6 @@ def test_the_digits_are_read_as_by_onnx_runtime(tmp_path: Path, precision: Preci
     assert (logits.argmax(axis=1) == expected.argmax(axis=1)).mean() >= least
     if precision is Precision.FP32:
         np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.heavy
-def test_resnet50_predicts_as_by_onnx_runtime(tmp_path: Path) -> None:
-    resnet50.write(tmp_path / "resnet50.onnx")
-    inputs = (TensorSpec(resnet50.INPUT, "float32", (3, 224, 224)),)
-    outputs = (TensorSpec(resnet50.CLASS, "int64", ()), TensorSpec(resnet50.SCORES, "float32", (1001,)))
-    random = np.random.default_rng(0)
-    images = np.kron(random.uniform(-120, 130, (16, 3, 8, 8)), np.ones((28, 28))).astype(np.float32)
-    expected = onnxruntime.InferenceSession(tmp_path / "resnet50.onnx").run(None, {resnet50.INPUT: images})
-    assert len(set(expected[0].tolist())) > 4
-    options = build(tmp_path / "resnet50.onnx", tmp_path, inputs, outputs)
-    classes, scores = infer(options, inputs, outputs, images)
-    assert classes.tolist() == expected[0].tolist()
-    np.testing.assert_allclose(scores, expected[1], atol=1e-4)
 
 
 # What importing has to get right beside the digits: padding that is not symmetric, by hand and by name; strides,
@@ -172,7 +162,32 @@ def test_what_cannot_run_is_said_in_one_line(tmp_path: Path) -> None:
         build(path, tmp_path, *scalar)
     for name in ("broken.pt", "broken.pt2"):
         (tmp_path / name).write_bytes(b"no model")
-        options = {"model": str(tmp_path / name), "threads": "1", "precision": "fp32", "batch_size": "1"}
-        with pytest.raises(EngineError, match=f"{name}: PyTorch cannot run this model: ") as caught:
-            infer(options, *scalar, np.zeros(1, np.float32))
-        assert "\n" not in str(caught.value)
+        precision = Precision.INT8 if name == "broken.pt" else Precision.FP32
+        with pytest.raises(EngineError, match=f"{name}: is not a file that torch.export or torch.jit saved$"):
+            build(tmp_path / name, tmp_path, *scalar, precision)
+
+
+def test_fp16_without_a_gpu_is_refused(tmp_path: Path, machine: Machine) -> None:
+    options = build(MODEL, tmp_path, BENCHMARK.inputs, BENCHMARK.outputs, Precision.FP16)
+    with pytest.raises(EngineError, match="PyTorch sees no GPU, and fp16 is for GPUs\n.*--precision=bf16"):
+        infer(options, BENCHMARK.inputs, BENCHMARK.outputs, np.zeros((1, 1, 8, 8), np.float32))
+    config: Any = None
+    assert Precision.FP16 not in ENGINE.precisions_on(machine, config)
+    assert Precision.FP16 in ENGINE.precisions_on(replace(machine, gpus=(Gpu("NVIDIA L4"),)), config)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on the CPU")
+def test_torch_compile_is_really_used_and_compiles_once(tmp_path: Path) -> None:
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    images = BENCHMARK.preprocess(Part.EVALUATION, 0, 7)["input"]
+    inputs, outputs = BENCHMARK.inputs, BENCHMARK.outputs
+    expected = onnxruntime.InferenceSession(MODEL).run(None, {"input": images})[0]
+    options = build(MODEL, tmp_path, inputs, outputs, compiled=True)
+    session = open_session(options, *([msgspec.to_builtins(spec) for spec in specs] for specs in (inputs, outputs)))
+    compiled = counters["stats"]["unique_graphs"]
+    assert compiled == 1
+    for batch in (slice(0, 4), slice(4, 7), slice(0, 1)):
+        np.testing.assert_allclose(session((images[batch],))[0], expected[batch], rtol=1e-3, atol=1e-3)
+    assert counters["stats"]["unique_graphs"] == compiled, "smaller batches are filled up"

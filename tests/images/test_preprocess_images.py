@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,11 @@ BAD = {
     "damaged": (GOOD.replace(b"\xff\xc4\x00", b"\xff\xc4\x01"), "cannot be decoded: its data are damaged"),
     "one_pixel": (jpeg(noise(1, 1)), "has 1 x 1 pixels: too small"),
     "wide": (jpeg(flat((0,), 20, 30_000)[..., 0]), "has 30,000 x 20 pixels: too large; each side may have at most"),
+    "12_bits": (GOOD.replace(b"\x00\x11\x08", b"\x00\x11\x0c"), "has colours of 12 bits; 8 are supported"),
+    "scans": (
+        GOOD[:-2] + GOOD[GOOD.rindex(b"\xff\xda") : -2] * 100 + GOOD[-2:],
+        "is coded in 101 scans; 100 are the most",
+    ),
     "thin": (jpeg(flat((0,), 16_000, 8)[..., 0]), "has 8 x 16,000 pixels: too large to decode and resize"),
 }
 
@@ -235,15 +241,20 @@ def test_every_bad_file_is_named_in_one_pass(tmp_path: Path) -> None:
     for name, content in contents.items():
         (tmp_path / f"{name}.JPEG").write_bytes(content)
     (tmp_path / "folder.JPEG").mkdir()
-    paths = [tmp_path / f"{name}.JPEG" for name in (*contents, "absent", "folder")]
+    os.mkfifo(tmp_path / "pipe.JPEG")  # nobody writes into it
+    with (tmp_path / "huge.JPEG").open("wb") as huge:
+        huge.truncate(1 << 40)
+    other = ("absent", "folder", "pipe", "huge")
+    paths = [tmp_path / f"{name}.JPEG" for name in (*contents, *other)]
     with pytest.raises(Mistakes) as caught:
         prepare(paths, RESNET50, NCHW)
     said = {Path(str(mistake.where)).stem: str(mistake) for mistake in caught.value.mistakes}
-    assert said.keys() == {*BAD, "bomb", "absent", "folder"}
+    assert said.keys() == {*BAD, "bomb", *other}
     for name, (_, words) in BAD.items():
         assert words in said[name], name
     assert "too large to decode" in said["bomb"]
     assert "No such file" in said["absent"] and "Is a directory" in said["folder"]
+    assert "is no plain file" in said["pipe"] and "has 1,099,511,627,776 bytes: too large" in said["huge"]
 
 
 def test_a_file_that_was_damaged_in_its_middle_is_found_by_its_checksum(tmp_path: Path) -> None:
@@ -258,6 +269,9 @@ def test_a_file_that_was_damaged_in_its_middle_is_found_by_its_checksum(tmp_path
         prepare(paths, RESNET50, NCHW, checksums=checksums)
     assert len(caught.value.mistakes) == 1
     assert len(prepare(paths[:1], RESNET50, NCHW, checksums=checksums)) == 1
+    del checksums["torn.JPEG"]
+    with pytest.raises(Mistakes, match="torn.JPEG: is not among the files whose SHA-256 is known"):
+        prepare(paths, RESNET50, NCHW, checksums=checksums)
 
 
 def test_a_bomb_is_refused_before_it_takes_memory(file: Any) -> None:

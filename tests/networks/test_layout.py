@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, parser
 
+from engineroom import registry
 from engineroom.errors import RequestError
 from engineroom.images.preprocess import Quantization
 from engineroom.networks import layout
@@ -109,8 +110,10 @@ def test_a_quantized_model_runs_in_int8_and_one_in_halves_is_not_calibrated(tmp_
 
 def test_weights_in_a_file_of_their_own_stay_there(tmp_path: Path) -> None:
     whole = onnx.load(model(tmp_path, SCORES))
+    for tensor in whole.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
     path = tmp_path / "split.onnx"
-    onnx.save(whole, path, save_as_external_data=True, location="split.bin", size_threshold=0, convert_attribute=True)
+    onnx.save(whole, path, save_as_external_data=True, location="split.bin", size_threshold=0)
     assert read(path).classes == 5
     assert layout.external_files(path) == (tmp_path / "split.bin",)
     (tmp_path / "split.bin").unlink()
@@ -130,7 +133,7 @@ def test_weights_in_a_file_of_their_own_stay_there(tmp_path: Path) -> None:
          "input q, int64", ""),
         (SCORES.replace("N, 3, 4, 4", "8, 3, 4, 4"), "has a fixed batch of 8", "of any size"),
         (SCORES.replace("N, 3, 4, 4", "N, 3, 7, W"), "does not tell its size", "fixed size"),
-        (SCORES.replace("4] x)", "4] x, float[N, 5] z)").replace("y = MatMul (f, w)", "p = MatMul (f, w)  y = Add (p, z)"),
+        (SCORES.replace("4] x)", "4] x, float[N, 5] z)").replace("y = MatMul", "u = Relu (z)  y = MatMul"),
          r"takes 2 inputs \(x, .*; z, float32 \[\?, 5\]\), the benchmark gives 1", ""),
         ("g () => (float[1, 5] y) { y = Constant <value = float[1, 5] {1, 2, 3, 4, 5}> () }",
          r"takes 0 inputs \(none\)", ""),
@@ -148,9 +151,9 @@ def test_outputs_of_unknown_shape_are_refused(tmp_path: Path) -> None:
     made = onnx.load(model(tmp_path, SCORES))
     made.graph.node[1].domain = "someone.else"
     made.opset_import.add(domain="someone.else", version=1)
-    made.graph.output[0].type.tensor_type.ClearField("shape")
+    made.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "classes"
     onnx.save(made, tmp_path / "own.onnx")
-    refused(tmp_path / "own.onnx", r"answers with y, float32 \[\]: neither")
+    refused(tmp_path / "own.onnx", r"answers with y, float32 \[\?, \?\]: neither")
 
 
 # Files
@@ -161,9 +164,9 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.onnx").mkdir()
     refused(tmp_path / "folder.onnx", "is no file", "name the model's file")
     (tmp_path / "own.pb").write_bytes(b"x")
-    refused(tmp_path / "own.pb", "its name does not end as", ".onnx, .pt, .pt2, .tflite")
+    refused(tmp_path / "own.pb", "its name does not end as", "known: .onnx, .tflite, .pt2, .pt")
     refused(tmp_path / "own", "its name does not end as", ".onnx, .tflite, .pt2, .pt")
-    refused(tmp_path / "own.ONNX", "its name does not end as", "did you mean .onnx?")
+    refused(tmp_path / "own.ONNX", "its name does not end as", "end in .onnx")
     for suffix in layout.READERS:
         path = tmp_path / f"own{suffix}"
         path.write_bytes(b"")
@@ -202,7 +205,7 @@ def test_a_file_under_the_suffix_of_another_kind_is_refused(tmp_path: Path) -> N
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout.registry, "missing", lambda modules: modules)
+    monkeypatch.setattr(registry, "missing", lambda modules: modules)
     (tmp_path / "own.tflite").write_bytes(b"\0\0\0\0TFL3")
     refused(tmp_path / "own.tflite", "needs ai_edge_litert", 'make install RUN_ARGS="--engine=litert"')
 
@@ -223,8 +226,9 @@ def test_tflite_models_are_read_float_and_uint8(tmp_path: Path) -> None:
     mobilenet.write(tiny, path, uint8=True)
     found = read(path)
     assert (found.inputs[0].dtype, found.outputs[0].dtype, found.precisions) == ("uint8", "uint8", INT8)
-    quantization = Quantization(pytest.approx(mobilenet.INPUT_SCALE), mobilenet.INPUT_ZERO_POINT)
-    assert found.quantization == quantization
+    assert found.quantization is not None
+    assert found.quantization.scale == pytest.approx(mobilenet.INPUT_SCALE)
+    assert found.quantization.zero_point == mobilenet.INPUT_ZERO_POINT
     content = path.read_bytes()
     for length in (8, 100, len(content) // 2, len(content) - 100):
         path.write_bytes(content[:length])
@@ -258,7 +262,7 @@ def export(torch: Any, tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")
 def test_exported_programs_are_read(torch: Any, export: Callable[..., Path], tmp_path: Path) -> None:
-    class Named(torch.nn.Module):
+    class Named(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 5))
@@ -289,7 +293,7 @@ def test_exported_programs_are_read(torch: Any, export: Callable[..., Path], tmp
 @pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore")
 def test_exported_programs_that_do_not_fit_are_refused(torch: Any, export: Callable[..., Path]) -> None:
-    class Both(torch.nn.Module):
+    class Both(torch.nn.Module):  # type: ignore[misc]
         def forward(self, pixels: Any) -> Any:
             return pixels.flatten(1), pixels.sum((1, 2, 3))
 
@@ -312,7 +316,7 @@ def test_quantized_torchscript_is_tried_out(torch: Any, tmp_path: Path) -> None:
     prepared(images)
     path = script(quantization.convert(prepared), images)
     assert read(path) == Layout(LIKE_INPUTS, (TensorSpec("class", "float32", (5,)),), INT8, None, 5)
-    with pytest.raises(RequestError, match=r"cannot run this model on zeros \[1, 3, 5, 5\]: .*mat1 and mat2"):
+    with pytest.raises(RequestError, match=r"cannot run this model on zeros \[1, 3, 5, 5\]: .*equal to K"):
         layout.read(path, (TensorSpec("image", "float32", (3, 5, 5)),), LIKE_OUTPUTS)
     refused(script(torch.nn.Sequential(*layers[1:3]), images), "is TorchScript of a float model", ".pt2")
     torch.save(network.state_dict(), tmp_path / "own.pt")

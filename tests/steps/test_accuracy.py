@@ -77,3 +77,17 @@ def test_a_log_that_is_not_whole_is_no_score(tmp_path: Path, lines: object, said
     with pytest.raises(EngineError, match=said):
         _score(tmp_path, lines)
     assert not (tmp_path / "accuracy.txt").exists()
+
+
+def test_answers_are_compared_with_golden_ones_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / LOG).write_text(json.dumps(_lines(3)))
+    assert score(BENCHMARK, tmp_path, LABELS).golden is None
+    golden = [*LABELS[:2], 9 - LABELS[2], *LABELS[3:]]
+    monkeypatch.setattr(Dataset, "golden", lambda self, benchmark: golden if benchmark == "digits" else None)
+    found = score(BENCHMARK, tmp_path, LABELS).golden
+    assert found is not None
+    assert (found.agree, found.total) == (497, 500)
+    assert [(each.golden, each.ours) for each in found.differing] == [
+        (label, (LABELS[index] + 1) % 10) for index, label in enumerate(golden[:3])
+    ]
+    assert (tmp_path / "predictions.txt").read_text().splitlines()[3:] == [str(label) for label in LABELS[3:]]

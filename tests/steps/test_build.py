@@ -96,7 +96,7 @@ def test_a_corrupt_model_is_told_in_one_line(machine: Machine, tmp_path: Path, e
     model.write_bytes(MODEL.read_bytes()[:1000])
     with pytest.raises(EngineError) as caught:
         _built(machine, _config(engine="openvino"), model)
-    assert str(caught.value).startswith(f"{model}: OpenVINO cannot compile this model: ")
+    assert str(caught.value).startswith(f"{model}: OpenVINO cannot read this model: ")
     assert "\n" not in caught.value.what
     assert not list(engines.rglob("manifest.json"))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,10 @@ class Numbers(Benchmark):
 
     def model_file(self): ...
     def data_files(self): ...
-    def score(self, responses): ...
+    def labels(self): ...
+    def classes_of(self, outputs): ...
+    def answers(self, responses, count): ...
+    def score(self, responses, labels): ...
     def sample_count(self, part): return int(os.environ.get("NUMBERS", "600"))
 
     def preprocess(self, part, first, last):
@@ -328,3 +333,133 @@ def test_two_thousand_samples_take_the_memory_of_a_few(
     said = json.loads(out)
     assert (Path(said["folder"]) / "image.npy").stat().st_size > 300e6
     assert max(said["bytes"]) < 150e6  # Python with NumPy is half of it
+
+
+# Photographs, from the files to the array
+
+PHOTOS = """
+from pathlib import Path
+from engineroom.benchmarks.resnet50 import ResNet50
+
+class Photos(ResNet50):
+    name = dataset = "photos"
+    datasets = ()
+
+BENCHMARK = Photos()
+"""
+PHOTOS_MANIFEST = """
+name: photos
+description: Photographs.
+homepage: https://example.org
+licence: {name: free, url: https://example.org, attribution: nobody}
+labels: 1000
+folder: images
+parts:
+  evaluation: {map: val_map.txt, samples: %d}
+"""
+
+
+class Photos:
+    """A data set of photographs in an overlay, whose files lie in `images`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.maps, self.images = folder / "overlay" / "data_maps" / "photos", folder / "data" / "photos" / "images"
+        for each in (self.maps, self.images, folder / "overlay" / "benchmarks"):
+            each.mkdir(parents=True)
+        (folder / "overlay" / "benchmarks" / "photos.py").write_text(PHOTOS, encoding="utf-8")
+
+    def write(self, contents: dict[str, bytes]) -> None:
+        """Write the photographs, their map and the list of their checksums."""
+        from engineroom.datasets import format_checksums
+
+        for name, content in contents.items():
+            (self.images / name).write_bytes(content)
+        (self.maps / "dataset.yaml").write_text(PHOTOS_MANIFEST % len(contents))
+        (self.maps / "val_map.txt").write_text("".join(f"{name}\t1\n" for name in sorted(contents)))
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        (self.images.parent / "images.sha256").write_text(format_checksums("images", sums))
+
+    def prepare(self) -> Artifact:
+        """Prepare them."""
+        benchmark = registry.get("benchmarks", "photos").load().BENCHMARK
+        return step.preprocess(benchmark, Part.EVALUATION, {}, cores=1)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Photos]:
+    """Make the data set known, and each of its samples a chunk."""
+    pytest.importorskip("cv2")
+    from engineroom import datasets
+    from engineroom.benchmarks import _classification
+
+    monkeypatch.setenv("ENGINEROOM_PATH", str(tmp_path / "overlay"))
+    monkeypatch.setattr(datasets, "DATA", tmp_path / "data")
+    monkeypatch.setattr(step, "CHUNK_BYTES", 1)
+    monkeypatch.delitem(sys.modules, "engineroom_overlay.benchmarks.photos", raising=False)
+    _classification._dataset.cache_clear()
+    yield Photos(tmp_path)
+    _classification._dataset.cache_clear()
+
+
+def _jpeg(height: int = 60, width: int = 80, mode: str = "RGB", **options: Any) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new(mode, (width, height)).save(file, options.pop("format", "JPEG"), **options)
+    return file.getvalue()
+
+
+def test_every_bad_photograph_is_named_and_the_good_ones_are_not_made_twice(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    from engineroom.images import preprocess as images
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    good = {
+        "cmyk.JPEG": _jpeg(mode="CMYK"),
+        "grey.JPEG": _jpeg(mode="L"),
+        "progressive.JPEG": _jpeg(progressive=True),
+        "turned.JPEG": _jpeg(exif=turned),
+    }
+    bad = {
+        "empty.JPEG": b"",
+        "half.JPEG": _jpeg(300, 300)[:900],
+        "pixel.JPEG": _jpeg(1, 1),
+        "png.JPEG": _jpeg(format="PNG"),
+        "png16.JPEG": _jpeg(mode="I;16", format="PNG"),
+        "wide.JPEG": _jpeg(20, 30_000),
+        "folder.JPEG": b"to become one",
+        "pipe.JPEG": b"to become one",
+    }
+    photos.write({**good, **bad})
+    for name in ("folder.JPEG", "pipe.JPEG"):
+        (photos.images / name).unlink()
+    (photos.images / "folder.JPEG").mkdir()
+    os.mkfifo(photos.images / "pipe.JPEG")  # nobody writes into it
+    with pytest.raises(Mistakes) as caught:
+        photos.prepare()
+    assert {Path(str(mistake.where)).name for mistake in caught.value.mistakes} == bad.keys()
+    (photos.images / "folder.JPEG").rmdir()
+    (photos.images / "pipe.JPEG").unlink()
+    photos.write({**good, **dict.fromkeys(bad, _jpeg())})
+    read: list[str] = []
+    whole = images._bytes
+    monkeypatch.setattr(images, "_bytes", lambda path: (read.append(path.name), whole(path))[1])
+    made = photos.prepare()
+    assert sorted(read) == sorted(bad)
+    (name,) = (name for name in made.files if name.endswith(".npy"))
+    assert np.load(made.file(name)).shape == (len(good) + len(bad), 3, 224, 224)
+
+
+def test_missing_photographs_are_named_before_any_is_prepared(photos: Photos, shelf: Path) -> None:
+    photos.write({f"{name}.JPEG": _jpeg() for name in "abc"})
+    for name in "ac":
+        (photos.images / f"{name}.JPEG").unlink()
+    with pytest.raises(Mistakes) as caught:
+        photos.prepare()
+    found = [str(mistake.where).rpartition("/")[2] for mistake in caught.value.mistakes]
+    assert found == ["val_map.txt:1", "val_map.txt:3"]
+    assert not list(shelf.rglob("*.npy"))

@@ -120,8 +120,8 @@ def test(argv: Sequence[str]) -> int:
 def test_all(argv: Sequence[str]) -> int:
     """Run the tests that are long or heavy."""
     _help_with_pytest(argv)
-    setup.install("test")
-    setup.install("train")
+    for extra in ("test", "torch", "litert"):
+        setup.install(extra)
     native.build_harness()
     return _pytest(["-m", "heavy", *argv])
 

@@ -11,7 +11,7 @@ from engineroom.actions.work import Work
 from engineroom.calibrators import Calibrator
 from engineroom.config import RunConfig
 from engineroom.errors import ExitCode, RequestError, shown
-from engineroom.paths import CALIBRATION, display
+from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.steps import calibrate, observers
 from engineroom.terms import TestMode
@@ -106,4 +106,4 @@ def _print(comparison: observers.Comparison) -> None:
     )
     if comparison.notes:
         terminal.note("\n".join(comparison.notes))
-    terminal.note(f"accuracy: {comparison.metric}. Kept in {display(CALIBRATION / comparison.benchmark)}.")
+    terminal.note(f"accuracy: {comparison.metric}. Kept in {display(observers.kept_at(comparison.benchmark))}.")

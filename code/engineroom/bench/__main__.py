@@ -24,8 +24,12 @@ MEASUREMENTS = {
     "memory": "resident memory of a run",
     "preprocess": "the time of a core from a JPEG to ResNet-50's input",
     "harness": "the null engine beside a bare LoadGen null SUT",
-    "fresh": "from a fresh clone to the first table; takes minutes, so only when asked for",
+    "precisions": "ResNet-50 Offline on the openvino engine, int8 and bf16 beside fp32",
+    "torch_loop": "ResNet-50 Offline on the torch engine, beside a bare loop of PyTorch",
+    "fresh": "from a fresh clone to the first table",
 }
+# They take minutes, or need packages that not everybody has: --only names them.
+WHEN_ASKED_FOR = ("preprocess", "precisions", "torch_loop", "fresh")
 FLAGS = {
     "only=NAME": "only this measurement (or several, with commas between)",
     "pairs=N": "how often each value and its peer are taken, in turn; default 5",
@@ -55,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"  --{flag:<10}  {meaning}")
         print("\nmeasurements:")
         for name, meaning in MEASUREMENTS.items():
-            print(f"  {name:<12}  {meaning}")
+            print(f"  {name:<12}  {meaning}{' (only when asked for)' if name in WHEN_ASKED_FOR else ''}")
         return ExitCode.GOOD
     names, pairs = _chosen(given), _pairs(given.get("pairs"))
     report = Report(_machine())
@@ -73,7 +77,7 @@ def _chosen(given: dict[str, str | None]) -> list[str]:
     for name in only:
         if name not in MEASUREMENTS:
             raise RequestError(f"unknown measurement {name!r}", where="--only", mend=did_you_mean(name, MEASUREMENTS))
-    wanted = only or [name for name in MEASUREMENTS if name != "fresh"]
+    wanted = only or [name for name in MEASUREMENTS if name not in WHEN_ASKED_FOR]
     return [name for name in MEASUREMENTS if name in wanted or (name == "fresh" and "fresh" in given)]
 
 
@@ -96,7 +100,7 @@ def _measure(name: str, pairs: int, report: Report) -> None:
 def _machine() -> dict[str, str]:
     """Return what the figures depend on."""
     machine = systems.detect()
-    installed = versions.of_distributions(("openvino", "onnxruntime", "numpy", "invoke"))
+    installed = versions.of_distributions(("openvino", "onnxruntime", "torch", "numpy", "invoke"))
     return {
         "CPU": f"{machine.cpu.model}, {machine.cpu.usable_cores} usable of {machine.cpu.cores} cores",
         "instruction sets": ", ".join(machine.cpu.isa) or "none of those that matter",

@@ -15,7 +15,7 @@ from engineroom.images import jpeg, preprocess, synthetic
 from engineroom.terms import TensorSpec
 
 IMAGES = 50
-FRAME = jpeg.Frame(500, 375, components=3)
+USUAL = (500, 375, 3)  # width, height, components
 LIMIT_MS = 10.0  # 100 images/s
 INPUT = TensorSpec("image", "float32", (3, 224, 224))
 
@@ -36,7 +36,8 @@ def measure(pairs: int) -> list[Figure]:
 
 
 def _usual(file: bytes) -> bool:
-    return jpeg.frame(file) == FRAME
+    frame = jpeg.frame(file)
+    return (frame.width, frame.height, frame.components) == USUAL
 
 
 def _core_ms(paths: list[Path]) -> float:

@@ -48,12 +48,12 @@ class Ran:
 
 
 @contextmanager
-def run_harness(*flags: str) -> Iterator[Ran]:
-    """Run digits in one scenario and yield what came out; its run folders are removed at the end.
+def run_harness(*flags: str, benchmark: str = "digits") -> Iterator[Ran]:
+    """Run a benchmark in one scenario and yield what came out; its run folders are removed at the end.
 
     An INVALID run is warned of, for its figure still says something. Raises EngineError for every other failure.
     """
-    words = ("--benchmarks=digits", *flags, "--json")
+    words = (f"--benchmarks={benchmark}", *flags, "--json")
     begin = time.perf_counter()
     done = _run([INV, "run_harness"], env=environment(words), accepted=(ExitCode.GOOD, ExitCode.INVALID))
     wall_s = time.perf_counter() - begin
@@ -115,9 +115,9 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 """
 
 
-def run(argv: Sequence[str]) -> None:
-    """Run a command unseen. Raises EngineError if it fails."""
-    _run(argv)
+def run(argv: Sequence[str]) -> str:
+    """Run a command unseen and return what it printed. Raises EngineError if it fails."""
+    return _run(argv).stdout
 
 
 def _run(

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engineroom.datasets import Agreement
 from engineroom.errors import RequestError, did_you_mean, shown
 from engineroom.images.preprocess import Quantization
 from engineroom.paths import typed
@@ -208,6 +209,10 @@ class Benchmark(ABC):
 
         Raises EngineError if a sample is missing, is answered twice with different answers, or has the wrong size.
         """
+
+    def compared(self, answers: Sequence[int]) -> Agreement | None:
+        """Compare the answers, sample by sample, with the golden ones of its model, where somebody has those."""
+        return None
 
     @abstractmethod
     def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engineroom.benchmarks import Accuracy, Benchmark, Part
-from engineroom.datasets import Dataset, read_checksums
+from engineroom.datasets import Agreement, Dataset, read_checksums
 from engineroom.errors import EngineError, RequestError
 from engineroom.images import preprocess as images
 from engineroom.networks import layout
@@ -82,6 +82,12 @@ class Classification(Benchmark):
         if missing:
             raise EngineError(f"{len(missing)} of {count} samples were never answered, first sample {missing[0]}")
         return [answers[index] for index in range(count)]
+
+    def compared(self, answers: Sequence[int]) -> Agreement | None:
+        """Compare the answers with the data set's golden predictions, which are those of the benchmark's own model."""
+        own = self.judged_by_float or self.own_model
+        golden = None if own else self.data.golden(self.name)
+        return None if golden is None else self.data.compare(golden, answers)
 
     def _class_of(self, index: int, response: bytes) -> int:
         import numpy as np

@@ -29,7 +29,7 @@ class MobileNet(ImageClassification):
     classes = network.CLASSES
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     mlperf = False
-    settings = {"common": {"engine": "litert"}}  # the engine that takes .tflite files
+    settings = {"common": {"engine": "litert"}}  # for which .tflite files are made
     sources: tuple[Path, ...] = (*images.SOURCES, Path(__file__))
 
 

@@ -189,17 +189,13 @@ def _sha256(path: Path, checksums: Mapping[str, str]) -> str:
 
 def _bytes(path: Path) -> bytes:
     """Return the content of a plain file: who reads a pipe may wait for ever."""
-    with path.open("rb", opener=_open) as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise jpeg.JpegError("is no plain file")
         if status.st_size > MOST_BYTES:
             raise jpeg.JpegError(f"has {status.st_size:,} bytes: too large; {MOST_BYTES:,} are the most")
         return file.read()
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check(frame: jpeg.Frame) -> None:

@@ -49,14 +49,14 @@ def _folded(path: Path) -> onnx.ModelProto:
     import onnx
     import onnxruntime
 
-    read_model(path)
+    content = read_model(path).SerializeToString()  # with the weights that lie in files beside it
     with TemporaryDirectory(prefix="engineroom-import-") as scratch:
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         settings.optimized_model_filepath = str(Path(scratch) / "folded.onnx")
         settings.log_severity_level = 3
         try:
-            onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base but this one
             raise EngineError(str(error).strip().splitlines()[0], where=display(path)) from error
         return onnx.load(settings.optimized_model_filepath)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engineroom import registry
-from engineroom.errors import RequestError, did_you_mean, plain
+from engineroom.errors import RequestError, plain
 from engineroom.images.preprocess import Quantization
 from engineroom.paths import display
 from engineroom.qdq import DEQUANTIZE, QUANTIZE, Graph
@@ -65,8 +65,8 @@ def read(path: Path, like_inputs: Sequence[TensorSpec], like_outputs: Sequence[T
     """
     kind = path.suffix
     if kind not in READERS:
-        mend = did_you_mean(kind, READERS) if kind else f"known: {', '.join(READERS)}"
-        raise RequestError("its name does not end as that of a known kind of model", where=display(path), mend=mend)
+        near = f"rename it to end in {kind.lower()}" if kind.lower() in READERS else f"known: {', '.join(READERS)}"
+        raise RequestError("its name does not end as that of a known kind of model", where=display(path), mend=near)
     _check_content(path)
     if absent := registry.missing(READERS[kind].modules):
         raise RequestError(
@@ -128,7 +128,7 @@ WEIGHTS, ARCHIVE, TRUNCATED = "weights", "an archive,", "a truncated archive,"
 
 
 def _content(path: Path, head: bytes) -> str | None:
-    """Return the kind of model that a file is by its content, or what else it is; None where nothing tells, as in ONNX."""
+    """Return the kind of model that a file has in it, or what else; None where nothing tells, as in ONNX."""
     if head[4:8] == b"TFL3":
         return ".tflite"
     if not head.startswith(b"PK"):

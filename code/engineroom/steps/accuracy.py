@@ -13,6 +13,7 @@ from engineroom.paths import display, write_text
 from engineroom.runs import AccuracyResult
 
 LOG = "mlperf_log_accuracy.json"
+PREDICTIONS = "predictions.txt"  # one answer a line, in the order of the samples
 
 
 class Response(msgspec.Struct):
@@ -23,12 +24,15 @@ class Response(msgspec.Struct):
 
 
 def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> AccuracyResult:
-    """Return the score of the run in `folder` and write accuracy.txt as MLCommons' scorers word it.
+    """Return the score of the run in `folder`; write accuracy.txt as MLCommons' scorers word it, and predictions.txt.
 
     `labels` are the right answers, in the order of the samples.
     Raises EngineError if the log is missing, cut off, or does not answer every sample once.
     """
-    accuracy = benchmark.score(_responses(folder / LOG), labels)
+    responses = list(_responses(folder / LOG))
+    accuracy = benchmark.score(responses, labels)
+    answers = benchmark.answers(responses, len(labels))
+    write_text(folder / PREDICTIONS, "".join(f"{answer}\n" for answer in answers))
     write_text(
         folder / "accuracy.txt",
         f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}\n",
@@ -42,6 +46,7 @@ def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> Accuracy
         good=accuracy.good,
         total=accuracy.total,
         met=accuracy.value >= benchmark.accuracy_target,
+        golden=benchmark.compared(answers),
     )
 
 

@@ -71,6 +71,11 @@ class Comparison(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
+def kept_at(benchmark: str) -> Path:
+    """Return where the last comparison of a benchmark is kept: beside its calibrations."""
+    return CALIBRATION / benchmark / COMPARISON
+
+
 def compare(
     benchmark: Benchmark,
     model_sha256: str,
@@ -81,7 +86,7 @@ def compare(
 ) -> Comparison:
     """Return the candidates' accuracies over the first `limit` evaluation samples, by default all, and keep them.
 
-    They are kept as observers.json beside the calibrations. What a model answered is kept too, and asked once.
+    What a model answered is kept too, and asked once.
     """
     total = samples.facts["samples"]
     count = min(limit or total, total)
@@ -122,7 +127,7 @@ def compare(
         notes=benchmark.notes,
     )
     text = msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode()
-    write_text(CALIBRATION / benchmark.name / COMPARISON, text + "\n")
+    write_text(kept_at(benchmark.name), text + "\n")
     return comparison
 
 

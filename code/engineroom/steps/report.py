@@ -69,6 +69,9 @@ def notes(rows: Iterable[Row]) -> list[str]:
         for reason in performance.reasons if performance and not performance.valid else ():
             found[f"{name} is INVALID: {reason}"] = None
         for result in (row.performance, row.accuracy):
+            golden = result.accuracy.golden if result and result.accuracy else None
+            if golden:
+                found[f"{name}: {golden.agree:,} of {golden.total:,} answers are the golden ones"] = None
             for error in result.errors if result else ():
                 found[f"{name}: LoadGen logged an error: {error}"] = None
             for note in result.notes if result else ():

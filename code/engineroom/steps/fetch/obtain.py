@@ -28,7 +28,7 @@ from engineroom.paths import display, locked, not_writable, sha256_file, sha256_
 from engineroom.sources import Licence, Recorded, SourceFile, Unpack, record, recorded
 
 CHUNK_BYTES = 1 << 20
-WITHIN = ("val",)  # where a folder of ImageNet has its validation images, beside train/ with 1.3 million others
+WITHIN = "val"  # where a folder of ImageNet has its validation images, beside train/ with 1.3 million others
 
 
 class State(StrEnum):
@@ -60,6 +60,12 @@ class Wanted:
         return list(
             dict.fromkeys([self.place.name, *(PurePosixPath(urlsplit(url).path).name for url in self.file.sources)])
         )
+
+    @property
+    def one_will_do(self) -> bool:
+        """Whether the one file that it is unpacked for can be verified alone, or nobody can verify more."""
+        unpack = self.file.unpack
+        return bool(unpack and not unpack.into and (unpack.sha256 or not self.file.digests))
 
     @property
     def accepted(self) -> str:
@@ -98,7 +104,7 @@ def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accep
     """
     with _locks({wanted.place.parent for wanted in asked}):
         todo = [wanted for wanted in asked if state_of(wanted, hashed) is not State.RIGHT]
-        _tell_what_is_lost(todo)
+        _tell_what_is_lost(todo, hashed)
         _check_licences(todo, accepted)
         done: list[str] = []
         mistakes: list[RequestError] = []
@@ -108,6 +114,8 @@ def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accep
         else:
             _download(missing, done, mistakes)
         if mistakes:
+            for line in done:  # nobody else will
+                terminal.say(line)
             raise Mistakes(mistakes)
         return done
 
@@ -223,19 +231,15 @@ def _members_are_here(wanted: Wanted) -> bool:
     return not absent(read_checksums(wanted.result), wanted.place.with_name(unpack.into))
 
 
-def _tell_what_is_lost(todo: Iterable[Wanted]) -> None:
+def _tell_what_is_lost(todo: Iterable[Wanted], hashed: Hashed) -> None:
     """Warn of members that have gone since they were recorded: who looks after their folder should know."""
     for wanted in todo:
-        into = wanted.file.unpack and wanted.file.unpack.into
-        folder = wanted.place.with_name(into or "")
-        if (
-            into
-            and wanted.result.is_file()
-            and folder.is_dir()
-            and (lost := absent(read_checksums(wanted.result), folder))
-        ):
+        into, known = wanted.file.unpack and wanted.file.unpack.into, _known(wanted.result, wanted.file)
+        if into and known and wanted.result.is_file() and hashed(wanted.result) == known.sha256:
+            folder = wanted.place.with_name(into)
+            lost = absent(read_checksums(wanted.result), folder)
             terminal.warn(
-                f"{display(folder)} has lost {len(lost):,} files: {', '.join(lost[:3])}{', ...' * (len(lost) > 3)}"
+                f"{display(folder)} has lost {len(lost):,} of its files: {', '.join(lost[:3])}{' ...' * (len(lost) > 3)}"
             )
 
 
@@ -325,12 +329,15 @@ def _find(wanted: Wanted, given: Path, *, alone: bool) -> Path:
         if (given / name).is_file():
             return given / name
     if unpack and unpack.into:
-        for folder in (given, *(given / name for name in (unpack.into, *WITHIN))):
-            if folder.is_dir() and _members(folder, unpack.members):
-                return folder.resolve()
+        folders = [folder for folder in (given, given / unpack.into, given / WITHIN) if folder.is_dir()]
+        for matching in (_matching, _sorted_by_class):
+            for folder in folders:
+                if matching(folder, unpack.members):
+                    return folder.resolve()
     or_folder = f", or the folder of its {unpack.files:,} files {unpack.members}" if unpack and unpack.into else ""
+    useful = [name for name in names if name != wanted.result.name or wanted.one_will_do]
     raise RequestError(
-        f"{display(wanted.place)} is still missing: {given} has no {' or '.join(wanted.names)}{or_folder}",
+        f"{display(wanted.place)} is still missing: {given} has no {' or '.join(useful)}{or_folder}",
         mend=_elsewhere(wanted),
     )
 
@@ -345,7 +352,7 @@ def _register_file(wanted: Wanted, found: Path, done: list[str], mistakes: list[
 def _register_member(wanted: Wanted, found: Path, done: list[str]) -> None:
     """Register the one file that an archive is fetched for. Raises RequestError if only the archive can be verified."""
     published = wanted.file.unpack and wanted.file.unpack.sha256
-    if wanted.file.digests and not published:
+    if not wanted.one_will_do:
         what = f"cannot be verified: a checksum is published only of {wanted.place.name}, which it is in"
         raise RequestError(what, where=str(found), mend=_elsewhere(wanted))
     known, sha256 = _known(wanted.result, wanted.file), _digests(found, ["sha256"])["sha256"]
@@ -385,13 +392,8 @@ def _register_folder(wanted: Wanted, folder: Path, done: list[str]) -> None:
 
 
 def _members(folder: Path, pattern: str) -> list[Path]:
-    """Return the files that match, in the order of their names: of the folder or, if it has none, of those in it.
-
-    Many have sorted the validation images into one folder for each class.
-    """
-    found = _matching(folder, pattern)
-    if not found:
-        found = [path for each in folder.iterdir() if each.is_dir() for path in _matching(each, pattern)]
+    """Return the files that match, in the order of their names: of the folder or, if it has none, of those in it."""
+    found = _matching(folder, pattern) or _sorted_by_class(folder, pattern)
     return sorted(found, key=lambda path: (path.name, path))
 
 
@@ -400,14 +402,22 @@ def _matching(folder: Path, pattern: str) -> list[Path]:
         return [folder / name for name in fnmatch.filter([entry.name for entry in found], pattern)]
 
 
+def _sorted_by_class(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that match of all folders in a folder: many have one for each class."""
+    return [path for each in folder.iterdir() if each.is_dir() for path in _matching(each, pattern)]
+
+
 def _link(wanted: Wanted, into: str, folder: Path, paths: Sequence[Path]) -> None:
     """Put a link to the folder where the members belong, or a folder of links if they lie in several."""
-    if folder == wanted.place.with_name(into).resolve():
+    place, flat, unfinished = wanted.place.with_name(into), paths[0].parent == folder, _unfinished(wanted)
+    if folder == place.resolve() and flat:
         return
-    unfinished = _unfinished(wanted)
+    if folder.is_relative_to(place.resolve()):
+        what = f"lies where {'the link' if flat else 'links'} to it would stand"
+        raise RequestError(what, where=display(folder), mend="move it to another place, and name that")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.unlink(missing_ok=True)
-    if paths[0].parent == folder:
+    if flat:
         unfinished.symlink_to(folder)
     else:
         unfinished.mkdir()
@@ -527,8 +537,10 @@ def _check_room(folder: Path, needed: int) -> int:
 
 def _elsewhere(wanted: Wanted) -> str:
     """Say how a file comes here without a network, or from a site that asks who one is."""
-    whence = wanted.file.sources[0] if wanted.file.sources else wanted.licence.url
+    whence, unpack = wanted.file.sources[0] if wanted.file.sources else wanted.licence.url, wanted.file.unpack
+    or_folder = f", or name the folder that has its files {unpack.members}" if unpack and unpack.into else ""
+    alone = f" ({wanted.result.name} out of it will do)" if wanted.one_will_do else ""
     return (
-        f"get {wanted.place.name} where there is a network, from {whence}\n"
-        f"  put it into any folder here, then: {wanted.typed('--from=FOLDER')}"
+        f"get {wanted.place.name}{alone} where there is a network, from {whence}\n"
+        f"  put it into any folder here{or_folder}, then: {wanted.typed('--from=FOLDER')}"
     )
