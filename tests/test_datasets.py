@@ -274,11 +274,11 @@ def test_files_that_a_map_names_and_nobody_has_are_told_with_their_lines(photos:
     (photos.sample_folder / "a.JPEG").unlink()
     (photos.sample_folder / "c.JPEG").unlink()
     with pytest.raises(Mistakes) as caught:
-        photos.check_files("evaluation")
+        photos.check_files("evaluation", "bring them")
     where = photos.map_of("evaluation")
     assert [str(mistake) for mistake in caught.value.mistakes] == [
         f"{where}:1: a.JPEG is not in {photos.sample_folder}",
-        f"{where}:4: c.JPEG is not in {photos.sample_folder}",
+        f"{where}:4: c.JPEG is not in {photos.sample_folder}\n  bring them",
     ]
     for file in photos.sample_folder.iterdir():
         file.unlink()

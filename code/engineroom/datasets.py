@@ -193,8 +193,11 @@ class Dataset:
             raise RequestError("has no labels", where=display(self.map_of(name)))
         return labels
 
-    def check_files(self, name: str) -> None:
-        """Check that the files of a part are there and have checksums. Raises Mistakes with the map's line for each."""
+    def check_files(self, name: str, mend: str | None = None) -> None:
+        """Check that the files of a part are there and have checksums. Raises Mistakes with the map's line for each.
+
+        `mend` is what the reader can do, said once, after the last.
+        """
         if not self.manifest.folder:
             return
         files, folder = [sample.file for sample in self.samples(name)], self.sample_folder
@@ -204,14 +207,8 @@ class Dataset:
         if wrong:
             path = self.map_of(name)
             lines = [(number, line.partition("\t")[0]) for number, line in _lines(_read_text(path))]
-            _raise(
-                [
-                    RequestError(wrong[file], where=f"{display(path)}:{number}")
-                    for number, file in lines
-                    if file in wrong
-                ],
-                display(path),
-            )
+            found = [(f"{display(path)}:{number}", wrong[file]) for number, file in lines if file in wrong]
+            _raise([RequestError(what, where=where) for where, what in found], display(path), mend)
 
     def golden(self, benchmark: str) -> list[int] | None:
         """Return the class that a benchmark's reference gave to each evaluation sample; None if nobody has it here.
@@ -446,9 +443,10 @@ def _read_text(path: Path) -> str:
         raise RequestError("is not UTF-8 text", where=f"{display(path)}:{line}") from error
 
 
-def _raise(mistakes: list[RequestError], where: str) -> None:
+def _raise(mistakes: list[RequestError], where: str, mend: str | None = None) -> None:
     if len(mistakes) > MOST_SHOWN:
         more = RequestError(f"and {len(mistakes) - MOST_SHOWN:,} more mistakes", where=where)
         mistakes = [*mistakes[:MOST_SHOWN], more]
     if mistakes:
-        raise Mistakes(mistakes)
+        last = mistakes[-1]
+        raise Mistakes([*mistakes[:-1], RequestError(last.what, where=last.where, mend=last.mend or mend)])

@@ -251,7 +251,7 @@ def _wrong_channels(graph: Graph, node: onnx.NodeProto, dequantize: onnx.NodePro
 
 
 def _residual_adds(graph: Graph) -> Iterator[tuple[str, str]]:
-    """[manual] [425] The add is fused with the layer before it, in int8, if its other input, the residual, is quantized.
+    """[manual] [425] The add is fused with the layer before it, in int8, if the residual, its other input, is int8.
 
     Whether that layer's own output is quantized too is left open: NVIDIA's tool leaves it bare.
     """

@@ -82,6 +82,18 @@ def test_resnet50s_accuracy_on_the_reduced_set_is_known() -> None:
     assert variant_of("resnet50", "imagenet-500").reference_accuracy == 100 * 380 / 500
 
 
+def test_on_a_few_images_chance_is_allowed_for_where_nobody_published_their_accuracy() -> None:
+    """Of 500 images, 71.8 % have a deviation of 2.01 points: sqrt(0.718 * 0.282 / 500)."""
+    few = variant_of("mobilenet-v2", "imagenet-500")
+    assert few.reference_accuracy == 71.8
+    assert few.accuracy_target == pytest.approx(0.99 * 71.8 - 3 * 2.0123, abs=1e-3)
+
+
+def test_a_model_that_came_quantized_has_no_target_where_only_its_float_twin_says_what_is_right() -> None:
+    assert variant_of("mobilenet-v3-large-minimalistic-uint8", "imagenet-synthetic", Weights.SYNTHETIC).accuracy_target == 0
+    assert variant_of("mobilenet-v2", "imagenet-synthetic", Weights.SYNTHETIC).accuracy_target == 99
+
+
 @EACH
 @pytest.mark.parametrize(
     ("dataset", "weights", "note"),

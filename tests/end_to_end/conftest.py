@@ -126,7 +126,8 @@ def _make_venv(folder: Path) -> None:
     home = Path(sys.base_prefix) / "bin"
     (folder / "build/venv/pyvenv.cfg").write_text(f"home = {home}\nversion = {sys.version.split()[0]}\n")
     inv = binaries / "inv"
-    inv.write_text(f"#!{binaries / 'python'}\nfrom invoke.main import program\nprogram.run()\n", encoding="utf-8")
+    start = "from invoke.main import program\nif __name__ == '__main__':  # processes that it spawns import it too\n"
+    inv.write_text(f"#!{binaries / 'python'}\n{start}    program.run()\n", encoding="utf-8")
     inv.chmod(0o755)
 
 

@@ -235,6 +235,22 @@ def interpreted(model: Path, images: Any) -> Any:
     return np.array(rows)
 
 
+def test_openvino_says_what_it_computes_in_where_a_cpu_has_no_bf16(tmp_path: Path) -> None:
+    import openvino
+
+    engine: Engine = registry.get("engines", "openvino").load().ENGINE
+    config: Any = SimpleNamespace(
+        scenario=Scenario.OFFLINE, precision=Precision.BF16, instances=1, threads_per_instance=1
+    )
+    settings = engine.settings_of(config)
+    request = BuildRequest("openvino", str(MODEL), "", Precision.BF16, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
+    notes = engine.notes_of(config, engine.build(request, tmp_path))
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert notes == ()
+    else:
+        assert notes == ("OpenVINO computes in f32 here: this CPU has no bf16.",)
+
+
 # What does not fit
 
 

@@ -104,7 +104,9 @@ def test_threads_come_from_the_configuration_and_reach_the_session(tmp_path: Pat
     model = str(MODEL)
     request = BuildRequest("onnxruntime", model, "", Precision.INT8, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
     assert ENGINE.build(request, tmp_path) == {
-        "model": "./model.onnx", "precision": "int8", "batch_size": "1",
+        "model": "./model.onnx",
+        "precision": "int8",
+        "batch_size": "1",
         **settings,
     }
     assert (tmp_path / "model.onnx").read_bytes() == MODEL.read_bytes()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engineroom import registry, run_args, terminal
-from engineroom.actions import plan
+from engineroom.actions import observers, plan
 from engineroom.actions.work import Kind, Need, Work, works
 from engineroom.benchmarks import Part
 from engineroom.datasets import Dataset
@@ -57,6 +57,8 @@ def _bring(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]]) ->
         where = f"{run_args.WHERE}: --accept_licence"
         raise RequestError(f"nothing here is {unknown[0]}'s", where=where, mend=did_you_mean(unknown[0], owners))
     given = request.extras.get("from")
+    if given is not None and not given.strip():
+        raise RequestError("is empty", where=f"{run_args.WHERE}: --from", mend="leave it out, or name a file or folder")
     for line in fetch.bring(list(files.values()), given=typed(given) if given else None, accepted=accepted):
         terminal.say(line)
 
@@ -90,10 +92,13 @@ def preprocess_data(argv: Sequence[str]) -> int:
 
 
 def calibrate(argv: Sequence[str]) -> int:
-    """Write one quantized model per benchmark."""
-    request, asked = works(argv, explain=True)
-    for work in asked:
-        work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config)
+    """Write one quantized model per benchmark; with --compare_observers one by each observer, and compare them."""
+    request, asked = works(argv, explain=True, extras=observers.FLAGS)
+    if observers.FLAG in request.extras:
+        observers.compare(request, asked)
+    else:
+        for work in asked:
+            work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config)
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
 
 
@@ -108,4 +113,6 @@ def build_engines(asked: Iterable[Work]) -> None:
     """Build the engine of each scenario that is asked for, in the best precision."""
     for work in asked:
         for scenario in work.scenarios:
-            work.best_precision(work.resolve(scenario, TestMode.PERFORMANCE_ONLY))
+            resolved = work.resolve(scenario, TestMode.PERFORMANCE_ONLY)
+            work.check_installed(resolved.config)
+            work.best_precision(resolved)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Benchmark, Part, variant_of
 from engineroom.config import Resolved, RunConfig
 from engineroom.detection import Machine
+from engineroom.engines import Engine
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, write_text
 from engineroom.runs import Result
@@ -96,9 +97,7 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
     """Run the test that a prepared `*.partial` folder describes, score it, and finish the folder."""
     config = runs.read_config(folder).config
     named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
-    benchmark = variant_of(
-        named, dataset=config.dataset, weights=config.weights, model_path=config.model_path
-    )
+    benchmark = variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
     started, begin = datetime.now(UTC), time.perf_counter()
     write_text(folder / "env.json", json.dumps(inventory.environment(machine), indent=1) + "\n")
     recipe = _recipe(folder, config)
@@ -127,7 +126,7 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
         performance=performance,
         accuracy=scored,
         errors=tuple(log["errors"]),
-        notes=(*_notes(benchmark, config, machine), *notes),
+        notes=(*_notes(benchmark, config, machine, recipe["engine"]["options"]), *notes),
         made_from=recipe["made_from"],
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
@@ -198,14 +197,15 @@ def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:
     return recipe
 
 
-def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine) -> tuple[str, ...]:
-    notes = list(benchmark.notes)
+def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine, options: Mapping[str, str]) -> tuple[str, ...]:
+    engine: Engine = registry.get("engines", config.engine).load().ENGINE
+    notes = [*benchmark.notes, *engine.notes_of(config, options)]
     if config.system != machine.system:
         notes.append(f"The settings are those of {config.system}; the machine is {machine.system}.")
     if not benchmark.mlperf:
         kind = "a quick start, not an" if benchmark.quick_start else "no"
         notes.append(f"{benchmark.name} is {kind} MLPerf benchmark: its results are not submittable.")
-    if not registry.get("engines", config.engine).load().ENGINE.measures_model:
+    if not engine.measures_model:
         notes.append(f"The engine {config.engine} answers without running the model: it measures the harness.")
     return tuple(notes)
 

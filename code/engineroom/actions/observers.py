@@ -55,7 +55,7 @@ def _compare(request: Request, work: Work, limit: int | None) -> Iterator[observ
 
 def _calibrators(request: Request) -> list[str]:
     """Return the calibrator that was asked for, or else all that are installed."""
-    if name := request.overrides.get("calibrator"):
+    if name := {**request.environment, **request.overrides}.get("calibrator"):
         return [name.lower()]
     plugins: dict[str, Calibrator] = {
         name: plugin.load().CALIBRATOR for name, plugin in registry.find("calibrators").items()
@@ -99,7 +99,7 @@ def _print(comparison: observers.Comparison) -> None:
     columns = ("calibrator", "observer", "accuracy", "lost", *words, "calibrated in", "scored at")
     first = ("float", "", f"{comparison.float_accuracy:.2f}%", "", *[""] * len(words), "")
     terminal.table(
-        f"{comparison.benchmark} on {comparison.dataset}, int8 under ONNX Runtime, {comparison.samples:,} samples",
+        f"{comparison.benchmark}, int8 in ONNX Runtime, {comparison.samples:,} samples of {comparison.dataset}",
         columns,
         [(*first, f"{comparison.float_samples_per_s:,.0f}/s"), *rows],
         right=columns[2:],

@@ -33,6 +33,7 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
         for scenario in work.scenarios:
             for mode in request.test_modes:
                 resolved = work.resolve(scenario, mode)
+                work.check_installed(resolved.config)
                 if not request.plan:  # which shows what does not fit, and then refuses it, too
                     _check_memory(work, resolved)
         samples = work.samples

@@ -171,7 +171,8 @@ class Work:
         made = calibrate.calibrate(
             self.benchmark, config.calibrator, self.model_sha256, samples, settings, **self.makes
         )
-        return self._told(Need(Kind.CALIBRATION, f"{self.benchmark.name}, quantized model", made), made)
+        what = f"{self.benchmark.name}, quantized model by {config.calibrator}, {config.observer}"
+        return self._told(Need(Kind.CALIBRATION, what, made), made)
 
     def expected(self, config: RunConfig) -> Artifact | None:
         """The answers of the float model, where labels mean nothing."""
@@ -238,8 +239,16 @@ class Work:
         )
 
     def _check(self, resolved: Resolved) -> None:
-        """Refuse settings that the benchmark or the machine cannot serve."""
+        """Refuse settings that the benchmark, the engine or the machine cannot serve."""
         config, origins = resolved.config, resolved.origins
+        plugin: Engine = registry.get("engines", config.engine, where=origins["engine"].text).load().ENGINE
+        self._check_format(plugin)
+        if config.precision is Precision.INT8 and self._is_calibrated(plugin) and not plugin.takes_qdq:
+            raise RequestError(
+                f"the engine {plugin.name} runs no model in int8 that was calibrated here",
+                where=origins["precision"].text,
+                mend="name another engine, or another precision",
+            )
         if config.precision not in (Precision.AUTO, *self.benchmark.precisions):
             raise RequestError(
                 f"{self.benchmark.name} has no precision {config.precision}",
@@ -272,15 +281,8 @@ class Work:
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
         plugin = build.engine_of(config, self.machine)
-        self._check_format(plugin)
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
-        if config.precision is Precision.INT8 and plugin.measures_model and not self.benchmark.came_quantized:
-            if not plugin.takes_qdq:
-                raise RequestError(
-                    f"the engine {plugin.name} runs no model in int8 that was calibrated here",
-                    where="precision",
-                    mend="name another engine, or another precision",
-                )
+        if config.precision is Precision.INT8 and self._is_calibrated(plugin):
             calibration = self.calibration(config)
             model = calibration.file(calibrate.MODEL)
             sha256, calibration_key = calibration.sha256(calibrate.MODEL), calibration.key
@@ -291,6 +293,14 @@ class Work:
         made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
         what = f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}"
         return self._told(Need(Kind.ENGINE, what, made), made)
+
+    def check_installed(self, config: RunConfig) -> None:
+        """Raise RequestError if a package is missing that the engine needs."""
+        registry.get("engines", config.engine).load().ENGINE.check_installed()
+
+    def _is_calibrated(self, plugin: Engine) -> bool:
+        """Tell whether int8 means that the model has to be calibrated for this engine."""
+        return plugin.measures_model and not self.benchmark.came_quantized
 
     def _check_format(self, plugin: Engine) -> None:
         """Refuse an engine that cannot read the model, and name those that can."""
@@ -333,10 +343,9 @@ class Work:
         if resolved.config.precision is not Precision.AUTO:
             return resolved, self.engine(resolved.config)
         plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE
-        self._check_format(plugin)
         known = plugin.precisions_on(self.machine, resolved.config)
         candidates = [precision for precision in self.benchmark.precisions if precision in known]
-        if plugin.measures_model and Precision.INT8 in candidates and (why := self._not_calibrated(plugin)):
+        if self._is_calibrated(plugin) and Precision.INT8 in candidates and (why := self._not_calibrated(plugin)):
             candidates.remove(Precision.INT8)
             self._warn(why)
         if not plugin.measures_model:
@@ -359,8 +368,6 @@ class Work:
 
     def _not_calibrated(self, plugin: Engine) -> str | None:
         """Say why `auto` cannot mean int8 here, where the model would have to be calibrated for it."""
-        if self.benchmark.came_quantized:
-            return None
         if not plugin.takes_qdq:
             return f"{self.benchmark.name}: {plugin.name} takes no model that was calibrated here, so int8 is left out"
         if self.lacks_calibration_data:
@@ -397,7 +404,10 @@ def works(
         request = replace(request, system=systems.named(machine, request.system).system)
     asked = [_work(name, request, machine) for name in request.benchmarks or registry.find("benchmarks")]
     if not (chosen := [work for work in asked if work and (request.benchmarks or fetch.has_files(work.benchmark))]):
-        raise RequestError("no benchmark has its model and data here", mend="make download_model download_data")
+        raise RequestError(
+            "no benchmark has its model and data here",
+            mend='name one: make download_model download_data RUN_ARGS="--benchmarks=NAME"',
+        )
     return request, chosen
 
 

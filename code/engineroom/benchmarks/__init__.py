@@ -73,6 +73,7 @@ class Benchmark(ABC):
     name: str
     dataset: str  # folder of data_maps/
     datasets: tuple[str, ...] = ()  # on which it can run instead, its own among them
+    drawn_dataset: str | None = None  # the one of them that is generated
     weights: Weights = Weights.REFERENCE
     model_source: ModelFile | None = None  # where the model can be had; none if it is shipped
     synthetic: Made | None = None  # the same architecture with seeded weights
@@ -100,12 +101,15 @@ class Benchmark(ABC):
     sources: tuple[Path, ...] = ()  # our own files that belong to it
 
     def variant(self, dataset: str, weights: Weights, model_path: Path | None = None) -> Benchmark:
-        """Return the benchmark on `dataset` ("auto": its own) with `weights`, or with the model at `model_path`.
+        """Return the benchmark on `dataset` with `weights`, or with the model at `model_path`.
+
+        The data set "auto" is its own, but for synthetic weights, which know nothing of any, the drawn one.
 
         Raises RequestError for what it has not, or for a model that does not fit it.
         """
         known = self.datasets or (self.dataset,)
-        name = {each.lower(): each for each in known}.get(dataset.lower(), self.dataset if dataset == "auto" else None)
+        auto = self.drawn_dataset if weights is Weights.SYNTHETIC and self.drawn_dataset else self.dataset
+        name = {"auto": auto, **{each.lower(): each for each in known}}.get(dataset.lower())
         if name is None:
             mend = did_you_mean(dataset, known)
             raise RequestError(f"{self.name} has no data set {shown(dataset)}", where="dataset", mend=mend)

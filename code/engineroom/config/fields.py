@@ -68,7 +68,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _about("names of layers, or patterns of them (stage1.*), that stay in float; empty: none"),
         Meta(max_length=4096),
     ] = ()
-    dataset: Annotated[str, _about("data set to run on; auto: the benchmark's own")] = "auto"
+    dataset: Annotated[str, _about("data set to run on; auto: the benchmark's own, or the drawn one for synthetic weights")] = "auto"
     weights: Annotated[Weights, _about("weights of the model; synthetic ones know nothing")] = Weights.REFERENCE
     model_path: Annotated[
         Annotated[str, Meta(min_length=1)] | None,

@@ -80,6 +80,10 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         """Return the kind of accelerator that it runs on with these settings of a run, None for the CPU."""
         return self.accelerator
 
+    def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what a reader of a result must know of how this engine ran, which had these options."""
+        return ()
+
     def settings_of(self, config: RunConfig) -> dict[str, str]:
         """Return the engine's own settings, as strings, derived from the run's configuration."""
         return {}

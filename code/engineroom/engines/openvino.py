@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEVICE = "CPU"
 BLOB = "model.blob"
+HINT = "INFERENCE_PRECISION_HINT"
 # On CPUs with AMX OpenVINO would take bf16 even for a float32 model, so the precision is always said.
 INFERENCE_PRECISION = {Precision.FP32: "f32", Precision.INT8: "f32", Precision.BF16: "bf16"}
 
@@ -35,7 +36,7 @@ class OpenVino(Engine):
         streams = config.scenario in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
         return {
             "PERFORMANCE_HINT": "LATENCY" if streams else "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": INFERENCE_PRECISION[config.precision],
+            HINT: INFERENCE_PRECISION[config.precision],
             "NUM_STREAMS": str(config.instances),
             "INFERENCE_NUM_THREADS": str(config.instances * config.threads_per_instance),
         }
@@ -53,13 +54,19 @@ class OpenVino(Engine):
         _check("output", request.outputs, model.outputs, where)
         try:
             model.reshape({spec.name: [request.batch_size, *spec.shape] for spec in request.inputs})
-            blob = core.compile_model(model, DEVICE, request.settings).export_model()
+            compiled = core.compile_model(model, DEVICE, request.settings)
+            blob = compiled.export_model()
         except RuntimeError as error:
             fixed = "a model made for batches of 1 runs with --batch_size=1 only" if request.batch_size > 1 else None
             what = f"OpenVINO cannot compile this model: {_reason(error)}"
             raise EngineError(what, where=where, mend=fixed) from error
         (folder / BLOB).write_bytes(blob.read() if hasattr(blob, "read") else blob)
-        return {"blob": f"./{BLOB}", **request.settings}
+        return {"blob": f"./{BLOB}", **request.settings, HINT: compiled.get_property(HINT).get_type_name()}
+
+    def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
+        """Say if the CPU has no bf16, so that OpenVINO computes in something else."""
+        wanted, taken = INFERENCE_PRECISION[config.precision], options.get(HINT)
+        return () if taken in (None, wanted) else (f"OpenVINO computes in {taken} here: this CPU has no {wanted}.",)
 
 
 def _check(kind: str, specs: Sequence[TensorSpec], ports: Sequence[Any], where: str) -> None:

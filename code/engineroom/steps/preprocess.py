@@ -146,7 +146,10 @@ class _Job:
 
 
 def _make(job: _Job, cores: int) -> dict[str, Any]:
-    datasets.Dataset(job.benchmark.dataset).check_files(job.part)  # now, not in an hour
+    benchmark = job.benchmark
+    dataset = f" --dataset={benchmark.dataset}" if benchmark.datasets else ""
+    mend = f'bring them here with: make download_data RUN_ARGS="--benchmarks={benchmark.name}{dataset}"'
+    datasets.Dataset(benchmark.dataset).check_files(job.part, mend)  # now, not in an hour
     _preallocate(job)
     chunks, done = job.chunks(), _done(job.folder / DONE)
     title = f"preprocess {job.benchmark.dataset}, {job.part}"

@@ -20,9 +20,10 @@ import msgspec
 from engineroom import registry, terminal, versions
 from engineroom.artifacts import key_of
 from engineroom.benchmarks import Benchmark
-from engineroom.datasets import Dataset, format_checksums, format_map
+from engineroom.datasets import Dataset, absent, format_checksums, format_map
 from engineroom.errors import Mistakes, RequestError
 from engineroom.images import imagenet
+from engineroom.networks import layout
 from engineroom.paths import BUILD, DATA, MODELS, display, ensure_folder, locked, sha256_file, sha256_files, sha256_text, write_text
 from engineroom.sources import UNPUBLISHED, Recorded, record, recorded
 from engineroom.steps.fetch import obtain
@@ -79,10 +80,11 @@ def check_model(benchmark: Benchmark, *, force: bool = False, remember: bool = T
 
 
 def _own_sha256(path: Path, *, force: bool, remember: bool) -> str:
-    """Return the SHA-256 of a file of the user's, whatever it is."""
+    """Return the SHA-256 of a model of the user's, with the files that hold its weights, whatever it is."""
     try:
         with _memory(force=force, remember=remember) as found:
-            return _sha256(path, found)
+            sha256s = [_sha256(file, found) for file in (path, *layout.external_files(path))]
+            return sha256s[0] if len(sha256s) == 1 else sha256_text(" ".join(sha256s))
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from error
 
@@ -128,12 +130,18 @@ def model_wanted(benchmark: Benchmark) -> list[Wanted]:
 
 def data_wanted(dataset: Dataset, benchmark: Benchmark) -> list[Wanted]:
     """Return the files that have to be fetched or registered for a data set, those that are shipped left out."""
-    manifest, command = dataset.manifest, f'make download_data RUN_ARGS="--benchmarks={benchmark.name}'
+    manifest = dataset.manifest
+    command = f'make download_data RUN_ARGS="--benchmarks={benchmark.name}{_named(dataset, benchmark)}'
     return [
         Wanted(dataset.place_of(name), file, manifest.licence, dataset.name, command)
         for name, file in manifest.files.items()
         if not file.shipped
     ]
+
+
+def _named(dataset: Dataset, benchmark: Benchmark) -> str:
+    """Return the flag that names the data set, where it is not the benchmark's usual one."""
+    return "" if dataset.name == type(benchmark).dataset else f" --dataset={dataset.name}"
 
 
 def states(asked: Sequence[Wanted], *, remember: bool = True) -> list[State]:
@@ -152,7 +160,7 @@ def bring(asked: Sequence[Wanted], *, given: Path | None = None, accepted: Colle
 class Making:
     """A file that is made here, not fetched: `make` writes it, and whatever lies beside it, from what `made_from` keys.
 
-    `bytes` is about what it adds to the disk. `check` raises RequestError if a package is missing that `make` needs.
+    `bytes` is about what it adds to the disk. `whole` tells whether what lies beside it is there. `check` raises RequestError if a package is missing that `make` needs.
     """
 
     path: Path
@@ -161,6 +169,7 @@ class Making:
     make: Callable[[Path], None]
     bytes: int = 0
     check: Callable[[], None] = lambda: None
+    whole: Callable[[], bool] = lambda: True
 
 
 def model_makings(benchmark: Benchmark) -> list[Making]:
@@ -199,6 +208,8 @@ def is_made(making: Making, *, remember: bool = True) -> bool:
     """Tell whether a file is as it would be made. Without `remember` nothing is written."""
     known = recorded(making.path)
     if known is None or known.declared != key_of(making.made_from) or not making.path.is_file():
+        return False
+    if not making.whole():
         return False
     with _memory(remember=remember) as found:
         return _sha256(making.path, found) == known.sha256
@@ -244,8 +255,9 @@ def _drawing(dataset: Dataset, name: str) -> Making:
         write_text(path, format_checksums(dataset.sample_folder.name, checksums))
 
     check = partial(_check_installed, module.MODULES, module.EXTRA, dataset.checksums)
-    size = module.BYTES * len(samples)
-    return Making(dataset.checksums, f"{dataset.name}, drawn images", made_from, draw, size, check)
+    folder, size = dataset.sample_folder, module.BYTES * len(samples)
+    what = f"{dataset.name}, drawn images"
+    return Making(dataset.checksums, what, made_from, draw, size, check, lambda: not absent(samples, folder))
 
 
 def _write_map(source: Path, samples: int, path: Path) -> None:
@@ -294,5 +306,6 @@ def _remember(known: dict[str, Checked]) -> None:
 
 def _restore(path: Path, benchmark: Benchmark, kind: str) -> str:
     if path.is_relative_to(DATA) or path.is_relative_to(MODELS):
-        return f'fetch it with: make download_{kind} RUN_ARGS="--benchmarks={benchmark.name}"'
+        named = _named(Dataset(benchmark.dataset), benchmark) if kind == "data" else ""
+        return f'fetch it with: make download_{kind} RUN_ARGS="--benchmarks={benchmark.name}{named}"'
     return f"it is shipped with Engineroom; bring it back with: git checkout -- {shlex.quote(display(path))}"
