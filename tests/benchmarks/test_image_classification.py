@@ -90,7 +90,10 @@ def test_on_a_few_images_chance_is_allowed_for_where_nobody_published_their_accu
 
 
 def test_a_model_that_came_quantized_has_no_target_where_only_its_float_twin_says_what_is_right() -> None:
-    assert variant_of("mobilenet-v3-large-minimalistic-uint8", "imagenet-synthetic", Weights.SYNTHETIC).accuracy_target == 0
+    assert (
+        variant_of("mobilenet-v3-large-minimalistic-uint8", "imagenet-synthetic", Weights.SYNTHETIC).accuracy_target
+        == 0
+    )
     assert variant_of("mobilenet-v2", "imagenet-synthetic", Weights.SYNTHETIC).accuracy_target == 99
 
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from conftest import Checkout
 
 pytestmark = pytest.mark.heavy
-IMAGES = {"evaluation": 40, "calibration": 8}
+IMAGES = {"evaluation": 24, "calibration": 8}
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 ON = "--dataset=imagenet-synthetic --weights=synthetic"
 SHORT = (
-    "--min_duration=200 --min_query_count=64 --probe_s=0.2 --server_target_qps=2 "
+    "--min_duration=200 --min_query_count=64 --probe_s=0.2 --server_target_qps=30 "
     "--server_target_latency_ns=20000000000 --watchdog_s=120"
 )
 MODULES = {"torch": ("torch",), "litert": ("ai_edge_litert",)}
@@ -65,7 +65,9 @@ def _classes(folder: Path, network: Callable[[bytes], int]) -> list[int]:
 
 def _by_onnxruntime(checkout: Checkout) -> list[int]:
     """Return ONNX Runtime's own answers to the samples, computed here."""
-    samples = np.load(checkout.artifact("preprocessed_data/imagenet-synthetic/resnet50/evaluation") / "input_tensor:0.npy")
+    samples = np.load(
+        checkout.artifact("preprocessed_data/imagenet-synthetic/resnet50/evaluation") / "input_tensor:0.npy"
+    )
     session = onnxruntime.InferenceSession(checkout.root / "build/models/resnet50/synthetic.onnx")
     classes: list[int] = session.run(["ArgMax:0"], {"input_tensor:0": samples})[0].tolist()
     return classes
@@ -79,12 +81,15 @@ def _by_onnxruntime(checkout: Checkout) -> list[int]:
         *(("torch", precision) for precision in ("fp32", "bf16")),
     ],
 )
-def test_resnet50_answers_every_sample_in_every_scenario(photos: Checkout, engine: str, precision: str) -> None:
+def test_resnet50_answers_every_sample(photos: Checkout, engine: str, precision: str) -> None:
     _installed(engine)
+    scenarios = SCENARIOS if precision == "fp32" else ("SingleStream", "Offline")
     runs = _new(
-        photos, f"--benchmarks=resnet50 --engine={engine} --precision={precision} --test_mode=AccuracyOnly {SHORT}"
+        photos,
+        f"--benchmarks=resnet50 --engine={engine} --precision={precision} --scenarios={','.join(scenarios)} "
+        f"--test_mode=AccuracyOnly {SHORT}",
     )
-    assert [result["scenario"] for _, result in runs] == list(SCENARIOS)
+    assert [result["scenario"] for _, result in runs] == list(scenarios)
     expected = _by_onnxruntime(photos)
     assert len(set(expected)) > 5  # the network tells the images apart
     for folder, result in runs:
@@ -92,16 +97,19 @@ def test_resnet50_answers_every_sample_in_every_scenario(photos: Checkout, engin
         agreeing = sum(map(int.__eq__, classes, expected))
         score = result["accuracy"]
         assert (score["good"], score["total"], score["metric"]) == (agreeing, len(expected), "agreement")
-        assert (folder / "accuracy.txt").read_text() == (
-            f"accuracy={100 * agreeing / 40:.3f}%, good={agreeing}, total=40\n"
-        )
+        words = f"accuracy={100 * agreeing / 24:.3f}%, good={agreeing}, total=24\n"
+        assert (folder / "accuracy.txt").read_text() == words
         # Seeded weights have scores that lie close together: rounding moves more answers than it does of trained ones.
-        assert agreeing >= {"fp32": 40, "bf16": 30, "int8": 15}[precision]
-        assert (result["weights"], result["dataset"], result["submittable"]) == ("synthetic", "imagenet-synthetic", False)
+        assert agreeing >= {"fp32": 24, "bf16": 18, "int8": 8}[precision]
+        assert (result["weights"], result["dataset"], result["submittable"]) == (
+            "synthetic",
+            "imagenet-synthetic",
+            False,
+        )
         assert any(note.startswith("synthetic weights: ") for note in result["notes"])
 
 
-@pytest.mark.parametrize("scenario", ["SingleStream", "Server", "Offline"])
+@pytest.mark.parametrize("scenario", ["SingleStream", "Offline"])
 def test_resnet50_is_measured(photos: Checkout, scenario: str) -> None:
     [(_, result)] = _new(
         photos,
@@ -121,7 +129,7 @@ def test_mobilenet_runs_on_litert_in_every_scenario(photos: Checkout, name: str)
     for _, result in runs:
         assert result["engine"] == "litert"
         if result["accuracy"]:  # against ONNX Runtime on the same weights
-            assert result["accuracy"]["good"] == result["accuracy"]["total"] == 40
+            assert result["accuracy"]["good"] == result["accuracy"]["total"] == 24
         else:
             assert result["performance"]["valid"], result["performance"]["reasons"]
 

@@ -79,7 +79,9 @@ def test_a_log_that_is_not_whole_is_no_score(tmp_path: Path, lines: object, said
     assert not (tmp_path / "accuracy.txt").exists()
 
 
-def test_answers_are_compared_with_golden_ones_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_compared_with_golden_ones_where_there_are_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / LOG).write_text(json.dumps(_lines(3)))
     assert score(BENCHMARK, tmp_path, LABELS).golden is None
     golden = [*LABELS[:2], 9 - LABELS[2], *LABELS[3:]]

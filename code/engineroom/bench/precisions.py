@@ -15,7 +15,7 @@ from engineroom.terms import Precision
 PEER = Precision.FP32
 LIMITS = {Precision.INT8: 3.0, Precision.BF16: None}
 FAST = ("avx512_vnni", "avx_vnni", "amx_int8")  # without these int8 has no instructions of its own, and no limit
-SECONDS = 2
+SECONDS = 10
 FLAGS = (
     "--dataset=imagenet-synthetic",
     "--weights=synthetic",

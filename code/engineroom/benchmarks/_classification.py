@@ -15,7 +15,7 @@ from engineroom.images import preprocess as images
 from engineroom.networks import layout
 from engineroom.paths import display
 from engineroom.sources import UNPUBLISHED
-from engineroom.terms import Precision, Scenario, Weights
+from engineroom.terms import Scenario, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,13 +169,15 @@ class ImageClassification(Classification):
         elif self.judged_by_float:
             notes.append("The labels of drawn images mean nothing: the accuracy is the agreement with the float model.")
         if self.own_model:
-            notes.append(f"A model of one's own, {display(self.own_model)}: not the benchmark's, nor submittable as it.")
+            notes.append(
+                f"A model of one's own, {display(self.own_model)}: not the benchmark's, nor submittable as it."
+            )
         if not self.data.manifest.submittable:
             notes.append(f"The data set {self.dataset} is not the benchmark's own: not submittable.")
         return tuple(notes)
 
     def take(self, model: Path) -> None:
-        """Run `model` instead: its tensors are read from the file, the images are prepared as for the benchmark's own."""
+        """Run `model` instead: its tensors are read from the file, the images are prepared as for the own one."""
         found = layout.read(model, self.inputs, self.outputs)
         shape = found.inputs[0].shape
         if shape not in ((3, *shape[1:2] * 2), (*shape[:1] * 2, 3)):

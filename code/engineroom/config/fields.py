@@ -61,14 +61,18 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         _about("share of the magnitudes that the observer percentile does not clip", "%", usual=(99, 100)),
     ] = 99.999
     calibration_list: Annotated[
-        int, Meta(ge=1, le=2), _about("which of the lists of calibration samples, where a data set has two", usual=(1, 2))
+        int,
+        Meta(ge=1, le=2),
+        _about("which of the lists of calibration samples, where a data set has two", usual=(1, 2)),
     ] = 1
     float_layers: Annotated[
         tuple[str, ...],
         _about("names of layers, or patterns of them (stage1.*), that stay in float; empty: none"),
         Meta(max_length=4096),
     ] = ()
-    dataset: Annotated[str, _about("data set to run on; auto: the benchmark's own, or the drawn one for synthetic weights")] = "auto"
+    dataset: Annotated[
+        str, _about("data set to run on; auto: the benchmark's own, or the drawn one for synthetic weights")
+    ] = "auto"
     weights: Annotated[Weights, _about("weights of the model; synthetic ones know nothing")] = Weights.REFERENCE
     model_path: Annotated[
         Annotated[str, Meta(min_length=1)] | None,
@@ -325,7 +329,10 @@ def kind_of(name: str) -> str:
 def choices_of(name: str) -> list[str]:
     """Return the words that a field can hold if they are a closed set, else none."""
     if name == "dataset":
-        return ["auto", *sorted({path.parent.name for tree in layers(DATA_MAPS) for path in tree.glob("*/dataset.yaml")})]
+        return [
+            "auto",
+            *sorted({path.parent.name for tree in layers(DATA_MAPS) for path in tree.glob("*/dataset.yaml")}),
+        ]
     if name in PLUGINS:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]

@@ -24,7 +24,18 @@ from engineroom.datasets import Dataset, absent, format_checksums, format_map
 from engineroom.errors import Mistakes, RequestError
 from engineroom.images import imagenet
 from engineroom.networks import layout
-from engineroom.paths import BUILD, DATA, MODELS, display, ensure_folder, locked, sha256_file, sha256_files, sha256_text, write_text
+from engineroom.paths import (
+    BUILD,
+    DATA,
+    MODELS,
+    display,
+    ensure_folder,
+    locked,
+    sha256_file,
+    sha256_files,
+    sha256_text,
+    write_text,
+)
 from engineroom.sources import UNPUBLISHED, Recorded, record, recorded
 from engineroom.steps.fetch import obtain
 from engineroom.steps.fetch.obtain import State, Wanted, missing_bytes
@@ -160,7 +171,8 @@ def bring(asked: Sequence[Wanted], *, given: Path | None = None, accepted: Colle
 class Making:
     """A file that is made here, not fetched: `make` writes it, and whatever lies beside it, from what `made_from` keys.
 
-    `bytes` is about what it adds to the disk. `whole` tells whether what lies beside it is there. `check` raises RequestError if a package is missing that `make` needs.
+    `bytes` is about what it adds to the disk. `check` raises RequestError if a package is missing that `make` needs.
+    `whole` tells whether what lies beside the file is there.
     """
 
     path: Path
@@ -216,7 +228,7 @@ def is_made(making: Making, *, remember: bool = True) -> bool:
 
 
 def make(making: Making) -> None:
-    """Make the file unless it is there as it would be made. Raises RequestError or Mistakes for what is wrong with it."""
+    """Make the file unless it is there as it would be made. Raises RequestError or Mistakes for what is wrong."""
     ensure_folder(making.path.parent)
     with locked(making.path.parent):
         if is_made(making):

@@ -239,7 +239,8 @@ def _tell_what_is_lost(todo: Iterable[Wanted], hashed: Hashed) -> None:
             folder = wanted.place.with_name(into)
             lost = absent(read_checksums(wanted.result), folder)
             terminal.warn(
-                f"{display(folder)} has lost {len(lost):,} of its files: {', '.join(lost[:3])}{' ...' * (len(lost) > 3)}"
+                f"{display(folder)} has lost {len(lost):,} of its files: "
+                f"{', '.join(lost[:3])}{' ...' * (len(lost) > 3)}"
             )
 
 

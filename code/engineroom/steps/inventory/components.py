@@ -278,7 +278,9 @@ def _benchmark(component: Component, benchmark: Any) -> Component:
     absent = [item for item in _files_of(benchmark) if item.problem]
     if not absent:
         return component
-    return replace(component, problem=f"not here: {', '.join(dict.fromkeys(item.name for item in absent))}", mend=absent[0].mend)
+    return replace(
+        component, problem=f"not here: {', '.join(dict.fromkeys(item.name for item in absent))}", mend=absent[0].mend
+    )
 
 
 def _with_libraries(component: Component, plugin: Any) -> Component:
@@ -311,9 +313,13 @@ def models_and_data() -> list[Component]:
 def _files_of(benchmark: Any) -> Iterator[Component]:
     named = f"benchmark {benchmark.name}"
     model, _ = benchmark.model_file()
-    yield _file(f"{benchmark.name} model", model, named, f'make download_model RUN_ARGS="--benchmarks={benchmark.name}"')
+    yield _file(
+        f"{benchmark.name} model", model, named, f'make download_model RUN_ARGS="--benchmarks={benchmark.name}"'
+    )
     for path in benchmark.data_files():
-        yield _file(f"{benchmark.dataset} data", path, named, f'make download_data RUN_ARGS="--benchmarks={benchmark.name}"')
+        yield _file(
+            f"{benchmark.dataset} data", path, named, f'make download_data RUN_ARGS="--benchmarks={benchmark.name}"'
+        )
 
 
 def _file(name: str, path: Path, found: str, command: str) -> Component:
