@@ -40,7 +40,7 @@ DATA = "data_maps/digits/digits.csv.gz"
         ("--scenarios=offlin", "unknown scenario 'offlin'", "did you mean Offline?"),
         ("--engine=openvno", "--engine: is 'openvno'", "did you mean openvino?"),
         ("--test_mode=Accuracy", "unknown test mode 'Accuracy'", "did you mean AccuracyOnly?"),
-        ("--precision=fp16", "--precision: is 'fp16'", "did you mean bf16?"),
+        ("--precision=pf16", "--precision: is 'pf16'", "did you mean fp16?"),
         ("--batch_size=0", "--batch_size: is '0'", "must be a whole number >= 1 (samples)"),
         ("--min_duration=", "--min_duration: is ''", "must be a whole number"),
         ("Offline", "'Offline' is no flag", "flags look like --name=value"),

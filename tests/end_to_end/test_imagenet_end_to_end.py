@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 ON = "--dataset=imagenet-synthetic --weights=synthetic"
 SHORT = (
-    "--min_duration=200 --min_query_count=64 --probe_s=0.2 --server_target_qps=30 "
+    "--batch_size=8 --min_duration=200 --min_query_count=64 --probe_s=0.2 --server_target_qps=30 "
     "--server_target_latency_ns=20000000000 --watchdog_s=120"
 )
 MODULES = {"torch": ("torch",), "litert": ("ai_edge_litert",)}
@@ -122,7 +122,7 @@ def test_resnet50_is_measured(photos: Checkout, scenario: str) -> None:
 @pytest.mark.parametrize("name", ["mobilenet-v2", "mobilenet-v3-large-minimalistic"])
 def test_mobilenet_runs_on_litert_in_every_scenario(photos: Checkout, name: str) -> None:
     _installed("litert")
-    runs = _new(photos, f"--benchmarks={name} {SHORT} --min_query_count=662 --server_target_qps=20")
+    runs = _new(photos, f"--benchmarks={name} {SHORT.replace('query_count=64', 'query_count=662')}")
     assert {(result["scenario"], result["test_mode"]) for _, result in runs} == {
         (scenario, mode) for scenario in SCENARIOS for mode in ("PerformanceOnly", "AccuracyOnly")
     }

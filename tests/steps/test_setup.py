@@ -47,8 +47,8 @@ def left(checkout: Path) -> set[str]:
 
 
 def test_an_unknown_extra_names_the_nearest() -> None:
-    with pytest.raises(RequestError, match="--extra: unknown extra 'trian'\n  did you mean train?"):
-        setup.install("trian")
+    with pytest.raises(RequestError, match="--extra: unknown extra 'tirch'\n  did you mean torch?"):
+        setup.install("tirch")
 
 
 def test_an_unknown_engine_names_the_nearest() -> None:

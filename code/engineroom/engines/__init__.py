@@ -15,6 +15,7 @@ from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
 from engineroom.images.preprocess import Quantization
+from engineroom.networks import layout
 from engineroom.terms import Precision, TensorSpec
 
 MODEL = "model.onnx"
@@ -44,6 +45,15 @@ def placed(options: Mapping[str, str], folder: Path) -> dict[str, str]:
         name: str(folder / value.removeprefix("./")) if value.startswith("./") else value
         for name, value in options.items()
     }
+
+
+def keep(model: Path, target: Path) -> None:
+    """Copy a model to `target`, and the files that hold its weights to where they are looked for from there."""
+    shutil.copyfile(model, target)
+    for file in layout.external_files(model):
+        beside = target.parent / file.relative_to(model.parent)
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, beside)
 
 
 class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overrides nothing but facts)
@@ -95,5 +105,5 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         of the model, so that it stays whole and checked whatever becomes of the original. Raises EngineError with the
         library's own words.
         """
-        shutil.copyfile(request.model, folder / MODEL)
+        keep(Path(request.model), folder / MODEL)
         return {"model": f"./{MODEL}"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from engineroom.engines import MODEL, BuildRequest, Engine
+from engineroom.engines import MODEL, BuildRequest, Engine, keep
 from engineroom.errors import EngineError
 from engineroom.paths import display
 from engineroom.terms import ExecutionProvider, Precision
@@ -71,7 +70,7 @@ class OnnxRuntime(Engine):
         if converted and request.precision is Precision.FP16:
             _write_fp16(Path(request.model), folder / MODEL)
         else:
-            shutil.copyfile(request.model, folder / MODEL)
+            keep(Path(request.model), folder / MODEL)
         kind = {"precision": request.precision.value, "batch_size": str(request.batch_size)}
         options = {"model": str(folder / MODEL), **kind, **request.settings}
         if request.settings["execution_provider"] == ExecutionProvider.TENSORRT:

@@ -97,7 +97,7 @@ def _export(request: BuildRequest, target: Path) -> None:
         program = torch.export.export(module, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
     except Exception as error:  # torch.export's errors are of many kinds
         raise EngineError(
-            f"PyTorch cannot export this model: {_first_line(error)}", where=display(Path(request.model))
+            f"PyTorch cannot export this model: {_reason(error)}", where=display(Path(request.model))
         ) from error
     torch.export.save(program, target)
 
@@ -148,7 +148,7 @@ def open_session(
     try:
         answers = session.load(_load(path, session.dtype))
     except Exception as error:  # PyTorch's errors have no common base but this one
-        raise EngineError(f"PyTorch cannot run this model: {_first_line(error)}", where=display(path)) from error
+        raise EngineError(f"PyTorch cannot run this model: {_reason(error)}", where=display(path)) from error
     _check(answers, outputs, path)
     return session
 
@@ -291,8 +291,10 @@ def _zeros(spec: Mapping[str, Any]) -> npt.NDArray[np.generic]:
     return np.zeros((1, *spec["shape"]), spec["dtype"])
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _reason(error: Exception) -> str:
+    """Return the line that says what is wrong: the first, but TorchScript's errors begin with where they happened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if "TorchScript" in lines[0] else 0]
 
 
 ENGINE = Torch()

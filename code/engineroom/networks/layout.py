@@ -81,7 +81,9 @@ def read(path: Path, like_inputs: Sequence[TensorSpec], like_outputs: Sequence[T
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Return the files beside an ONNX file that hold weights of it."""
+    """Return the files beside an ONNX file that hold weights of it; none for files of other kinds."""
+    if path.suffix != ".onnx":
+        return ()
     import onnx
 
     tensors = onnx.load(path, load_external_data=False).graph.initializer
