@@ -27,7 +27,6 @@ GOLDEN = "golden"  # folder of what reference models answered, beside the manife
 MOST_SHOWN = 20  # mistakes of one file: a map of 50,000 lines can be wrong in each
 
 _LABEL = re.compile(r"[0-9]{1,9}")
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")  # a name without surprises, as most of 50,000 are
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PLAIN = re.compile(r"\w[\w-]*(\.\w+)?", re.ASCII)  # surely a path: most are, and 50,000 are soon looked at
 _CHECKSUM = re.compile(r"([0-9a-f]{64})  (?:[^/]+/)?([^/]+)")
@@ -170,7 +169,9 @@ class Dataset:
         parts = self.manifest.parts
         if name not in parts:
             raise RequestError(
-                f"no part {shown(name)} here", where=display(self.folder / MANIFEST), mend=did_you_mean(name, parts)
+                f"no part {shown(str(name))} here",
+                where=display(self.folder / MANIFEST),
+                mend=did_you_mean(name, parts),
             )
         return parts[name]
 

@@ -79,6 +79,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     dataset: str = ""
     weights: str = ""  # reference, synthetic, or own: those of a model of the user's
+    variant: tuple[str, ...] = ()  # in what it is not the benchmark's own model on its own data, in words
     exit_code: int
     started: str
     seconds: float

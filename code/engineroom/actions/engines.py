@@ -85,7 +85,7 @@ def preprocess_data(argv: Sequence[str]) -> int:
     """Write the arrays that the harness maps into memory and those that calibration reads."""
     request, asked = works(argv, explain=True)
     for work in asked:
-        if not work.lacks_calibration_data:
+        if work.benchmark.is_calibrated and not work.lacks_calibration_data:
             work.calibration_samples()
         work.part(Part.EVALUATION)
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
@@ -97,7 +97,7 @@ def calibrate(argv: Sequence[str]) -> int:
     if observers.FLAG in request.extras:
         observers.compare(request, asked)
     else:
-        for work in asked:
+        for work in asked if request.benchmarks else (each for each in asked if each.benchmark.is_calibrated):
             work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config)
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
 

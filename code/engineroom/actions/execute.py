@@ -28,6 +28,18 @@ from engineroom.steps.report import Row
 from engineroom.terms import TestMode
 
 SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
+# What harness.json and run_config.yaml both say: which test this is.
+TOLD = (
+    "benchmark",
+    "dataset",
+    "weights",
+    "model_path",
+    "scenario",
+    "test_mode",
+    "precision",
+    "batch_size",
+    "instances",
+)
 LOADGEN_KEYS = ("result_", "effective_", "early_stopping_", "loadgen_version")  # of the detail log, kept in the result
 
 
@@ -51,7 +63,7 @@ def measure(work: Work, resolved: Resolved, engine: Artifact) -> Result:
 
 def _finish(work: Work, resolved: Resolved, folder: Path, *, replaces: str = "") -> Result:
     runs.write_config(folder, resolved)
-    return execute(folder, work.machine, replaces=replaces)
+    return execute(folder, work.benchmark, work.machine, replaces=replaces)
 
 
 def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path) -> None:
@@ -93,11 +105,11 @@ def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
     return [list(cpus[first * threads : (first + 1) * threads]) for first in range(config.instances)]
 
 
-def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replaces: str = "") -> Result:
+def execute(
+    folder: Path, benchmark: Benchmark, machine: Machine, notes: tuple[str, ...] = (), replaces: str = ""
+) -> Result:
     """Run the test that a prepared `*.partial` folder describes, score it, and finish the folder."""
     config = runs.read_config(folder).config
-    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
-    benchmark = variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
     started, begin = datetime.now(UTC), time.perf_counter()
     write_text(folder / "env.json", json.dumps(inventory.environment(machine), indent=1) + "\n")
     recipe = _recipe(folder, config)
@@ -119,7 +131,8 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
         engine=config.engine,
         precision=config.precision,
         dataset=benchmark.dataset,
-        weights="own" if benchmark.own_model else benchmark.weights,
+        weights=benchmark.whose_weights,
+        variant=benchmark.variant_words,
         exit_code=ExitCode.GOOD if good else ExitCode.INVALID,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - begin, 3),
@@ -130,7 +143,7 @@ def execute(folder: Path, machine: Machine, notes: tuple[str, ...] = (), replace
         made_from=recipe["made_from"],
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
-        checksums=_checksums(folder, recipe),
+        checksums=_checksums(folder, recipe, benchmark),
         replaces=replaces,
     )
     final = runs.finish(folder, result)
@@ -146,11 +159,13 @@ def rerun(argv: Sequence[str]) -> int:
     config = runs.read_config(recipe.parent).config
     _recipe(recipe.parent, config)
     notes = _check_unchanged(recipe.parent)
+    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
+    benchmark = variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
     folder = runs.open_folder(config)
     shutil.copytree(recipe, folder / runs.RECIPE, dirs_exist_ok=True)
     shutil.copy(recipe.parent / runs.RUN_CONFIG, folder / runs.RUN_CONFIG)
-    result = execute(folder, systems.detect(), notes)
-    row = Row(result.benchmark, result.scenario, result.engine, result.precision)
+    result = execute(folder, benchmark, systems.detect(), notes)
+    row = Row(result.benchmark, result.scenario, result.engine, result.precision, variant=result.variant)
     row.performance = result if result.performance else None
     row.accuracy = result if result.accuracy else None
     report.print_table([row])
@@ -168,7 +183,8 @@ def _check_unchanged(run: Path) -> tuple[str, ...]:
         raise RequestError(f"cannot be read: {error}", where=display(path)) from None
     edited = []
     for name, sha256 in checksums.items():
-        if name.startswith(f"{runs.RECIPE}/") and sha256_file(run / name) != sha256:
+        ours = name.startswith(f"{runs.RECIPE}/") or name == runs.RUN_CONFIG
+        if ours and sha256_file(run / name) != sha256:
             edited.append(name)
         outside = ROOT / name  # an absolute name stays what it is
         if "/" in name and outside.is_file() and sha256_file(outside) != sha256:
@@ -183,7 +199,7 @@ def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:
     path = folder / runs.RECIPE / "harness.json"
     try:
         recipe: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        told = {name: recipe[name] for name in ("benchmark", "scenario", "test_mode", "batch_size", "instances")}
+        told = {name: recipe[name] for name in TOLD}
         told["engine"] = recipe["engine"]["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"is no recipe: {type(error).__name__} {error}", where=display(path)) from None
@@ -210,11 +226,12 @@ def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine, options: M
     return tuple(notes)
 
 
-def _checksums(folder: Path, recipe: dict[str, Any]) -> dict[str, str]:
+def _checksums(folder: Path, recipe: dict[str, Any], benchmark: Benchmark) -> dict[str, str]:
     """Return the SHA-256 of every file of the run, and of the engine, the samples and the harness that it used."""
     named = [Path(item["path"]) for item in recipe["inputs"]]
     named += [Path(value) for value in recipe["engine"]["options"].values() if value.startswith("/")]
     named += [Path(recipe["expected"])] if recipe.get("expected") else []
+    named += [benchmark.own_model] if benchmark.own_model else []
     named += sorted(LIB.glob("engineroom_native*.so"))
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]
     found = {str(path.relative_to(folder)): sha256_file(path) for path in inside}

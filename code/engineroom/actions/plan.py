@@ -14,7 +14,7 @@ import msgspec
 from engineroom import terminal
 from engineroom.actions.work import Kind, Need, Work
 from engineroom.artifacts import Artifact, State
-from engineroom.benchmarks import Benchmark, Part
+from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
 from engineroom.config import RunConfig
 from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import ROOT, RUNS, display
@@ -224,7 +224,8 @@ def _making(work: Work, need: Need, path: Path, only_if: str) -> Step:
         return Step(what=need.what, state=MAKE, why=need.to_make, folder=display(path.parent), cost=cost)
     if need.artifact is None:
         return Step(what=need.what, state=REUSE, why="its SHA-256 is right", folder=display(path), only_if=only_if)
-    state, cost = STATES[need.artifact.state], _cost(work, need, need.artifact)
+    state = STATES[need.artifact.state]
+    cost = Cost() if state == REUSE else _cost(work, need, need.artifact)
     if state == PERHAPS:
         cost = Cost(
             seconds=_at_most(cost.seconds),
@@ -236,7 +237,7 @@ def _making(work: Work, need: Need, path: Path, only_if: str) -> Step:
         state=state,
         why=need.artifact.why,
         folder=display(path if state == REUSE else path.parent),
-        cost=Cost() if state == REUSE else cost,
+        cost=cost,
         only_if=only_if,
     )
 
@@ -255,14 +256,17 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
         return estimate.as_recorded(
             estimate.preprocessing(
                 data_bytes=data,
-                array_bytes=_array_bytes(benchmark, need.part),
+                array_bytes=_array_bytes(need.benchmark or benchmark, need.part),
                 cores=work.machine.cpu.usable_cores,
             ),
             [shelf],
         )
     if need.kind in (Kind.CALIBRATION, Kind.ANSWERS):
-        samples = benchmark.for_calibration().sample_count(
-            Part.CALIBRATION if need.kind is Kind.CALIBRATION else Part.EVALUATION
+        part = CALIBRATION_LISTS[work.which["calibration_list"]]
+        samples = (
+            benchmark.for_calibration().sample_count(part)
+            if need.kind is Kind.CALIBRATION
+            else benchmark.sample_count(Part.EVALUATION)
         )
         return estimate.as_recorded(estimate.calibrating(model_bytes=benchmark.model_bytes, samples=samples), [shelf])
     other_scenarios = sorted(shelf.parent.parent.glob(f"*/{shelf.name}"))

@@ -34,6 +34,8 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
             for mode in request.test_modes:
                 resolved = work.resolve(scenario, mode)
                 work.check_installed(resolved.config)
+                if mode in execute.SCORED and not request.plan:
+                    work.expected(resolved.config)
                 if not request.plan:  # which shows what does not fit, and then refuses it, too
                     _check_memory(work, resolved)
         samples = work.samples
@@ -46,7 +48,7 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
     try:
         for work in asked:
             for scenario in work.scenarios:
-                rows.append(row := Row(work.benchmark.name, scenario, "", ""))
+                rows.append(row := Row(work.benchmark.name, scenario, "", "", variant=work.benchmark.variant_words))
                 _run_scenario(work, scenario, row)
     finally:
         done = [row for row in rows if row.performance or row.accuracy or row.failure]

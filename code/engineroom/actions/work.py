@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from engineroom import registry, run_args, shell, systems, terminal
-from engineroom.artifacts import UNKNOWN, Artifact, Switches, key_of
+from engineroom.artifacts import FORCED, UNKNOWN, Artifact, Switches, key_of
 from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part, variant_of
 from engineroom.calibrators import Settings
 from engineroom.config import Resolved, RunConfig, fields, layers, plausibility, resolve
@@ -24,7 +24,7 @@ from engineroom.config.values import ranges
 from engineroom.datasets import Dataset
 from engineroom.detection import Machine
 from engineroom.engines import Engine
-from engineroom.errors import RequestError, plain
+from engineroom.errors import Mistakes, RequestError, plain
 from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
 from engineroom.steps import answers, build, calibrate, estimate, fetch, preprocess, recipes
@@ -59,6 +59,7 @@ class Need:
     fetch_bytes: int | None = None
     to_make: str | None = None
     make_bytes: int = 0
+    benchmark: Benchmark | None = None  # on whose data set it is, for samples
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Work:
         if path in self._made_here(Kind.MODEL, fetch.model_makings(self.benchmark)):
             return UNKNOWN
         sha256 = fetch.check_model(self.benchmark, force=self.request.force, remember=not self.request.plan)
-        self.needs[path] = Need(Kind.MODEL, f"{self.benchmark.name}, model")
+        words = " ".join([*self.benchmark.variant_words[:1], "model"] if self.benchmark.made_model else ["model"])
+        self.needs[path] = Need(Kind.MODEL, f"{self.benchmark.name}, {words}")
         return sha256
 
     @cached_property
@@ -121,18 +123,20 @@ class Work:
         """Make what is made here and not fetched; where only a plan is asked for, return what is still to be made."""
         planned = []
         for making in makings:
-            if fetch.is_made(making, remember=not self.request.plan):
+            if fetch.is_made(making, remember=not self.request.plan, force=self.request.force):
                 continue
             if self.request.no_build:
                 raise RequestError(
                     f"{making.what}: has to be made", where=display(making.path), mend="leave out --no_build"
                 )
             if self.request.plan:
-                why = "its sources have changed" if making.path.exists() else "first time"
+                why = "first time"
+                if making.path.exists():
+                    why = FORCED if self.request.force else "its sources have changed"
                 self.needs[making.path] = Need(kind, making.what, to_make=why, make_bytes=making.bytes)
                 planned.append(making.path)
             else:
-                fetch.make(making)
+                fetch.make(making, force=self.request.force)
                 terminal.say(f"{making.what}: made {display(making.path)}")
         return planned
 
@@ -150,7 +154,9 @@ class Work:
         """The preprocessed samples of one part."""
         cores = self.machine.cpu.usable_cores
         made = preprocess.preprocess(self.benchmark, part, self.data, cores=cores, **self.makes)
-        return self._told(Need(Kind.SAMPLES, f"{self.benchmark.name}, {part} samples", made, part), made)
+        return self._told(
+            Need(Kind.SAMPLES, f"{self.benchmark.name}, {part} samples", made, part, benchmark=self.benchmark), made
+        )
 
     @property
     def lacks_calibration_data(self) -> bool:
@@ -162,10 +168,18 @@ class Work:
         """The preprocessed samples that calibration may see."""
         other = self.benchmark.for_calibration()
         work = self if other is self.benchmark else replace(self, benchmark=other)
-        return work.part(CALIBRATION_LISTS[self.which["calibration_list"]])
+        part = CALIBRATION_LISTS[self.which["calibration_list"]]
+        if part not in Dataset(other.dataset).manifest.parts:
+            number = self.which["calibration_list"]
+            raise RequestError(f"{other.dataset} has no list {number} of calibration samples", where="calibration_list")
+        return work.part(part)
 
     def calibration(self, config: RunConfig) -> Artifact:
         """The quantized model."""
+        if not self.benchmark.is_calibrated:
+            raise RequestError(
+                f"{self.benchmark.name} has no float ONNX model that could be calibrated", where="--benchmarks"
+            )
         samples = self.calibration_samples()
         settings = Settings(config.observer, config.observer_percentile, config.float_layers)
         made = calibrate.calibrate(
@@ -174,16 +188,21 @@ class Work:
         what = f"{self.benchmark.name}, quantized model by {config.calibrator}, {config.observer}"
         return self._told(Need(Kind.CALIBRATION, what, made), made)
 
+    @cached_property
+    def asked_sha256(self) -> str:
+        """The checksum of the model that tells the right answers: the twin's, where there is one."""
+        model_sha256, asked = self.model_sha256, answers.asked_of(self.benchmark)
+        if asked == self.benchmark.model_file()[0]:
+            return model_sha256
+        return UNKNOWN if asked in self.needs and self.needs[asked].to_make else sha256_file(asked)
+
     def expected(self, config: RunConfig) -> Artifact | None:
         """The answers of the float model, where labels mean nothing."""
         if not self.benchmark.judged_by_float:
             return None
-        asked, sha256 = answers.asked_of(self.benchmark), self.model_sha256
-        if asked != self.benchmark.model_file()[0] and sha256 != UNKNOWN:
-            sha256 = sha256_file(asked)
         alone = {"threads_per_instance": self.machine.cpu.usable_cores, "execution_provider": ExecutionProvider.CPU}
         threads = msgspec.structs.replace(config, **alone, torch_compile=False)
-        made = answers.answers(self.benchmark, threads, sha256, self.samples, **self.makes)
+        made = answers.answers(self.benchmark, threads, self.asked_sha256, self.samples, **self.makes)
         return self._told(Need(Kind.ANSWERS, f"{self.benchmark.name}, answers of the float model", made), made)
 
     def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
@@ -203,7 +222,7 @@ class Work:
 
     def _of_benchmark(self, resolved: Resolved) -> Resolved:
         """Settle what follows from the benchmark. Raises RequestError if it would be another one in this scenario."""
-        own, config = self.benchmark.own_model, resolved.config
+        config = resolved.config
         for name in OF_BENCHMARK:
             if (value := getattr(config, name)) != self.which[name]:
                 raise RequestError(
@@ -211,8 +230,12 @@ class Work:
                     where=resolved.origins[name].text,
                     mend=f"set it for all scenarios, in the section {COMMON}",
                 )
-        if own:
-            resolved = replace(resolved, config=msgspec.structs.replace(config, model_path=str(own)))
+        if self.benchmark.own_model:
+            whole = msgspec.structs.replace(config, model_path=str(self.benchmark.own_model))
+            resolved = replace(resolved, config=whole)
+        if config.dataset == "auto":
+            why = "rule dataset: the drawn one for synthetic weights, else the benchmark's own"
+            resolved = resolved.replace(why, dataset=self.benchmark.dataset)
         usual = self.benchmark.performance_sample_count
         if config.performance_sample_count is None and usual:
             count = min(usual, self.benchmark.sample_count(Part.EVALUATION))
@@ -402,8 +425,11 @@ def works(
     machine = systems.detect()
     if request.system:
         request = replace(request, system=systems.named(machine, request.system).system)
-    asked = [_work(name, request, machine) for name in request.benchmarks or registry.find("benchmarks")]
+    refused: list[RequestError] = []
+    asked = [_work(name, request, machine, refused) for name in request.benchmarks or registry.find("benchmarks")]
     if not (chosen := [work for work in asked if work and (request.benchmarks or fetch.has_files(work.benchmark))]):
+        if refused:
+            raise Mistakes(refused)
         raise RequestError(
             "no benchmark has its model and data here",
             mend='name one: make download_model download_data RUN_ARGS="--benchmarks=NAME"',
@@ -411,10 +437,10 @@ def works(
     return request, chosen
 
 
-def _work(name: str, request: Request, machine: Machine) -> Work | None:
+def _work(name: str, request: Request, machine: Machine, refused: list[RequestError]) -> Work | None:
     """Return the work on a benchmark, with the data set and the model that the settings name.
 
-    Raises RequestError if it has no such; None instead, if it was not asked for by its name.
+    Raises RequestError if it has no such. If it was not asked for by its name, that goes to `refused` instead.
     """
     benchmark: Benchmark = registry.get("benchmarks", name).load().BENCHMARK
     system = replace(machine, system=request.system or machine.system)
@@ -424,8 +450,9 @@ def _work(name: str, request: Request, machine: Machine) -> Work | None:
         variant = variant_of(
             benchmark, dataset=which["dataset"], weights=which["weights"], model_path=which["model_path"]
         )
-    except RequestError:
+    except RequestError as error:
         if request.benchmarks:
             raise
+        refused.append(error)
         return None
     return Work(variant, request, machine, which)

@@ -33,6 +33,7 @@ class Part(StrEnum):
     EVALUATION = "evaluation"
 
 
+AGREEMENT = "agreement"  # the metric where the float model says what is right
 CALIBRATION_LISTS = {1: Part.CALIBRATION, 2: Part.CALIBRATION_OPTION_2}  # by the setting calibration_list
 
 
@@ -89,9 +90,8 @@ class Benchmark(ABC):
     performance_sample_count: int | None = None  # how many samples LoadGen keeps in memory by the rules; None: all
     accuracy_metric: str
     reference_accuracy: float  # of the float model on the evaluation part, in the metric's unit
-    settings: Mapping[
-        str, Mapping[str, object]
-    ] = {}  # as configs/default/<name>.yaml has them, for a benchmark without one
+    # As configs/default/<name>.yaml has them, for a benchmark without one.
+    settings: Mapping[str, Mapping[str, object]] = {}
     accuracy_target_ratio: float  # of the reference accuracy that a run must reach
 
     # What preprocessing needs and depends on, beside the benchmark's own file
@@ -140,6 +140,22 @@ class Benchmark(ABC):
     def made_model(self) -> Made | None:
         """How the model is made that it runs, where the project makes it."""
         return self.synthetic if self.weights is Weights.SYNTHETIC else None
+
+    @property
+    def whose_weights(self) -> str:
+        """Whose weights the model has: "reference", "synthetic", or the user's "own"."""
+        return "own" if self.own_model else self.weights.value
+
+    @property
+    def variant_words(self) -> tuple[str, ...]:
+        """What a reader must see beside a figure: in what it is not the benchmark's own model on its own data."""
+        weights = () if self.whose_weights == Weights.REFERENCE else (f"{self.whose_weights} weights",)
+        return (*weights, *(() if self.dataset == type(self).dataset else (self.dataset,)))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether int8 means that the model is calibrated here: it is a float ONNX file."""
+        return not self.came_quantized and Precision.INT8 in self.precisions and self.model_file()[0].suffix == ".onnx"
 
     @property
     def came_quantized(self) -> bool:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engineroom.benchmarks import Accuracy, Benchmark, Part
+from engineroom.benchmarks import AGREEMENT, Accuracy, Benchmark, Part
 from engineroom.datasets import Agreement, Dataset, read_checksums
 from engineroom.errors import EngineError, RequestError
 from engineroom.images import preprocess as images
@@ -20,6 +20,9 @@ from engineroom.terms import Scenario, Weights
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+# What runs a model to tell the right answers, by the kind of its file (steps/answers).
+JUDGES = {".onnx": "ONNX Runtime in fp32", ".tflite": "LiteRT", ".pt2": "PyTorch", ".pt": "PyTorch"}
 
 
 class Classification(Benchmark):
@@ -63,7 +66,7 @@ class Classification(Benchmark):
         """Score top-1: the class that each response names against the sample's label."""
         answers = self.answers(responses, len(labels))
         good = sum(answer == label for answer, label in zip(answers, labels, strict=True))
-        metric = "agreement" if self.judged_by_float else self.accuracy_metric
+        metric = AGREEMENT if self.judged_by_float else self.accuracy_metric
         return Accuracy(metric, 100 * good / len(labels), "%", good, len(labels))
 
     def answers(self, responses: Iterable[tuple[int, bytes]], count: int) -> list[int]:
@@ -147,7 +150,8 @@ class ImageClassification(Classification):
         """The least accuracy, in %: 99% of the reference.
 
         Three standard deviations less where the reference is of other images. None, 0, for a model that came quantized
-        with seeded weights: their scores lie so close together that rounding alone decides many answers.
+        where labels mean nothing: the scores of seeded weights lie so close together that rounding alone decides many
+        answers, and where there is no float twin the model is compared with itself.
         """
         if self.judged_by_float and self.came_quantized:
             return 0.0
@@ -164,10 +168,14 @@ class ImageClassification(Classification):
         if self.weights is Weights.SYNTHETIC:
             notes.append(
                 f"synthetic weights: the architecture is {self.name}'s, but it knows nothing. Not submittable; "
-                "the accuracy is the agreement with the same model in fp32 under ONNX Runtime."
+                "the accuracy is the agreement with the same weights in fp32 under ONNX Runtime."
             )
         elif self.judged_by_float:
-            notes.append("The labels of drawn images mean nothing: the accuracy is the agreement with the float model.")
+            asked = JUDGES[self.model_file()[0].suffix]
+            notes.append(
+                "The labels of drawn images mean nothing: the accuracy is the agreement with what the model itself "
+                f"answers under {asked}."
+            )
         if self.own_model:
             notes.append(
                 f"A model of one's own, {display(self.own_model)}: not the benchmark's, nor submittable as it."

@@ -81,14 +81,20 @@ def read(path: Path, like_inputs: Sequence[TensorSpec], like_outputs: Sequence[T
 
 
 def external_files(path: Path) -> tuple[Path, ...]:
-    """Return the files beside an ONNX file that hold weights of it; none for files of other kinds."""
+    """Return the files beside an ONNX file that hold weights of it; none for other files, nor for what is no model.
+
+    What lies elsewhere is left out: ONNX's own readers refuse it, too.
+    """
     if path.suffix != ".onnx":
         return ()
     import onnx
 
-    tensors = onnx.load(path, load_external_data=False).graph.initializer
-    names = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    return tuple(path.parent / name for name in sorted(names))
+    try:
+        tensors = onnx.load(path, load_external_data=False).graph.initializer
+    except Exception:  # protobuf's errors are of many kinds; who reads the model says what is wrong with it
+        return ()
+    named = {Path(entry.value) for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return tuple(path.parent / name for name in sorted(named) if not name.is_absolute() and ".." not in name.parts)
 
 
 class _Misfit(Exception):  # noqa: N818  (an error only by way of `read`, which knows the file)

@@ -26,6 +26,8 @@ class Response(msgspec.Struct):
 def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> AccuracyResult:
     """Return the score of the run in `folder`; write accuracy.txt as MLCommons' scorers word it, and predictions.txt.
 
+    What makes it no result of the benchmark stands below the score.
+
     `labels` are the right answers, in the order of the samples.
     Raises EngineError if the log is missing, cut off, or does not answer every sample once.
     """
@@ -33,10 +35,8 @@ def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> Accuracy
     accuracy = benchmark.score(responses, labels)
     answers = benchmark.answers(responses, len(labels))
     write_text(folder / PREDICTIONS, "".join(f"{answer}\n" for answer in answers))
-    write_text(
-        folder / "accuracy.txt",
-        f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}\n",
-    )
+    words = f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}"
+    write_text(folder / "accuracy.txt", "".join(f"{line}\n" for line in (words, *benchmark.notes)))
     return AccuracyResult(
         metric=accuracy.metric,
         unit=accuracy.unit,

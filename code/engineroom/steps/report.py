@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from engineroom import registry, terminal
+from engineroom.benchmarks import AGREEMENT
 from engineroom.runs import Result
-from engineroom.terms import Weights
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Row:
     performance: Result | None = None
     accuracy: Result | None = None
     failure: str | None = None
+    variant: Sequence[str] = ()  # in what it is not the benchmark's own model on its own data
 
 
 COLUMNS = ("Benchmark", "Scenario", "Engine", "Result", "LoadGen", "Accuracy (target)")
@@ -47,14 +48,13 @@ def print_json(rows: Sequence[Row]) -> None:
 def line(result: Result) -> str:
     """Return one line for a test that has just finished."""
     engine = " ".join(_engine(result.engine, result.precision))
-    model = ", ".join(_model(result))
-    words = [f"{result.benchmark} {result.scenario}{f', {model}' if model else ''}, {engine}:"]
+    words = [f"{', '.join([f'{result.benchmark} {result.scenario}', *result.variant, engine])}:"]
     if performance := result.performance:
         verdict = "VALID" if performance.valid else "INVALID"
         words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict};")
     if accuracy := result.accuracy:
-        verdict = "met" if accuracy.met else "missed"
-        words.append(f"{accuracy.metric} {accuracy.value:.3f}{accuracy.unit}, target {verdict};")
+        verdict = f"target {'met' if accuracy.met else 'missed'}" if accuracy.target else "no target"
+        words.append(f"{accuracy.metric} {accuracy.value:.3f}{accuracy.unit}, {verdict};")
     return f"{' '.join(words).rstrip(';')} ({result.seconds:.1f} s)"
 
 
@@ -98,16 +98,12 @@ def _cells(row: Row) -> list[str]:
         verdict = "VALID" if performance.valid else "INVALID"
     if accuracy:  # MLCommons' scorers write three digits too
         held = "met" if accuracy.met else "missed"
-        score = f"{accuracy.value:.3f}{accuracy.unit}\n({accuracy.target:.3f}{accuracy.unit}) {held}"
+        figure = f"{accuracy.value:.3f}{accuracy.unit}"
+        target = f"({accuracy.target:.3f}{accuracy.unit}) {held}" if accuracy.target else "(no target)"
+        score = "\n".join([*([accuracy.metric] if accuracy.metric == AGREEMENT else []), figure, target])
     engine = "\n".join(_engine(row.engine, row.precision)) or "-"
-    measured = row.performance or row.accuracy
-    benchmark = "\n".join([row.benchmark, *(_model(measured) if measured else ())])
+    benchmark = "\n".join([row.benchmark, *row.variant])
     return [benchmark, row.scenario, engine, result, "FAILED" if row.failure else verdict, score]
-
-
-def _model(result: Result) -> list[str]:
-    """Return what a reader must see beside the figure: that it is not the benchmark's own model."""
-    return [] if result.weights in ("", Weights.REFERENCE) else [f"{result.weights} weights"]
 
 
 def _engine(name: str, precision: str) -> list[str]:
@@ -126,4 +122,5 @@ def _plain(row: Row) -> dict[str, object]:
         "performance": row.performance,
         "accuracy": row.accuracy,
         "failure": row.failure,
+        "variant": row.variant,
     }

@@ -61,6 +61,7 @@ __all__ = [
 MEMORY = BUILD / "checked_files.json"
 # A file that has just been written may be changed again without its time showing it, so it is not remembered yet.
 SETTLED_S = 2.0
+_made_here: set[Path] = set()  # `force` makes a file again once in a process, however often it is asked for
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -216,8 +217,13 @@ def data_makings(dataset: Dataset) -> list[Making]:
     return makings
 
 
-def is_made(making: Making, *, remember: bool = True) -> bool:
-    """Tell whether a file is as it would be made. Without `remember` nothing is written."""
+def is_made(making: Making, *, remember: bool = True, force: bool = False) -> bool:
+    """Tell whether a file is as it would be made. Without `remember` nothing is written.
+
+    With `force` nothing counts as made but what this process made.
+    """
+    if force and making.path not in _made_here:
+        return False
     known = recorded(making.path)
     if known is None or known.declared != key_of(making.made_from) or not making.path.is_file():
         return False
@@ -227,11 +233,11 @@ def is_made(making: Making, *, remember: bool = True) -> bool:
         return _sha256(making.path, found) == known.sha256
 
 
-def make(making: Making) -> None:
+def make(making: Making, *, force: bool = False) -> None:
     """Make the file unless it is there as it would be made. Raises RequestError or Mistakes for what is wrong."""
     ensure_folder(making.path.parent)
     with locked(making.path.parent):
-        if is_made(making):
+        if is_made(making, force=force):
             return
         making.check()
         making.make(making.path)
@@ -240,6 +246,7 @@ def make(making: Making) -> None:
             making.path,
             Recorded(sha256=sha256_file(making.path), bytes=size, declared=declared, source="made here"),
         )
+        _made_here.add(making.path)
 
 
 def _check_installed(modules: tuple[str, ...], extra: str | None, path: Path) -> None:
