@@ -149,10 +149,15 @@ def obtain(
         return decided if decided.reused else _make(decided, make, resumable)
 
 
-def newest(shelf: Path) -> Manifest | None:
-    """Return the manifest of what was made last on `shelf`; None if nothing was, or it cannot be read."""
-    folders = _made_on(shelf)
-    return _manifest(max(folders, key=lambda folder: (folder / MANIFEST).stat().st_mtime)) if folders else None
+def newest(shelf: Path, inputs: Mapping[str, str] | None = None) -> Manifest | None:
+    """Return the manifest of what was made last on `shelf`; None if nothing was, or it cannot be read.
+
+    With `inputs`, of what was made last from these, as far as they are known, whatever else it was made from.
+    """
+    folders = sorted(_made_on(shelf), key=lambda folder: (folder / MANIFEST).stat().st_mtime, reverse=True)
+    if inputs is None:
+        return _manifest(folders[0]) if folders else None
+    return next((made for made in map(_manifest, folders) if made and _agree(made.inputs, inputs)), None)
 
 
 def _made_on(shelf: Path) -> list[Path]:
@@ -181,7 +186,11 @@ def _follows(shelf: Path, inputs: Mapping[str, str]) -> list[str]:
 
 
 def _alike(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
-    return made_from.keys() == inputs.keys() and all(inputs[name] in (UNKNOWN, made_from[name]) for name in inputs)
+    return made_from.keys() == inputs.keys() and _agree(made_from, inputs)
+
+
+def _agree(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
+    return all(value in (UNKNOWN, made_from.get(name)) for name, value in inputs.items())
 
 
 def _make(decided: Artifact, make: Callable[[Path], Mapping[str, Any]], resumable: bool) -> Artifact:

@@ -60,10 +60,9 @@ class Order:
         return self.path.with_name(f"{self.path.name}.partial")
 
     @property
-    def remaining_bytes(self) -> int:
-        """The bytes that are known to be still to come."""
-        arrived = self.partial.stat().st_size if self.partial.is_file() else 0
-        return max(0, (self.bytes or 0) - arrived)
+    def arrived_bytes(self) -> int:
+        """How many bytes have arrived so far."""
+        return self.partial.stat().st_size if self.partial.is_file() else 0
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,21 @@ class Unpack(msgspec.Struct, frozen=True, kw_only=True):
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file: its checksums in hex, its size where that is known, and where it can be had; the first is tried first.
 
-    One without sources is registered by the user, who gets it from the data set's homepage.
+    `about_bytes` is about its size, where no more is known: nothing is held to it. A file without sources is registered
+    by the user, who gets it from the data set's homepage.
     """
 
     sha256: Sha256
     md5: Md5 | None = None
     bytes: Count | None = None
+    about_bytes: Count | None = None
     sources: tuple[Url, ...] = ()
     unpack: Unpack | None = None
+
+    @property
+    def likely_bytes(self) -> int:
+        """Its size, or about its size; 0 if neither is known."""
+        return self.bytes or self.about_bytes or 0
 
     @property
     def digests(self) -> dict[str, str]:

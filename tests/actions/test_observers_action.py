@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from engineroom import registry
+from engineroom import asking, registry
 from engineroom.actions import observers as action
 from engineroom.actions.work import Work
+from engineroom.benchmarks.digits import Digits
 from engineroom.calibrators.modelopt import CALIBRATOR as MODELOPT
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
 from engineroom.run_args import Request, parse
 from engineroom.steps import calibrate, observers, preprocess
+
+KEPT = "calibration/digits/observers-digits-reference.json"
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +25,8 @@ def only_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the tests make out of build/, and ModelOpt, which takes long, out of the comparison."""
     for module in (calibrate, observers):
         monkeypatch.setattr(module, "CALIBRATION", tmp_path / "calibration")
-    monkeypatch.setattr(preprocess, "PREPROCESSED_DATA", tmp_path / "samples")
+    for each in (asking, preprocess):
+        monkeypatch.setattr(each, "PREPROCESSED_DATA", tmp_path / "samples")
     monkeypatch.setattr(MODELOPT, "modules", ("no_such_package",), raising=False)
 
 
@@ -55,10 +59,26 @@ def test_every_observer_has_a_row_beside_the_float_model(machine: Machine, capsy
     assert 'not compared: the calibrator modelopt (make install RUN_ARGS="--extra=modelopt")' in said.err
 
 
-def test_json_is_what_is_kept(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("judged_by_float", "scores"), [(False, "accuracy lost agrees with fp32"), (True, "agrees with fp32 lost")]
+)
+def test_where_labels_mean_nothing_the_table_has_an_agreement_and_no_accuracy(
+    machine: Machine,
+    judged_by_float: bool,
+    scores: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Digits, "judged_by_float", judged_by_float)
+    assert compared(machine, "--compare_observers=30", "--calibrator=onnxruntime") == 0
+    [head] = [line.split() for line in capsys.readouterr().out.splitlines() if "observer " in line]
+    assert " ".join(head) == f"calibrator observer {scores} calibrated in"
+
+
+def test_json_is_what_is_kept(machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compared(machine, "--compare_observers=50", "--json", "--calibrator=onnxruntime") == 0
     [printed] = json.loads(capsys.readouterr().out)
-    assert printed == json.loads(observers.kept_at("digits").read_text())
+    assert printed == json.loads((tmp_path / KEPT).read_text())
     assert printed["samples"] == 50 and len(printed["rows"]) == 3
 
 

@@ -25,7 +25,7 @@ def test_the_best_precision_says_why(
     held: dict[Precision, bool], precision: Precision, why: str, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "engine", lambda self, config: config.precision)
-    monkeypatch.setattr(build, "known_accuracy", lambda engine, samples_key, target: held.get(engine))
+    monkeypatch.setattr(build, "known_accuracy", lambda engine, samples, expected, target: held.get(engine))
     work = Work(registry.get("benchmarks", "digits").load().BENCHMARK, Request(), machine)
     found, _ = work.best_precision(work.resolve(Scenario.OFFLINE, TestMode.ACCURACY_ONLY))
     assert (found.config.precision, found.origins["precision"].text) == (precision, f"rule best_precision: {why}")

@@ -16,6 +16,7 @@ from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
+from engineroom.engines.torch import ENGINE as TORCH
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import sha256_file
 from engineroom.steps import build, recipes
@@ -76,6 +77,23 @@ def test_what_an_engine_depends_on_makes_a_new_one(machine: Machine, change: dic
     assert not made.reused
     assert re.fullmatch(why, made.why)
     assert made.key != first.key
+
+
+def test_our_own_files_that_an_engine_names_belong_to_it(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "exporter.py"
+    source.write_text("one way\n")
+    monkeypatch.setattr("engineroom.engines.fixed_delay.ENGINE.sources", (source,), raising=True)
+    first = _built(machine)
+    assert _built(machine).reused
+    source.write_text("another way\n")
+    assert re.fullmatch("code: [0-9a-f]{12} -> [0-9a-f]{12}", _built(machine).why)
+    assert first.key != _built(machine).key
+
+
+def test_torch_is_keyed_by_what_turns_onnx_into_its_programs() -> None:
+    assert {path.name for path in TORCH.sources} == {"from_onnx.py", "qdq.py"}
 
 
 def test_what_it_does_not_depend_on_does_not(machine: Machine) -> None:
@@ -151,14 +169,15 @@ def test_a_model_that_changed_since_the_recipe_was_written_is_refused(machine: M
 
 def test_an_engines_score_is_remembered_with_it_for_these_samples_and_this_target(machine: Machine) -> None:
     engine = _built(machine)
-    assert build.known_accuracy(engine, "samples", 98.0) is None
+    assert build.known_accuracy(engine, "samples", "", 98.0) is None
     for value, met in ((98.0, True), (97.9, False)):
-        build.remember_accuracy(engine, build.AccuracyRecord("samples", 98.0, value, "a run"))
-        assert build.known_accuracy(_built(machine), "samples", 98.0) is met
-        assert build.known_accuracy(engine, "other samples", 98.0) is None
-        assert build.known_accuracy(engine, "samples", 99.0) is None
+        build.remember_accuracy(engine, build.AccuracyRecord("samples", "", 98.0, value, "a run"))
+        assert build.known_accuracy(_built(machine), "samples", "", 98.0) is met
+        assert build.known_accuracy(engine, "other samples", "", 98.0) is None
+        assert build.known_accuracy(engine, "samples", "the answers of a float model", 98.0) is None
+        assert build.known_accuracy(engine, "samples", "", 99.0) is None
     planned = replace(engine, state=State.TO_MAKE)
-    assert build.known_accuracy(planned, "samples", 98.0) is None  # it will be another engine
+    assert build.known_accuracy(planned, "samples", "", 98.0) is None  # it will be another engine
     for damaged in ("", "[]", "{}", "3"):
         engine.file(build.ACCURACY).write_text(damaged)
-        assert build.known_accuracy(engine, "samples", 98.0) is None
+        assert build.known_accuracy(engine, "samples", "", 98.0) is None

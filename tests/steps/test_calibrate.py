@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from engineroom import qdq, run_args
 from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks import Part
-from engineroom.benchmarks.digits import BENCHMARK, MODEL, MODEL_SHA256
+from engineroom.benchmarks.digits import BENCHMARK, MODEL, MODEL_SHA256, Digits
 from engineroom.calibrators import Settings
 from engineroom.calibrators.onnxruntime import CALIBRATOR
 from engineroom.errors import RequestError
@@ -71,11 +71,27 @@ def test_the_account_tells_what_was_done(samples: Artifact) -> None:
         f"`data_maps/digits/cal_map.txt`, SHA-256 `{list_sha256}`",
         f"`onnxruntime`: onnxruntime {__import__('onnxruntime').__version__}, onnx {onnx.__version__}",
         "99.9% of the magnitudes",
-        "Layers in int8: 4 of 6",
+        "Layers in int8: 4 of 6: stem, hidden, hidden_sum, widen\n",
         "Layers in float: widen_sum, logits (asked for: wid* logits)",
     ):
         assert said in text
     assert "{" not in text and "\n\n\n" not in text
+
+
+def test_the_account_names_every_file_of_the_model(samples: Artifact, tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    model = onnx.load(MODEL)
+    onnx.save(model, folder / "own.onnx", save_as_external_data=True, location="own.weights", size_threshold=0)
+    own = Digits()
+    own.model_file = lambda: (folder / "own.onnx", "of both")  # type: ignore[method-assign]
+    made = step.calibrate(own, "onnxruntime", "of both", samples)
+    text = made.file(step.ACCOUNT).read_text(encoding="utf-8")
+    for said, name in (("Float model", "own.onnx"), ("Its weights", "own.weights")):
+        sha256 = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        assert f"- {said}: `{folder / name}`, SHA-256 `{sha256}`\n" in text
+    assert "of both" not in text
+    assert made.file(step.RANGES).read_bytes() == calibrated(samples).file(step.RANGES).read_bytes()
 
 
 def test_the_table_of_ranges_is_that_of_the_file(samples: Artifact) -> None:

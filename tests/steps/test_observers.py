@@ -10,12 +10,27 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from engineroom.artifacts import Artifact
+from engineroom import asking
+from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL, MODEL_SHA256, Digits
+from engineroom.config import RunConfig
 from engineroom.paths import sha256_file
-from engineroom.steps import fetch, observers, preprocess
-from engineroom.steps.observers import Candidate
+from engineroom.steps import answers, fetch, observers, preprocess
+from engineroom.steps.observers import Candidate, Comparison
+from engineroom.terms import Precision, Scenario, TestMode, Weights
+
+CONFIG = RunConfig(
+    benchmark="digits",
+    system="s",
+    scenario=Scenario.OFFLINE,
+    test_mode=TestMode.ACCURACY_ONLY,
+    engine="onnxruntime",
+    precision=Precision.INT8,
+    batch_size=4,
+    instances=1,
+    threads_per_instance=1,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +38,7 @@ def shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the tests make out of build/."""
     monkeypatch.setattr(observers, "CALIBRATION", tmp_path / "calibration")
     monkeypatch.setattr(preprocess, "PREPROCESSED_DATA", tmp_path / "samples")
+    monkeypatch.setattr(asking, "PREPROCESSED_DATA", tmp_path / "samples")
 
 
 @pytest.fixture(name="samples")
@@ -44,6 +60,13 @@ def worse_fixture(tmp_path: Path) -> Candidate:
     return Candidate("worse", "minmax", "key", 1.5, path, sha256_file(path))
 
 
+def compared(
+    samples: Artifact, candidate: Candidate, limit: int | None = None, benchmark: Digits = BENCHMARK
+) -> Comparison:
+    """Compare one candidate with the digits' model."""
+    return observers.compare(benchmark, CONFIG, MODEL_SHA256, [candidate], samples, limit)
+
+
 def named(model: Path, count: int) -> list[int]:
     """Return the digits that a model names, straight from ONNX Runtime."""
     samples = BENCHMARK.preprocess(Part.EVALUATION, 0, count)
@@ -55,7 +78,7 @@ def named(model: Path, count: int) -> list[int]:
 def test_accuracy_and_agreement_are_counted_over_the_samples_asked_for(
     samples: Artifact, worse: Candidate, limit: int | None, count: int
 ) -> None:
-    found = observers.compare(BENCHMARK, MODEL_SHA256, [worse], samples, limit)
+    found = compared(samples, worse, limit)
     right, as_float, as_worse = list(BENCHMARK.labels())[:count], named(MODEL, count), named(worse.model, count)
     good = sum(map(int.__eq__, as_worse, right))
     assert as_worse != as_float
@@ -65,7 +88,7 @@ def test_accuracy_and_agreement_are_counted_over_the_samples_asked_for(
     assert row.accuracy == pytest.approx(100 * good / count)
     assert row.lost == pytest.approx(found.float_accuracy - row.accuracy)
     assert row.agreement == pytest.approx(100 * sum(map(int.__eq__, as_worse, as_float)) / count)
-    kept = json.loads((observers.CALIBRATION / "digits" / "observers.json").read_text())
+    kept = json.loads((observers.CALIBRATION / "digits" / "observers-digits-reference.json").read_text())
     assert kept["rows"][0]["accuracy"] == row.accuracy and kept["samples"] == count
 
 
@@ -73,17 +96,35 @@ def test_where_labels_mean_nothing_the_float_model_is_right(samples: Artifact, w
     class Meaningless(Digits):
         judged_by_float = True  # type: ignore[assignment]
 
-    found = observers.compare(Meaningless(), MODEL_SHA256, [worse], samples)
+    found = compared(samples, worse, benchmark=Meaningless())
     [row] = found.rows
     assert found.float_accuracy == 100 and found.metric == "agreement with the float model"
     assert row.accuracy == row.agreement == pytest.approx(100 - row.lost)
 
 
-def test_a_model_is_asked_once(samples: Artifact, worse: Candidate) -> None:
-    first = observers.compare(BENCHMARK, MODEL_SHA256, [worse], samples, 40)
-    shelf = observers.CALIBRATION / "digits" / "answers"
+def test_comparisons_of_other_weights_and_data_are_kept_beside_each_other(samples: Artifact, worse: Candidate) -> None:
+    seeded, own = Digits(), Digits()
+    seeded.weights, own.own_model = Weights.SYNTHETIC, MODEL
+    each = [compared(samples, worse, 20, benchmark) for benchmark in (BENCHMARK, seeded, own)]
+    assert [json.loads(comparison.kept_at.read_text())["weights"] for comparison in each] == [
+        "reference",
+        "synthetic",
+        "own",
+    ]
+
+
+def test_a_model_is_asked_once(samples: Artifact, worse: Candidate, tmp_path: Path) -> None:
+    first = compared(samples, worse, 40)
+    shelf = tmp_path / "samples" / "digits" / "digits" / "answers"
     made = {path: path.stat().st_mtime_ns for path in shelf.glob("*/*")}
-    assert observers.compare(BENCHMARK, MODEL_SHA256, [worse], samples, 40) == first
+    assert compared(samples, worse, 40) == first
     assert {path: path.stat().st_mtime_ns for path in shelf.glob("*/*")} == made
-    observers.compare(BENCHMARK, MODEL_SHA256, [worse], samples, 50)
-    assert len(list(shelf.glob("*/answers.json"))) == 4
+    compared(samples, worse, 50)
+    assert len(list(shelf.glob("*/labels.txt"))) == 4
+
+
+def test_what_runs_are_scored_by_is_not_asked_for_again(samples: Artifact, worse: Candidate) -> None:
+    compared(samples, worse)
+    shared = answers.answers(BENCHMARK, CONFIG, MODEL_SHA256, samples)
+    assert shared.state is State.REUSED
+    assert answers.read(shared.file(answers.LABELS)) == named(MODEL, 500)

@@ -187,7 +187,7 @@ def _check_unchanged(run: Path) -> tuple[str, ...]:
         if ours and sha256_file(run / name) != sha256:
             edited.append(name)
         outside = ROOT / name  # an absolute name stays what it is
-        if "/" in name and outside.is_file() and sha256_file(outside) != sha256:
+        if not (run / name).is_file() and outside.is_file() and sha256_file(outside) != sha256:
             raise RequestError(
                 "is not what the first run used", where=name, mend="make run_harness runs what is here now"
             )

@@ -14,10 +14,11 @@ from engineroom.errors import ExitCode, RequestError, shown
 from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.steps import calibrate, observers
-from engineroom.terms import TestMode
+from engineroom.terms import ExecutionProvider, TestMode
 
 FLAG = "compare_observers"
 ALL = run_args.BARE[FLAG]
+AGREES = "agrees with fp32"
 FLAGS = {FLAG: "score every observer beside the float model, over so many evaluation samples; alone: over all"}
 
 
@@ -50,7 +51,9 @@ def _compare(request: Request, work: Work, limit: int | None) -> Iterator[observ
     samples = work.samples
     candidates = [candidate for name in _calibrators(request) for candidate in _candidates(work, config, name)]
     if not request.plan:
-        yield observers.compare(work.benchmark, work.model_sha256, candidates, samples, limit, **work.makes)
+        alone = {"threads_per_instance": work.machine.cpu.usable_cores, "execution_provider": ExecutionProvider.CPU}
+        threads = msgspec.structs.replace(config, **alone)
+        yield observers.compare(work.benchmark, threads, work.model_sha256, candidates, samples, limit, **work.makes)
 
 
 def _calibrators(request: Request) -> list[str]:
@@ -82,7 +85,11 @@ def _candidates(work: Work, config: RunConfig, calibrator: str) -> Iterator[obse
 
 
 def _print(comparison: observers.Comparison) -> None:
+    """Print the table. Where labels mean nothing it has the agreement with the float model, and no accuracy."""
     labelled = comparison.metric != observers.AGREEMENT
+    scores = ("accuracy", "lost", AGREES) if labelled else (AGREES, "lost")
+    columns = ("calibrator", "observer", *scores, "calibrated in")
+    first = ("float", "", f"{comparison.float_accuracy:.2f}%", *[""] * len(scores))
     rows = [
         (
             row.calibrator,
@@ -91,19 +98,15 @@ def _print(comparison: observers.Comparison) -> None:
             f"{row.lost:+.2f}",
             *([f"{row.agreement:.2f}%"] if labelled else []),
             f"{row.calibration_s:.1f} s",
-            f"{row.samples_per_s:,.0f}/s",
         )
         for row in comparison.rows
     ]
-    words = ["agrees with fp32"] if labelled else []
-    columns = ("calibrator", "observer", "accuracy", "lost", *words, "calibrated in", "scored at")
-    first = ("float", "", f"{comparison.float_accuracy:.2f}%", "", *[""] * len(words), "")
     terminal.table(
         f"{comparison.benchmark}, int8 in ONNX Runtime, {comparison.samples:,} samples of {comparison.dataset}",
         columns,
-        [(*first, f"{comparison.float_samples_per_s:,.0f}/s"), *rows],
+        [first, *rows],
         right=columns[2:],
     )
     if comparison.notes:
         terminal.note("\n".join(comparison.notes))
-    terminal.note(f"accuracy: {comparison.metric}. Kept in {display(observers.kept_at(comparison.benchmark))}.")
+    terminal.note(f"{'accuracy' if labelled else AGREES}: {comparison.metric}. Kept in {display(comparison.kept_at)}.")

@@ -138,7 +138,7 @@ class _Draft:
         if asked.config.precision is not Precision.AUTO or not SCORED.intersection(self.request.test_modes):
             return
         target = work.benchmark.accuracy_target
-        while not build.known_accuracy(engine, work.samples_key, target):
+        while not build.known_accuracy(engine, work.samples_key, work.expected_key(chosen), target):
             if work.best_precision(asked, missed)[0].config.precision in missed:
                 return
             only_if = f"{work.benchmark.name} {scenario} misses its accuracy target in {' and '.join(missed)}"
@@ -217,7 +217,7 @@ def _fitted(where: str, needed: Amount, free: int, *, no: bool) -> Room:
 
 def _making(work: Work, need: Need, path: Path, only_if: str) -> Step:
     if need.fetch_bytes is not None:
-        cost = estimate.fetching(need.fetch_bytes)
+        cost = estimate.fetching(need.fetch_bytes, about=need.fetch_about)
         return Step(what=need.what, state=FETCH, why="it is not here", folder=display(path.parent), cost=cost)
     if need.to_make is not None:
         cost = estimate.making(need.make_bytes)

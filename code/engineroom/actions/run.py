@@ -84,7 +84,8 @@ def _run_scenario(work: Work, scenario: Scenario, row: Row) -> None:
                 if result.accuracy:
                     row.accuracy = result
                     score = result.accuracy
-                    record = build.AccuracyRecord(work.samples.key, score.target, score.value, result.run)
+                    expected = work.expected_key(resolved.config)
+                    record = build.AccuracyRecord(work.samples.key, expected, score.target, score.value, result.run)
                     build.remember_accuracy(engine, record)
                 if result.performance:
                     row.performance = result

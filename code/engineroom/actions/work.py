@@ -48,8 +48,9 @@ class Kind(StrEnum):
 class Need:
     """One thing that was needed, and how it was come by. A file that is only checked has no artifact.
 
-    `fetch_bytes` is what a file adds to the disk that is still to be fetched: 0 where its size is not known. `to_make`
-    says why a file, which is no artifact, has to be made here, and `make_bytes` about how large it becomes.
+    `fetch_bytes` is what a file adds to the disk that is still to be fetched: 0 where its size is not known, and with
+    `fetch_about` no more than nearly so. `to_make` says why a file, which is no artifact, has to be made here, and
+    `make_bytes` about how large it becomes.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Need:
     artifact: Artifact | None = None
     part: Part | None = None
     fetch_bytes: int | None = None
+    fetch_about: bool = False
     to_make: str | None = None
     make_bytes: int = 0
     benchmark: Benchmark | None = None  # on whose data set it is, for samples
@@ -200,10 +202,20 @@ class Work:
         """The answers of the float model, where labels mean nothing."""
         if not self.benchmark.judged_by_float:
             return None
+        made = self._answers(config, self.samples, self.makes)
+        return self._told(Need(Kind.ANSWERS, f"{self.benchmark.name}, answers of the float model", made), made)
+
+    def expected_key(self, config: RunConfig) -> str:
+        """The key of those answers, whether they have been made or not; "" where the labels are what is right."""
+        if not self.benchmark.judged_by_float:
+            return ""
+        samples = preprocess.preprocess(self.benchmark, Part.EVALUATION, self.data, plan=True)
+        return self._answers(config, samples, {"plan": True}).key
+
+    def _answers(self, config: RunConfig, samples: Artifact, makes: Switches) -> Artifact:
         alone = {"threads_per_instance": self.machine.cpu.usable_cores, "execution_provider": ExecutionProvider.CPU}
         threads = msgspec.structs.replace(config, **alone, torch_compile=False)
-        made = answers.answers(self.benchmark, threads, self.asked_sha256, self.samples, **self.makes)
-        return self._told(Need(Kind.ANSWERS, f"{self.benchmark.name}, answers of the float model", made), made)
+        return answers.answers(self.benchmark, threads, self.asked_sha256, samples, **makes)
 
     def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
         """The settings of one run. Raises Mistakes for wrong ones, RequestError for a precision it does not have."""
@@ -234,8 +246,8 @@ class Work:
             whole = msgspec.structs.replace(config, model_path=str(self.benchmark.own_model))
             resolved = replace(resolved, config=whole)
         if config.dataset == "auto":
-            why = "rule dataset: the drawn one for synthetic weights, else the benchmark's own"
-            resolved = resolved.replace(why, dataset=self.benchmark.dataset)
+            kind = "the drawn one" if self.benchmark.dataset == self.benchmark.drawn_dataset else "its own"
+            resolved = resolved.replace(f"rule dataset: {kind}", dataset=self.benchmark.dataset)
         usual = self.benchmark.performance_sample_count
         if config.performance_sample_count is None and usual:
             count = min(usual, self.benchmark.sample_count(Part.EVALUATION))
@@ -245,7 +257,7 @@ class Work:
     def _fallen_back(self, resolved: Resolved) -> Iterator[str]:
         if self.machine.gpus and resolved.origins["engine"].text.startswith("rule "):
             yield (
-                f"this machine has {self.machine.gpus[0].name}, but this version of Engineroom has no GPU engine: "
+                f"this machine has {self.machine.gpus[0].name}, but tensorrt is not in this version of Engineroom: "
                 "the quick start runs on the CPU (--engine=openvino says so without this warning)"
             )
 
@@ -378,7 +390,8 @@ class Work:
                 continue
             chosen = resolved.replace("rule best_precision: not known to miss its target", precision=precision)
             engine = self.engine(chosen.config)
-            held = build.known_accuracy(engine, self.samples_key, self.benchmark.accuracy_target)
+            expected = self.expected_key(chosen.config)
+            held = build.known_accuracy(engine, self.samples_key, expected, self.benchmark.accuracy_target)
             if held is not False:
                 return chosen, engine
             if precision is candidates[-1]:

@@ -183,8 +183,8 @@ class Benchmark(ABC):
         try:
             return self.model_file()[0].stat().st_size
         except OSError:
-            declared = self.made_model or self.model_source
-            return (declared.bytes if declared else None) or 0
+            made, source = self.made_model, self.model_source
+            return made.bytes if made else source.likely_bytes if source else 0
 
     @abstractmethod
     def model_file(self) -> tuple[Path, str]:

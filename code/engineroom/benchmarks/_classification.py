@@ -34,6 +34,7 @@ class Classification(Benchmark):
 
     accuracy_metric = "top-1"
     classes: int  # that the model knows
+    sources: tuple[Path, ...] = (Path(__file__),)
 
     @property
     def data(self) -> Dataset:
@@ -134,7 +135,7 @@ class ImageClassification(Classification):
     modules = images.MODULES
     extra = images.EXTRA
     distributions = images.DISTRIBUTIONS
-    sources: tuple[Path, ...] = images.SOURCES
+    sources = (*Classification.sources, *images.SOURCES)
 
     @property
     def reference_accuracy(self) -> float:  # type: ignore[override]

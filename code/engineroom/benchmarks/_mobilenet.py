@@ -30,7 +30,7 @@ class MobileNet(ImageClassification):
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     mlperf = False
     settings = {"common": {"engine": "litert"}}  # for which .tflite files are made
-    sources: tuple[Path, ...] = (*images.SOURCES, Path(__file__))
+    sources = (*ImageClassification.sources, Path(__file__))
 
 
 def scores(architecture: Architecture, dtype: str = "float32") -> tuple[TensorSpec]:

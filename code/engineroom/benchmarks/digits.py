@@ -35,6 +35,7 @@ class Digits(Classification):
     mlperf = False
     quick_start = True
     classes = 10
+    sources = (*Classification.sources, Path(__file__))
     reference_accuracy = 99.6  # 498 of 500, ONNX Runtime 1.31.1 on the CPU
     accuracy_target_ratio = 0.99
 

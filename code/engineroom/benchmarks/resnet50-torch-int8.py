@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engineroom import qdq
 from engineroom.benchmarks import Made
 from engineroom.benchmarks._classification import ImageClassification
 from engineroom.images import preprocess as images
@@ -29,6 +30,7 @@ class ResNet50TorchInt8(ImageClassification):
         name="resnet50-torch-int8/resnet50_INT8bit_quantized.pt",
         sha256=UNPUBLISHED,
         md5="6893ea9769b0afce65bb0ddf002f4438",  # as MLCommons' automation has it
+        about_bytes=26_200_000,  # as the synthetic model, of the same tensors
         sources=("https://zenodo.org/record/4589637/files/resnet50_INT8bit_quantized.pt",),
         licence=Licence(
             name="Apache-2.0",
@@ -39,7 +41,7 @@ class ResNet50TorchInt8(ImageClassification):
     synthetic = Made(
         path=MODELS / "resnet50-torch-int8" / "synthetic.pt",
         write=network.write,
-        sources=(*_NETWORK, Path(from_onnx.__file__)),
+        sources=(*_NETWORK, Path(from_onnx.__file__), Path(qdq.__file__)),
         bytes=26_200_000,
         modules=("torch",),
         extra="torch",
@@ -59,7 +61,7 @@ class ResNet50TorchInt8(ImageClassification):
     precisions = (Precision.INT8,)
     mlperf = False
     settings = {"common": {"engine": "torch"}}  # the engine that takes TorchScript
-    sources = (*images.SOURCES, Path(__file__))
+    sources = (*ImageClassification.sources, Path(__file__))
     reference_top_1 = {"imagenet": 75.790}  # mlcommons/inference, vision/classification_and_detection, README
 
 

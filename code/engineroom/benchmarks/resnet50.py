@@ -22,6 +22,7 @@ class ResNet50(ImageClassification):
         name="resnet50/resnet50_v1.onnx",
         sha256=UNPUBLISHED,
         md5="f6a4da60cd5f084d97efc2c1ddb10beb",  # as MLCommons' automation has it
+        about_bytes=102_000_000,  # as the synthetic model, of the same tensors
         sources=(
             "https://zenodo.org/record/4735647/files/resnet50_v1.onnx",
             "https://huggingface.co/ctuning/mlperf-inference-resnet50-onnx-fp32-imagenet2012-v1.0/resolve/main/resnet50_v1.onnx",
@@ -40,6 +41,7 @@ class ResNet50(ImageClassification):
         distributions=("onnx",),
     )
     recipe = images.RESNET50
+    sources = (*ImageClassification.sources, Path(__file__))
     inputs = (TensorSpec(network.INPUT, "float32", (3, 224, 224)),)
     outputs = (TensorSpec(network.CLASS, "int64", ()),)
     classes = network.CLASSES

@@ -20,6 +20,7 @@ from engineroom import qdq
 from engineroom.benchmarks import Progress
 from engineroom.calibrators import Calibrator, Settings
 from engineroom.errors import EngineError, EngineroomError, Mistakes, RequestError, did_you_mean, shown
+from engineroom.networks import layout
 from engineroom.paths import display, write_beside
 from engineroom.qdq import DEQUANTIZE, OPSET_MIN, QUANTIZE, WEIGHTED, Graph, opset_of, read_model, violations
 
@@ -112,6 +113,9 @@ def _prepare(path: Path, scratch: Path) -> Path:
     from onnxruntime.quantization import quant_pre_process
 
     prepared = scratch / "prepared.onnx"
+    if layout.external_files(path):  # what ONNX Runtime folds it into would look for them beside itself
+        onnx.save(onnx.load(path), scratch / "whole.onnx")
+        path = scratch / "whole.onnx"
     quant_pre_process(path, prepared, skip_symbolic_shape=True)
     model = onnx.load(prepared)
     if opset_of(model) < OPSET_MIN:

@@ -68,6 +68,7 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
     precisions: tuple[Precision, ...]
     modules: tuple[str, ...] = ()  # Python packages that must be installed
     distributions: tuple[str, ...] = ()  # packages whose versions belong to the engine's key
+    sources: tuple[Path, ...] = ()  # our own files that belong to it, beside the engine's own
     formats: tuple[str, ...] = (".onnx",)  # the files it takes
     takes_qdq: bool = True  # False if int8 is for models that came quantized, not for the calibrator's Q/DQ file
     accelerator: str | None = None  # "gpu" for engines that use NVIDIA GPUs where there are any; None for the CPU

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engineroom import qdq
 from engineroom.engines import BuildRequest, Engine
 from engineroom.errors import EngineError
 from engineroom.networks import from_onnx
@@ -47,7 +48,8 @@ class Torch(Engine):
     formats = (".onnx", ".pt2", ".pt")
     takes_qdq = False
     modules = ("torch",)
-    distributions = ("torch",)
+    distributions = ("torch", "onnx", "onnxruntime")  # the latter two read and fold ONNX models
+    sources = (Path(from_onnx.__file__), Path(qdq.__file__))
     accelerator = "gpu"
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:

@@ -18,7 +18,7 @@ from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.engines import Engine, placed
 from engineroom.errors import EngineError, RequestError
-from engineroom.paths import ENGINES, sha256_file, write_text
+from engineroom.paths import ENGINES, sha256_files, write_text
 
 RECIPE = "engine.json"
 LOG = "build.log"
@@ -58,7 +58,7 @@ def inputs_of(
         "CPU": f"{machine.cpu.model} {' '.join(machine.cpu.isa)}".strip(),
         **gpus,
         "recipe": recipe_sha256,
-        "code": sha256_file(registry.get("engines", engine.name).path),
+        "code": sha256_files((registry.get("engines", engine.name).path, *engine.sources)),
     }
 
 
@@ -94,23 +94,28 @@ def options_of(engine: Artifact) -> dict[str, str]:
 
 
 class AccuracyRecord(msgspec.Struct, frozen=True):
-    """accuracy.json beside an engine: its score, on which samples (their key) and against which target."""
+    """accuracy.json beside an engine: its score, on which samples and against which target.
+
+    `samples` is their key, `expected` that of the answers held to be right, "" where those are the labels.
+    """
 
     samples: str
+    expected: str
     target: float
     value: float
     run: str
 
 
-def known_accuracy(engine: Artifact, samples_key: str, target: float) -> bool | None:
-    """Tell whether this very engine has met `target` before; None if it was not scored on these samples."""
+def known_accuracy(engine: Artifact, samples: str, expected: str, target: float) -> bool | None:
+    """Tell whether this very engine has met `target` before; None if it was not scored so. Keys as in the record."""
     if engine.planned:
         return None  # what lies in its folder is about an engine that will be made again
     try:
         record = msgspec.json.decode(engine.file(ACCURACY).read_bytes(), type=AccuracyRecord)
     except (OSError, ValueError):  # msgspec's errors are ValueErrors
         return None
-    return record.value >= target if record.samples == samples_key and record.target == target else None
+    same = (record.samples, record.expected, record.target) == (samples, expected, target)
+    return record.value >= target if same else None
 
 
 def remember_accuracy(engine: Artifact, record: AccuracyRecord) -> None:

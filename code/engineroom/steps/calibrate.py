@@ -15,6 +15,7 @@ from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
 from engineroom.calibrators import Calibrator, Settings
 from engineroom.datasets import Dataset
 from engineroom.errors import RequestError
+from engineroom.networks import layout
 from engineroom.paths import CALIBRATION, TEMPLATES, display, sha256_file, sha256_files
 from engineroom.terms import Observer
 
@@ -35,7 +36,6 @@ class _Job:
 
     benchmark: Benchmark
     calibrator: Calibrator
-    model_sha256: str
     samples: Artifact
     settings: Settings
 
@@ -60,7 +60,7 @@ def calibrate(
     plugin = registry.get("calibrators", calibrator_name, where="calibrator")
     calibrator: Calibrator = plugin.load().CALIBRATOR
     _check(calibrator, settings)
-    job = _Job(benchmark, calibrator, model_sha256, samples, settings)
+    job = _Job(benchmark, calibrator, samples, settings)
     inputs = {
         "model": model_sha256,
         "list": job.part.value,
@@ -116,7 +116,7 @@ def _make(job: _Job, folder: Path) -> dict[str, Any]:
     return {
         "tensors": len(ranges),
         "samples": values["samples"]["count"],
-        "layers_int8": layers["int8"],
+        "layers_int8": len(layers["int8"]),
         "layers_float": layers["float"],
         "command": values["command"],
         "seconds": seconds,
@@ -130,7 +130,10 @@ def _asked(job: _Job) -> dict[str, Any]:
     return {
         "benchmark": benchmark.name,
         "notes": benchmark.notes,
-        "model": {"name": model.name, "path": display(model), "sha256": job.model_sha256},
+        "model": model.name,
+        "model_files": [
+            {"path": display(file), "sha256": sha256_file(file)} for file in (model, *layout.external_files(model))
+        ],
         "calibrator": job.calibrator.name,
         "versions": ", ".join(f"{name} {version}" for name, version in found.items()),
         "observer": OBSERVERS[job.settings.observer].format(percentile=job.settings.percentile),
@@ -180,9 +183,10 @@ def _done(path: Path, ranges: dict[str, tuple[float, float]]) -> dict[str, Any]:
     graph = qdq.Graph(qdq.read_model(path))
     layers = [node for node in graph.nodes if graph.is_layer(node)]
     in_float = [node.name for node in layers if graph.made_by(node.input[1], qdq.DEQUANTIZE) is None]
+    in_int8 = [node.name for node in layers if node.name not in in_float]
     return {
         "quantized": {"name": path.name, "sha256": sha256_file(path)},
-        "layers": {"int8": len(layers) - len(in_float), "float": in_float},
+        "layers": {"int8": in_int8, "float": in_float},
         "ranges_file": RANGES,
         "ranges": [
             {"name": name, "low": ranges[name][0], "high": ranges[name][1], "scale": scale}

@@ -10,7 +10,7 @@ import csv
 import glob
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,9 @@ OFFLINE_PROBED = (1.0, 1.5)  # times min_duration
 SERVER_SLACK = 1.1  # queries arrive at random, and the last ones have to be answered
 EARLIER_RUNS = 5  # the newest ones that count
 FOLDERS_READ = 40  # the newest ones that are looked at
+
+# Of what an artifact is made from, what decides the time and the size. The calibration is that of a model still unknown.
+DECISIVE = ("model", "calibration", "data", "inputs")
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -133,11 +136,14 @@ def compiling(*, seconds_before: float | None, whole: bool, cores: int) -> Cost:
     )
 
 
-def fetching(size: int) -> Cost:
-    """Return the cost of a file that is fetched and unpacked, or registered. `size` is what it adds, 0 if unknown."""
+def fetching(size: int, *, about: bool = False) -> Cost:
+    """Return the cost of a file that is fetched and unpacked, or registered.
+
+    `size` is what it adds, 0 if unknown; `about` tells that it is no more than nearly so.
+    """
     return Cost(
         seconds=Amount(0, size / FETCH_BYTES_PER_S if size else None, ROUGH),
-        disk_bytes=Amount(0, size or None, SIZES),
+        disk_bytes=exactly(size, ROUGH) if size and about else Amount(0, size or None, SIZES),
     )
 
 
@@ -177,9 +183,13 @@ def making(size: int) -> Cost:
     )
 
 
-def as_recorded(cost: Cost, shelves: Iterable[Path]) -> Cost:
-    """Return `cost` with the time and size of what was made last on the first of `shelves` that has something."""
-    for made in filter(None, map(artifacts.newest, shelves)):
+def as_recorded(cost: Cost, shelves: Iterable[Path], inputs: Mapping[str, str]) -> Cost:
+    """Return `cost` with the time and size of what was made last, on the first of `shelves` that has something like it.
+
+    What was made from another model or other data says nothing of what is to be made from `inputs`.
+    """
+    alike = {name: value for name, value in inputs.items() if name in DECISIVE}
+    for made in filter(None, (artifacts.newest(shelf, alike) for shelf in shelves)):
         return Cost(
             seconds=cost.seconds if made.seconds is None else exactly(made.seconds, RECORDED),
             disk_bytes=cost.disk_bytes if cost.disk_bytes.source == SIZES else exactly(made.bytes, RECORDED),

@@ -70,10 +70,12 @@ def preprocess(
 
 def inputs_of(benchmark: Benchmark, part: Part, data: Mapping[Path, str]) -> dict[str, str]:
     """Return everything the samples of `part`, and their labels and score, depend on."""
-    own = registry.get("benchmarks", benchmark.name).path
+    own, dataset = registry.get("benchmarks", benchmark.name).path, datasets.Dataset(benchmark.dataset)
     return {
         "data": UNKNOWN if UNKNOWN in data.values() else sha256_text(" ".join(data.values())),
-        "maps": sha256_files(sorted(datasets.folder_of(benchmark.dataset).glob("*.txt"))),
+        "maps": sha256_files(sorted(dataset.folder.glob("*.txt"))),
+        "labels": str(dataset.manifest.labels),
+        "samples": str(benchmark.sample_count(part)),
         "code": sha256_files((own, Path(datasets.__file__), *benchmark.sources)),
         "part": part.value,
         "inputs": benchmark.input_key,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom import registry, terminal, versions
+from engineroom import datasets, registry, terminal, versions
 from engineroom.artifacts import key_of
 from engineroom.benchmarks import Benchmark
 from engineroom.datasets import Dataset, absent, format_checksums, format_map
@@ -211,7 +211,8 @@ def data_makings(dataset: Dataset) -> list[Making]:
     for name, part in dataset.manifest.parts.items():
         source = dataset.place / (part.made_from or "")
         if part.made_from and source.is_file():
-            made_from = {"from": sha256_file(source), "samples": str(part.samples)}
+            code = sha256_files((Path(imagenet.__file__), Path(datasets.__file__)))
+            made_from = {"from": sha256_file(source), "samples": str(part.samples), "code": code}
             what = f"{dataset.name}, map of the {name} samples"
             makings.append(Making(dataset.map_of(name), what, made_from, partial(_write_map, source, part.samples)))
     return makings

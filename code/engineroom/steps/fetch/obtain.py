@@ -91,9 +91,10 @@ def state_of(wanted: Wanted, hashed: Hashed) -> State:
 
 
 def missing_bytes(wanted: Wanted, state: State) -> tuple[int, int]:
-    """Return what is known of the bytes to fetch, and of those that unpacking adds."""
+    """Return what is known of the bytes to fetch, if only about how many, and of those that unpacking adds."""
     unpacked = wanted.file.unpack.bytes if wanted.file.unpack and state is not State.RIGHT else 0
-    return _order(wanted).remaining_bytes if state is State.MISSING else 0, unpacked
+    to_come = max(0, wanted.file.likely_bytes - _order(wanted).arrived_bytes) if state is State.MISSING else 0
+    return to_come, unpacked
 
 
 def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accepted: Collection[str]) -> list[str]:
@@ -515,11 +516,13 @@ def _announce(fetched: Sequence[Wanted]) -> str:
     """Return in words what will be fetched. Raises RequestError if there is no room for it."""
     sizes = [missing_bytes(wanted, State.MISSING) for wanted in fetched]
     known, unpacked = (sum(column) for column in zip(*sizes, strict=True))
+    guessed = sum(size for wanted, (size, _) in zip(fetched, sizes, strict=True) if not wanted.file.bytes)
     folder = fetched[0].place.parent
-    free = _check_room(folder, known + unpacked)
-    open_ = sum(wanted.file.bytes is None for wanted in fetched)
-    size = terminal.size(known) + (f" and {open_} of unknown size" if open_ else "")
-    needs = f"{terminal.size(known + unpacked)} needed with what is unpacked, " if unpacked else ""
+    free = _check_room(folder, known - guessed + unpacked)
+    open_ = sum(not wanted.file.likely_bytes for wanted in fetched)
+    about = "about " if guessed else ""
+    size = about + terminal.size(known) + (f" and {open_} of unknown size" if open_ else "")
+    needs = f"{about}{terminal.size(known + unpacked)} needed with what is unpacked, " if unpacked else ""
     files = fetched[0].place.name if len(fetched) == 1 else f"{len(fetched)} files"
     return f"fetching {files} to {display(folder)}: {size}; {needs}{terminal.size(free)} free"
 
