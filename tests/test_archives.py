@@ -106,6 +106,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, mode: str, ruin: Callable[
         unpacked(path, tmp_path / "out")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
 def test_a_header_that_asks_for_much_memory_is_refused_unread(tmp_path: Path, kind: bytes) -> None:
     path = archive(tmp_path / "a", member("header", bytes(300_000_000), type=kind))

@@ -157,7 +157,7 @@ def newest(shelf: Path, inputs: Mapping[str, str] | None = None) -> Manifest | N
     folders = sorted(_made_on(shelf), key=lambda folder: (folder / MANIFEST).stat().st_mtime, reverse=True)
     if inputs is None:
         return _manifest(folders[0]) if folders else None
-    return next((made for made in map(_manifest, folders) if made and _agree(made.inputs, inputs)), None)
+    return next((made for made in map(_manifest, folders) if made and agree(made.inputs, inputs)), None)
 
 
 def _made_on(shelf: Path) -> list[Path]:
@@ -186,10 +186,11 @@ def _follows(shelf: Path, inputs: Mapping[str, str]) -> list[str]:
 
 
 def _alike(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
-    return made_from.keys() == inputs.keys() and _agree(made_from, inputs)
+    return made_from.keys() == inputs.keys() and agree(made_from, inputs)
 
 
-def _agree(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
+def agree(made_from: Mapping[str, str], inputs: Mapping[str, str]) -> bool:
+    """Tell whether something was made from `inputs`, as far as they are known, whatever else it was made from."""
     return all(value in (UNKNOWN, made_from.get(name)) for name, value in inputs.items())
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from engineroom import registry
 from engineroom.actions.work import Work
-from engineroom.detection import Machine
+from engineroom.benchmarks import Benchmark
+from engineroom.config import resolve
+from engineroom.detection import Gpu, Machine
+from engineroom.networks.layout import Layout
 from engineroom.run_args import Request
 from engineroom.steps import build
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import Precision, Scenario, TensorSpec, TestMode, Weights
 
 
 @pytest.mark.parametrize(
@@ -29,3 +36,55 @@ def test_the_best_precision_says_why(
     work = Work(registry.get("benchmarks", "digits").load().BENCHMARK, Request(), machine)
     found, _ = work.best_precision(work.resolve(Scenario.OFFLINE, TestMode.ACCURACY_ONLY))
     assert (found.config.precision, found.origins["precision"].text) == (precision, f"rule best_precision: {why}")
+
+
+def _instances(benchmark: Benchmark, machine: Machine, **overrides: str) -> int:
+    context = Work(benchmark, Request(), replace(machine, gpus=(Gpu("NVIDIA H200", memory_bytes=140 << 30),))).context(
+        Scenario.OFFLINE
+    )
+    return resolve(context, TestMode.PERFORMANCE_ONLY, {"engine": "torch", **overrides}).config.instances
+
+
+def test_a_model_that_came_quantized_is_not_sized_for_gpus_which_it_cannot_use(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two instances per GPU, else one per core; a user's own quantized model is as ours, his float one as floats."""
+    shipped: Benchmark = registry.get("benchmarks", "resnet50-torch-int8").load().BENCHMARK
+    floats: Benchmark = registry.get("benchmarks", "resnet50").load().BENCHMARK
+    assert _instances(shipped, machine) == machine.cpu.usable_cores == 4
+    assert _instances(floats, machine) == 2
+    image, scores = TensorSpec("image", "float32", (3, 224, 224)), TensorSpec("scores", "float32", (1000,))
+    for precisions, instances in (((Precision.INT8,), 4), ((Precision.FP32,), 2)):
+        own = Layout((image,), (scores,), precisions, classes=1000)
+        monkeypatch.setattr("engineroom.networks.layout.read", lambda *_, own=own: own)
+        for benchmark in (shipped, floats):
+            assert _instances(benchmark.variant("auto", Weights.REFERENCE, Path("own.pt")), machine) == instances
+
+
+def test_the_quick_start_says_which_gpu_engine_is_missing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    digits = registry.get("benchmarks", "digits").load().BENCHMARK
+    Work(digits, Request(), replace(machine, gpus=(Gpu("NVIDIA H200"),))).resolve(
+        Scenario.OFFLINE, TestMode.PERFORMANCE_ONLY
+    )
+    said = capsys.readouterr().err
+    assert "this machine has NVIDIA H200, but tensorrt is not in this version of Engineroom" in said
+
+
+def test_a_score_counts_only_beside_the_answers_that_it_was_measured_against(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where labels mean nothing, the samples say nothing of what was held to be right: another model does."""
+    monkeypatch.setattr("engineroom.steps.preprocess.PREPROCESSED_DATA", tmp_path)
+    monkeypatch.setattr("engineroom.asking.PREPROCESSED_DATA", tmp_path)
+    monkeypatch.setattr(Work, "data", {Path("digits.csv.gz"): "d" * 64})
+
+    def key(sha256: str, **facts: bool) -> str:
+        digits = copy.copy(registry.get("benchmarks", "digits").load().BENCHMARK)
+        work = Work(digits, Request(), machine)
+        monkeypatch.setattr(type(digits), "judged_by_float", facts.get("judged_by_float", True))
+        monkeypatch.setattr(Work, "asked_sha256", sha256)
+        return work.expected_key(work.resolve(Scenario.OFFLINE, TestMode.ACCURACY_ONLY).config)
+
+    assert key("1" * 64) == key("1" * 64) != key("2" * 64)
+    assert key("1" * 64, judged_by_float=False) == ""
+    assert not list(tmp_path.rglob("*")), "nothing is made only to know its key"

@@ -42,6 +42,36 @@ def variant_of(name: str, dataset: str, weights: Weights = Weights.REFERENCE) ->
     return benchmark_of(name).variant(dataset, weights)
 
 
+# Keys
+
+
+@pytest.mark.parametrize("name", [*NAMES, "resnet50-torch-int8", "digits"])
+def test_samples_and_scores_are_keyed_by_the_code_that_makes_them(name: str) -> None:
+    """A benchmark of an overlay that is one of ours inherits this: the registry knows only its own file then."""
+    ours = {
+        "digits": {"digits.py"},
+        "resnet50": {"resnet50.py", "preprocess.py", "jpeg.py"},
+        "resnet50-torch-int8": {"resnet50-torch-int8.py", "preprocess.py", "jpeg.py"},
+    }.get(name, {"_mobilenet.py", "preprocess.py", "jpeg.py"})
+    sources = registry.get("benchmarks", name).load().BENCHMARK.sources
+    assert {path.name for path in sources} == {"_classification.py", *ours}
+    assert all(path.is_file() for path in sources)
+
+
+def test_a_drawn_torch_model_is_keyed_by_what_reads_its_onnx_file() -> None:
+    made = benchmark_of("resnet50-torch-int8").synthetic
+    assert made and {"from_onnx.py", "qdq.py"} <= {path.name for path in made.sources}
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50-torch-int8"])
+def test_the_size_of_a_model_is_nearly_known_before_it_is_here(name: str) -> None:
+    """Of the same tensors as the drawn one."""
+    benchmark = benchmark_of(name)
+    assert benchmark.model_source and benchmark.synthetic
+    assert benchmark.model_source.bytes is None, "nothing is held to it"
+    assert benchmark.model_source.likely_bytes == benchmark.synthetic.bytes
+
+
 # Variants
 
 

@@ -60,10 +60,11 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
     found = _resolve(machine, Scenario.OFFLINE, quick_start=True)
     assert found.config.engine == "openvino"
     assert "NVIDIA H200" in found.origins["engine"].text
-    with pytest.raises(
-        RequestError, match=r"this machine has NVIDIA H200, but .*\n  run on the CPU with --engine=openvino"
-    ):
+    with pytest.raises(RequestError, match=r"this machine has NVIDIA H200, but no tensorrt engine") as caught:
         _resolve(machine, Scenario.OFFLINE)
+    on_gpu, on_cpu = str(caught.value.mend).split(", or ")
+    assert on_gpu == 'run on the GPU with --engine=torch (make install RUN_ARGS="--engine=torch" installs it)'
+    assert on_cpu == "on the CPU with --engine=openvino"
     assert _resolve(machine, Scenario.OFFLINE, engine="onnxruntime").config.engine == "onnxruntime"
 
 

@@ -113,6 +113,7 @@ def test_a_model_is_fetched_once_and_a_run_asks_for_it(toys: Any, server: Any, c
     assert len(server.asked) == 1
 
 
+@pytest.mark.heavy
 def test_data_come_in_two_steps_one_registered_and_one_fetched(
     toys: Any, server: Any, checkout: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_plan_tells_what_would_be_fetched_and_fetches_nothing(toys: Any, serve
     assert model["state"] == "reuse"
 
 
+@pytest.mark.heavy
 def test_flags_of_downloads_are_theirs_alone_and_checked(toys: Any) -> None:
     assert "unknown flag --from" in toys("generate_engines", "--from=/x", code=2).stderr
     said = toys("download_data", "--accept_licence=toy", code=2).stderr

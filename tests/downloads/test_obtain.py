@@ -84,6 +84,23 @@ def test_a_file_is_fetched_once(server: Any, place: Path) -> None:
     assert visible(place) == ["file"]
 
 
+def test_about_a_size_is_said_beforehand_and_nothing_is_held_to_it(
+    server: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.add("/file", MODEL)
+    asked = wanted(place, server.url("/file"), about_bytes=7_000_000)
+    assert missing_bytes(asked, State.MISSING) == (7_000_000, 0)
+    bring(asked)
+    assert "about 7.0 MB; " in capsys.readouterr().err
+    assert (place / "file").read_bytes() == MODEL
+
+
+def test_a_disk_that_is_too_small_for_about_a_size_is_tried(server: Any, place: Path) -> None:
+    server.add("/file", MODEL)
+    bring(wanted(place, server.url("/file"), about_bytes=10**18))
+    assert (place / "file").read_bytes() == MODEL
+
+
 def test_what_nobody_publishes_is_recorded_and_held_to(server: Any, place: Path) -> None:
     file = server.add("/file", MODEL)
     asked = wanted(place, server.url("/file"))

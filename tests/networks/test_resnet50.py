@@ -75,12 +75,14 @@ def test_tensors_are_those_of_mlperfs_file(model: onnx.ModelProto) -> None:
     ]
 
 
+@pytest.mark.heavy
 def test_the_same_seed_gives_the_same_bytes(resnet: Path, tmp_path: Path) -> None:
     resnet50.write(tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == resnet.read_bytes()
     assert resnet50.build(1).SerializeToString(deterministic=True) != resnet.read_bytes()
 
 
+@pytest.mark.heavy
 def test_predictions_vary_with_the_image_and_activations_stay_sane(
     resnet: Path, images: Floats, entropy_bits: Callable[[Any], float]
 ) -> None:

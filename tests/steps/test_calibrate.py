@@ -71,7 +71,7 @@ def test_the_account_tells_what_was_done(samples: Artifact) -> None:
         f"`data_maps/digits/cal_map.txt`, SHA-256 `{list_sha256}`",
         f"`onnxruntime`: onnxruntime {__import__('onnxruntime').__version__}, onnx {onnx.__version__}",
         "99.9% of the magnitudes",
-        "Layers in int8: 4 of 6: stem, hidden, hidden_sum, widen\n",
+        "Layers in int8: 4 of 6: stem_sum, left_sum, right, hidden_sum\n",
         "Layers in float: widen_sum, logits (asked for: wid* logits)",
     ):
         assert said in text

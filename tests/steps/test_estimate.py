@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ CONFIG = RunConfig(
     min_query_count=24_576,
     probe_s=0.5,
 )
+SETTINGS_OF_ENGINE = {
+    "PERFORMANCE_HINT": "THROUGHPUT",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "NUM_STREAMS": "2",
+    "INFERENCE_NUM_THREADS": "2",
+}
+INPUTS = {"model": "a" * 64, "calibration": "c" * 16, "batch_size": "64", **SETTINGS_OF_ENGINE}
+STREAM = {**INPUTS, "PERFORMANCE_HINT": "LATENCY"}
 PROBE = estimate.START_S + 0.5
 START = estimate.START_S
 
@@ -51,7 +60,7 @@ def _ran(runs: Path, stamp: str, mode: str = "PerformanceOnly", **changes: Any) 
         "engine": "openvino",
         "precision": "int8",
         "seconds": 4.0,
-        "made_from": {"batch_size": "64"},
+        "made_from": {**(STREAM if scenario == "SingleStream" else INPUTS), "samples data": "d", "recipe": "r"},
         "counters": {"heartbeat_ns": [1, 2]},
         **changes,
         "loadgen": {**log, **changes.get("loadgen", {})},
@@ -61,7 +70,8 @@ def _ran(runs: Path, stamp: str, mode: str = "PerformanceOnly", **changes: Any) 
 
 
 def _seconds(work: Workload, runs: Path) -> Amount:
-    return estimate.testing(work, estimate.earlier(work.config, runs)).seconds
+    inputs = STREAM if work.config.scenario is Scenario.SINGLE_STREAM else INPUTS
+    return estimate.testing(work, estimate.earlier(work.config, inputs, runs)).seconds
 
 
 def _about(least: float, most: float | None, source: str) -> Amount:
@@ -80,7 +90,10 @@ def test_the_same_test_takes_what_it_took_before_and_its_probe(tmp_path: Path) -
         {"system": "another"},
         {"engine": "onnxruntime"},
         {"precision": "fp32"},
-        {"made_from": {"batch_size": "1"}},
+        {"made_from": {}},
+        {"made_from": {**INPUTS, "batch_size": "1"}},
+        {"made_from": {**INPUTS, "model": "b" * 64}},
+        {"made_from": {**INPUTS, "INFERENCE_NUM_THREADS": "1"}},
         {"counters": {"heartbeat_ns": [1]}},
         {"seconds": "soon"},
         {"counters": 3},
@@ -88,8 +101,26 @@ def test_the_same_test_takes_what_it_took_before_and_its_probe(tmp_path: Path) -
 )
 def test_a_run_of_something_else_or_a_damaged_result_does_not_count(tmp_path: Path, change: dict[str, Any]) -> None:
     _ran(tmp_path, "1", **change)
-    assert estimate.earlier(CONFIG, tmp_path) == []
+    assert estimate.earlier(CONFIG, INPUTS, tmp_path) == []
     assert _seconds(_work(), tmp_path) == _about(PROBE + START + 3, None, SETTINGS)
+
+
+def test_a_run_on_the_cpu_says_nothing_of_one_with_cuda(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, engine="onnxruntime")
+    inputs = {"model": INPUTS["model"], "intra_op_num_threads": "1", "inter_op_num_threads": "1"}
+    on_cpu, on_gpu = ({**inputs, "execution_provider": provider} for provider in ("cpu", "cuda"))
+    _ran(tmp_path, "1", engine="onnxruntime", made_from={**on_cpu, "batch_size": "64"})
+    assert len(estimate.earlier(config, on_cpu, tmp_path)) == 1
+    assert estimate.earlier(config, on_gpu, tmp_path) == []
+
+
+def test_a_model_that_is_still_to_be_quantized_is_told_by_its_calibration(tmp_path: Path) -> None:
+    _ran(tmp_path, "1")
+    unknown = {**INPUTS, "model": artifacts.UNKNOWN}
+    assert len(estimate.earlier(CONFIG, unknown, tmp_path)) == 1
+    assert estimate.earlier(CONFIG, {**unknown, "calibration": "of another model"}, tmp_path) == []
+    again = {**INPUTS, "calibration": "of the same model with a newer library"}
+    assert len(estimate.earlier(CONFIG, again, tmp_path)) == 1
 
 
 def test_only_the_newest_runs_count(tmp_path: Path) -> None:
@@ -148,7 +179,7 @@ def test_memory_and_disk_are_what_they_were_before_else_what_sizes_say(tmp_path:
     folder = _ran(tmp_path, "1")
     telemetry = folder / "telemetry.csv"
     telemetry.write_text("elapsed_s,harness_peak_rss_bytes\n0.1,1600000\n")  # still the shell that starts the harness
-    before = estimate.earlier(CONFIG, tmp_path)
+    before = estimate.earlier(CONFIG, INPUTS, tmp_path)
     assert estimate.testing(_work(), before).memory_bytes.source == SIZES
     telemetry.write_text("elapsed_s,harness_peak_rss_bytes\n0.1,1600000\n1.1,70000000\n")
     cost = estimate.testing(_work(), before)
@@ -162,11 +193,11 @@ def test_a_huge_batch_may_take_all_memory() -> None:
     assert most is not None and most > 2 * (1 << 24) * 256 * 10
 
 
-def _made(shelf: Path, seconds: float | None) -> Path:
-    folder = shelf / "key"
+def _made(shelf: Path, seconds: float | None, **inputs: str) -> Path:
+    folder = shelf / (inputs.get("model") or "key")
     folder.mkdir(parents=True)
     files = {"model": {"bytes": 1000, "mtime_ns": 0, "sha256": ""}}
-    manifest = {"inputs": {}, "files": files, "facts": {}, "seconds": seconds}
+    manifest = {"inputs": inputs, "files": files, "facts": {}, "seconds": seconds}
     (folder / artifacts.MANIFEST).write_text(json.dumps(manifest))
     return shelf
 
@@ -175,13 +206,35 @@ def test_making_takes_what_it_took_on_the_nearest_shelf(tmp_path: Path) -> None:
     rough = estimate.building(model_bytes=40_000_000)
     assert {rough.seconds.source, rough.disk_bytes.source, rough.memory_bytes.source} == {ROUGH}
     empty, old, other = (tmp_path / name for name in ("empty", "old", "other"))
-    assert estimate.as_recorded(rough, [empty]) == rough
+    assert estimate.as_recorded(rough, [empty], {}) == rough
     _made(other, 2.5)
-    found = estimate.as_recorded(rough, [empty, other])
+    found = estimate.as_recorded(rough, [empty, other], {})
     assert found.seconds == Amount(2.5, 2.5, RECORDED)
     assert found.disk_bytes == Amount(1000, 1000, RECORDED)
     _made(old, None)  # of a version that did not record it
-    assert estimate.as_recorded(rough, [old]).seconds == rough.seconds
+    assert estimate.as_recorded(rough, [old], {}).seconds == rough.seconds
+
+
+def test_what_was_made_of_another_model_or_other_data_says_nothing(tmp_path: Path) -> None:
+    rough = estimate.building(model_bytes=40_000_000)
+    for seconds, model in enumerate(("of ours", "of a user's"), start=1):
+        made = _made(tmp_path, seconds, model=model, data="d", code="1") / model / artifacts.MANIFEST
+        os.utime(made, (seconds, seconds))
+
+    def seconds_of(**inputs: str) -> Amount:
+        return estimate.as_recorded(rough, [tmp_path], inputs).seconds
+
+    assert seconds_of(model="of ours", data="d", code="2") == Amount(1, 1, RECORDED)
+    assert seconds_of(model="of a user's", data="d", code="2") == Amount(2, 2, RECORDED)
+    assert seconds_of(model=artifacts.UNKNOWN, data="d") == Amount(2, 2, RECORDED)
+    assert seconds_of(model="of somebody else's", data="d") == rough.seconds
+    assert seconds_of(model="of ours", data="other data") == rough.seconds
+
+
+def test_a_download_of_about_a_size_is_told_as_that() -> None:
+    assert estimate.fetching(102_000_000).disk_bytes == Amount(0, 102_000_000, SIZES)
+    assert estimate.fetching(102_000_000, about=True).disk_bytes == Amount(102_000_000, 102_000_000, ROUGH)
+    assert estimate.fetching(0, about=True).disk_bytes == Amount(0, None, SIZES)
 
 
 def test_compiling_what_changed_takes_no_longer_than_all() -> None:

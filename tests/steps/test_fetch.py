@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from engineroom.benchmarks.digits import BENCHMARK, Digits
+from engineroom.datasets import Dataset
 from engineroom.errors import Mistakes
+from engineroom.images import imagenet
 from engineroom.paths import ROOT, sha256_file
 from engineroom.steps import fetch
 
@@ -146,6 +148,23 @@ def test_a_file_that_was_written_just_now_is_not_remembered_yet(
     for _ in range(2):
         fetch.check_data(Elsewhere(data, {data: EMPTY}))
     assert read == [data] * 2
+
+
+def test_a_map_is_made_again_when_the_code_that_writes_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = Dataset("imagenet")
+    monkeypatch.setattr("engineroom.datasets.DATA", tmp_path / "data")
+    (source,) = {part.made_from for part in dataset.manifest.parts.values() if part.made_from}
+    dataset.place.mkdir(parents=True)
+    (dataset.place / source).write_text("".join(f"{imagenet.name(n)} 7\n" for n in range(1, imagenet.IMAGES + 1)))
+    (making,) = fetch.data_makings(dataset)
+    fetch.make(making)
+    assert fetch.is_made(making)
+    code = tmp_path / "imagenet.py"
+    code.write_bytes(Path(imagenet.__file__).read_bytes() + b"# changed\n")
+    monkeypatch.setattr(imagenet, "__file__", str(code))
+    assert not fetch.is_made(fetch.data_makings(dataset)[0])
 
 
 def test_a_plan_leaves_no_memory_behind(data: Path, memory: Path) -> None:

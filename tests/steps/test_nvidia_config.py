@@ -126,7 +126,7 @@ def test_v4_1_sums_over_other_classes_and_a_system_with_the_higher_accuracy_only
     assert found["Q300x8/bert.yaml"] == {"Server": {"precision": "fp16", "batch_size": 32, "server_target_qps": 5250}}
     assert found["Q400x1/bert.yaml"] == {"Server": {"precision": "fp16", "batch_size": 24}}
     assert found["Q300x1/stable-diffusion-xl.yaml"] == {
-        "Offline": {"min_duration": 1_200_000, "offline_expected_qps": 0.75}
+        "Offline": {"precision": "fp16", "min_duration": 1_200_000, "offline_expected_qps": 0.75}
     }
     remarks = {str(config.path): config.remarks for config in imported(folder).configs if config.remarks}
     assert remarks == {

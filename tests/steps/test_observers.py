@@ -98,7 +98,7 @@ def test_where_labels_mean_nothing_the_float_model_is_right(samples: Artifact, w
 
     found = compared(samples, worse, benchmark=Meaningless())
     [row] = found.rows
-    assert found.float_accuracy == 100 and found.metric == "agreement with the float model"
+    assert found.float_accuracy == 100 and found.metric == "agreement"
     assert row.accuracy == row.agreement == pytest.approx(100 - row.lost)
 
 

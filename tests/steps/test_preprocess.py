@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,12 @@ import numpy as np
 import psutil
 import pytest
 
-from engineroom import registry
+from engineroom import datasets, registry
 from engineroom.artifacts import Artifact
-from engineroom.benchmarks import Part
+from engineroom.benchmarks import Part, _classification
 from engineroom.benchmarks.digits import BENCHMARK, Digits
 from engineroom.errors import EngineError, Mistakes, RequestError
-from engineroom.paths import CODE
+from engineroom.paths import CODE, DATA_MAPS
 from engineroom.steps import fetch
 from engineroom.steps import preprocess as step
 
@@ -58,6 +59,24 @@ def test_samples_are_made_once_and_again_when_the_data_changes() -> None:
     changed = _made(data=dict.fromkeys(DATA, "0" * 64))
     assert changed.key != first.key
     assert changed.why.startswith("data: ")
+
+
+@pytest.mark.parametrize("change", ["labels: 10", "samples: 500"])
+def test_labels_and_samples_are_those_of_the_manifest(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many labels there are decides whether a model's first class is the background."""
+    before = step.inputs_of(BENCHMARK, Part.EVALUATION, DATA)
+    maps = tmp_path / "data_maps"
+    shutil.copytree(DATA_MAPS / "digits", maps / "digits")
+    manifest = maps / "digits" / datasets.MANIFEST
+    name, _, number = change.partition(": ")
+    manifest.write_text(manifest.read_text().replace(change, f"{name}: {int(number) - 1}"))
+    monkeypatch.setattr(datasets, "DATA_MAPS", maps)
+    _classification._dataset.cache_clear()
+    after = step.inputs_of(BENCHMARK, Part.EVALUATION, DATA)
+    _classification._dataset.cache_clear()
+    assert {key for key in before if before[key] != after[key]} == {name}
 
 
 def test_parts_never_share_a_shelf(shelf: Path) -> None:

@@ -68,7 +68,7 @@ def _planned(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]], 
     for work, files in wanted:
         for each, state in zip(files, fetch.states(files, remember=False), strict=True):
             right = state is State.RIGHT
-            needs, about = None if right else sum(fetch.missing_bytes(each, state)), not each.file.bytes
+            needs, about = None if right else sum(fetch.missing_bytes(each, state)), bool(each.file.about_bytes)
             what = f"{work.benchmark.name}, {each.place.name}"
             work.needs[each.result] = Need(kind, what, fetch_bytes=needs, fetch_about=about)
         if all(need.fetch_bytes is None for need in work.needs.values()):

@@ -8,6 +8,7 @@ import msgspec
 
 from engineroom import registry, run_args, terminal
 from engineroom.actions.work import Work
+from engineroom.benchmarks import AGREEMENT
 from engineroom.calibrators import Calibrator
 from engineroom.config import RunConfig
 from engineroom.errors import ExitCode, RequestError, shown
@@ -86,7 +87,7 @@ def _candidates(work: Work, config: RunConfig, calibrator: str) -> Iterator[obse
 
 def _print(comparison: observers.Comparison) -> None:
     """Print the table. Where labels mean nothing it has the agreement with the float model, and no accuracy."""
-    labelled = comparison.metric != observers.AGREEMENT
+    labelled = comparison.metric != AGREEMENT
     scores = ("accuracy", "lost", AGREES) if labelled else (AGREES, "lost")
     columns = ("calibrator", "observer", *scores, "calibrated in")
     first = ("float", "", f"{comparison.float_accuracy:.2f}%", *[""] * len(scores))
@@ -109,4 +110,7 @@ def _print(comparison: observers.Comparison) -> None:
     )
     if comparison.notes:
         terminal.note("\n".join(comparison.notes))
-    terminal.note(f"{'accuracy' if labelled else AGREES}: {comparison.metric}. Kept in {display(comparison.kept_at)}.")
+    meaning = (
+        f"accuracy: {comparison.metric}" if labelled else f"{AGREES}: the samples that get the float model's answer"
+    )
+    terminal.note(f"{meaning}. Kept in {display(comparison.kept_at)}.")

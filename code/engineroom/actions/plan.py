@@ -260,6 +260,7 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
                 cores=work.machine.cpu.usable_cores,
             ),
             [shelf],
+            artifact.inputs,
         )
     if need.kind in (Kind.CALIBRATION, Kind.ANSWERS):
         part = CALIBRATION_LISTS[work.which["calibration_list"]]
@@ -268,9 +269,11 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
             if need.kind is Kind.CALIBRATION
             else benchmark.sample_count(Part.EVALUATION)
         )
-        return estimate.as_recorded(estimate.calibrating(model_bytes=benchmark.model_bytes, samples=samples), [shelf])
+        cost = estimate.calibrating(model_bytes=benchmark.model_bytes, samples=samples)
+        return estimate.as_recorded(cost, [shelf], artifact.inputs)
     other_scenarios = sorted(shelf.parent.parent.glob(f"*/{shelf.name}"))
-    return estimate.as_recorded(estimate.building(model_bytes=benchmark.model_bytes), [shelf, *other_scenarios])
+    cost = estimate.building(model_bytes=benchmark.model_bytes)
+    return estimate.as_recorded(cost, [shelf, *other_scenarios], artifact.inputs)
 
 
 def _array_bytes(benchmark: Benchmark, part: Part) -> int:
@@ -279,7 +282,7 @@ def _array_bytes(benchmark: Benchmark, part: Part) -> int:
 
 def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str) -> Step:
     benchmark = work.benchmark
-    before = estimate.earlier(config)
+    before = estimate.earlier(config, engine.inputs)
     known = estimate.rates(before)
     load = Workload(
         config,

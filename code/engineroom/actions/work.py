@@ -270,7 +270,7 @@ class Work:
             quick_start=self.benchmark.quick_start,
             sample_bytes=self.benchmark.sample_bytes,
             model_bytes=self.benchmark.model_bytes,
-            benchmark_settings=self.benchmark.settings,
+            benchmark_settings=self.benchmark.own_settings,
         )
 
     def _check(self, resolved: Resolved) -> None:
@@ -361,7 +361,7 @@ class Work:
         settled, engine = self._best_precision(resolved, supposed_missed)
         expected = FIELDS[settled.config.scenario]
         if getattr(settled.config, expected) is not None:  # only then are earlier runs worth reading
-            before = estimate.earlier(settled.config)
+            before = estimate.earlier(settled.config, engine.inputs)
             if measured := next((run for run in before if run.rate), None):
                 texts = {name: origin.text for name, origin in settled.origins.items()}
                 where = display(Path(measured.folder))

@@ -163,6 +163,13 @@ class Benchmark(ABC):
         return self.precisions == (Precision.INT8,)
 
     @property
+    def own_settings(self) -> Mapping[str, Mapping[str, object]]:
+        """Its settings. The one precision of a model that came quantized is among them, for rules that size for it."""
+        if not self.came_quantized:
+            return self.settings
+        return {**self.settings, "common": {"precision": Precision.INT8.value, **self.settings.get("common", {})}}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of its results must know."""
         return ()

@@ -89,7 +89,8 @@ def engine_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[str,
     raise RequestError(
         f"this machine has {gpu}, but no tensorrt engine is available",
         where=context.benchmark,
-        mend="run on the CPU with --engine=openvino",
+        mend='run on the GPU with --engine=torch (make install RUN_ARGS="--engine=torch" installs it), '
+        "or on the CPU with --engine=openvino",
     )
 
 

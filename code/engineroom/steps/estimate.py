@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom import artifacts
+from engineroom import artifacts, registry
 from engineroom.config import RunConfig
 from engineroom.config.rules import ACTIVATIONS
 from engineroom.paths import RUNS
@@ -59,9 +59,6 @@ OFFLINE_PROBED = (1.0, 1.5)  # times min_duration
 SERVER_SLACK = 1.1  # queries arrive at random, and the last ones have to be answered
 EARLIER_RUNS = 5  # the newest ones that count
 FOLDERS_READ = 40  # the newest ones that are looked at
-
-# Of what an artifact is made from, what decides the time and the size. The calibration is that of a model still unknown.
-DECISIVE = ("model", "calibration", "data", "inputs")
 
 
 class Amount(msgspec.Struct, frozen=True):
@@ -188,14 +185,23 @@ def as_recorded(cost: Cost, shelves: Iterable[Path], inputs: Mapping[str, str]) 
 
     What was made from another model or other data says nothing of what is to be made from `inputs`.
     """
-    alike = {name: value for name, value in inputs.items() if name in DECISIVE}
-    for made in filter(None, (artifacts.newest(shelf, alike) for shelf in shelves)):
+    wanted = _decisive(inputs)
+    for made in filter(None, (artifacts.newest(shelf, wanted) for shelf in shelves)):
         return Cost(
             seconds=cost.seconds if made.seconds is None else exactly(made.seconds, RECORDED),
             disk_bytes=cost.disk_bytes if cost.disk_bytes.source == SIZES else exactly(made.bytes, RECORDED),
             memory_bytes=cost.memory_bytes,
         )
     return cost
+
+
+def _decisive(inputs: Mapping[str, str], *others: str) -> dict[str, str]:
+    """Return those of the inputs of an artifact that decide how much time and room it takes, and `others`.
+
+    The calibration stands for a model that is still to be quantized.
+    """
+    model = "calibration" if inputs.get("model") == artifacts.UNKNOWN and "calibration" in inputs else "model"
+    return {name: inputs[name] for name in (model, "data", "inputs", *others) if name in inputs}
 
 
 # LoadGen tests
@@ -261,11 +267,14 @@ class Workload:
         return self.config.test_mode is not TestMode.ACCURACY_ONLY and self.expected_rate is None
 
 
-def earlier(config: RunConfig, runs: Path = RUNS) -> list[Earlier]:
-    """Return the earlier runs of this benchmark, scenario, engine, precision, batch size and instances, newest first.
+def earlier(config: RunConfig, inputs: Mapping[str, str], runs: Path = RUNS) -> list[Earlier]:
+    """Return the earlier runs of this benchmark, scenario, engine with its settings, precision, batch size, instances.
 
-    Any test mode counts: the rate of a performance test says how long an accuracy test takes.
+    The newest come first. `inputs` is what the engine is made from: runs of another model do not count. Any test mode
+    does: the rate of a performance test says how long an accuracy test takes.
     """
+    settings = registry.get("engines", config.engine).load().ENGINE.settings_of(config)
+    wanted = _decisive(inputs, "batch_size", *settings)
     name = glob.escape(f"{config.system}-{config.benchmark}-{config.scenario}-")
     found = []
     for path in sorted(runs.glob(f"*-{name}*/{RESULT}"), reverse=True)[:FOLDERS_READ]:
@@ -273,15 +282,15 @@ def earlier(config: RunConfig, runs: Path = RUNS) -> list[Earlier]:
             run = msgspec.json.decode(path.read_bytes(), type=Earlier)
         except (OSError, ValueError):  # msgspec's errors are ValueErrors
             continue
-        if _alike(run, config):
+        if _alike(run, config, wanted):
             found.append(msgspec.structs.replace(run, folder=str(path.parent)))
     return found
 
 
-def _alike(run: Earlier, config: RunConfig) -> bool:
-    workers = len(run.counters.heartbeat_ns)
-    ran = (run.system, run.engine, run.precision, run.made_from.get("batch_size"), workers)
-    return ran == (config.system, config.engine, config.precision, str(config.batch_size), config.instances)
+def _alike(run: Earlier, config: RunConfig, wanted: Mapping[str, str]) -> bool:
+    ran = (run.system, run.engine, run.precision, len(run.counters.heartbeat_ns))
+    asked = (config.system, config.engine, config.precision, config.instances)
+    return ran == asked and artifacts.agree(run.made_from, wanted)
 
 
 def rates(before: Iterable[Earlier]) -> tuple[float, float] | None:

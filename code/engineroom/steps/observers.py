@@ -10,13 +10,12 @@ import msgspec
 
 from engineroom import asking, registry, versions
 from engineroom.artifacts import Artifact, Switches
-from engineroom.benchmarks import Benchmark
+from engineroom.benchmarks import AGREEMENT, Benchmark
 from engineroom.config import RunConfig
 from engineroom.engines import BuildRequest, Engine
 from engineroom.paths import CALIBRATION, write_text
 from engineroom.terms import Precision
 
-AGREEMENT = "agreement with the float model"
 ENGINE = "onnxruntime"
 
 
@@ -104,7 +103,7 @@ def compare(
     float_accuracy = _share(said, right)
 
     def row(candidate: Candidate) -> Row:
-        name = f"the model by {candidate.calibrator}, {candidate.observer},"
+        name = f"{candidate.calibrator}'s {candidate.observer} model"
         found = answers(name, candidate.model, candidate.model_sha256, Precision.INT8)
         return Row(
             calibrator=candidate.calibrator,
