@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engineroom import registry
+from engineroom.actions.settle import context_of
 from engineroom.actions.work import Work
 from engineroom.benchmarks import Benchmark
 from engineroom.config import resolve
@@ -39,9 +40,8 @@ def test_the_best_precision_says_why(
 
 
 def _instances(benchmark: Benchmark, machine: Machine, **overrides: str) -> int:
-    context = Work(benchmark, Request(), replace(machine, gpus=(Gpu("NVIDIA H200", memory_bytes=140 << 30),))).context(
-        Scenario.OFFLINE
-    )
+    with_gpu = replace(machine, gpus=(Gpu("NVIDIA H200", memory_bytes=140 << 30),))
+    context = context_of(benchmark, Request(), with_gpu, Scenario.OFFLINE)
     return resolve(context, TestMode.PERFORMANCE_ONLY, {"engine": "torch", **overrides}).config.instances
 
 

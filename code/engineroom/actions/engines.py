@@ -7,13 +7,14 @@ from pathlib import Path
 
 from engineroom import registry, run_args, terminal
 from engineroom.actions import observers, plan
-from engineroom.actions.work import Kind, Need, Work, works
+from engineroom.actions.work import Kind, Need, Todo, Way, Work
+from engineroom.actions.works import works
 from engineroom.benchmarks import Part
 from engineroom.datasets import Dataset
 from engineroom.errors import ExitCode, RequestError, did_you_mean
 from engineroom.paths import display, typed
 from engineroom.run_args import Request
-from engineroom.steps import fetch
+from engineroom.steps import estimate, fetch
 from engineroom.steps.fetch import State, Wanted
 from engineroom.terms import TestMode
 
@@ -56,24 +57,40 @@ def _bring(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]]) ->
         owners = sorted({each.owner for each in files.values() if each.licence.accept})
         where = f"{run_args.WHERE}: --accept_licence"
         raise RequestError(f"nothing here is {unknown[0]}'s", where=where, mend=did_you_mean(unknown[0], owners))
-    given = request.extras.get("from")
-    if given is not None and not given.strip():
-        raise RequestError("is empty", where=f"{run_args.WHERE}: --from", mend="leave it out, or name a file or folder")
-    for line in fetch.bring(list(files.values()), given=typed(given) if given else None, accepted=accepted):
+    for line in fetch.bring(list(files.values()), given=_given(request), accepted=accepted):
         terminal.say(line)
 
 
 def _planned(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]], kind: Kind) -> int:
-    """Show what is here and what would be fetched. What is shipped is checked as ever."""
+    """Show what is here and what would be fetched or registered. What is shipped is checked as ever."""
+    given = _given(request)
     for work, files in wanted:
         for each, state in zip(files, fetch.states(files, remember=False), strict=True):
-            right = state is State.RIGHT
-            needs, about = None if right else sum(fetch.missing_bytes(each, state)), bool(each.file.about_bytes)
-            what = f"{work.benchmark.name}, {each.place.name}"
-            work.needs[each.result] = Need(kind, what, fetch_bytes=needs, fetch_about=about)
-        if all(need.fetch_bytes is None for need in work.needs.values()):
+            todo = None if state is State.RIGHT else _todo(each, state, given)
+            work.needs[each.result] = Need(kind, f"{work.benchmark.name}, {each.place.name}", todo=todo)
+        if not any(need.todo for need in work.needs.values()):
             _ = work.model_sha256 if kind is Kind.MODEL else work.data
     return plan.making(request, [work for work, _ in wanted])
+
+
+def _todo(wanted: Wanted, state: State, given: Path | None) -> Todo:
+    fetched, unpacked = fetch.missing_bytes(wanted, state)
+    if given:  # it is linked: only what is unpacked adds to the disk
+        return Todo(Way.REGISTER, f"from {display(given)}, if it is there", estimate.fetching(unpacked))
+    about = bool(wanted.file.about_bytes)
+    return Todo(Way.FETCH, "it is not here", estimate.fetching(fetched + unpacked, about=about))
+
+
+def _given(request: Request) -> Path | None:
+    """Return the file or folder that --from names. Raises RequestError if there is none."""
+    text, where = request.extras.get("from"), f"{run_args.WHERE}: --from"
+    if text is None:
+        return None
+    if not text.strip():
+        raise RequestError("is empty", where=where, mend="leave it out, or name a file or folder")
+    if not typed(text).exists():
+        raise RequestError(f"{display(typed(text))} is not there", where=where)
+    return typed(text)
 
 
 def _right(files: Iterable[tuple[Path, str, Work]]) -> int:

@@ -14,7 +14,7 @@ import msgspec
 from engineroom import detection, registry, run_args, systems, terminal
 from engineroom.actions import plan
 from engineroom.actions.plan import Plan
-from engineroom.actions.work import works
+from engineroom.actions.works import works
 from engineroom.detection import Machine
 from engineroom.errors import EngineroomError, ExitCode, RequestError
 from engineroom.paths import LIB, LOADGEN, display, overlays

@@ -23,7 +23,7 @@ from engineroom.steps import build, estimate, native, sizing
 from engineroom.steps.estimate import Amount, Cost, Workload
 from engineroom.terms import Precision, Scenario, TestMode
 
-REUSE, MAKE, PERHAPS, RUN, FETCH = "reuse", "make", "perhaps", "run", "fetch"
+REUSE, MAKE, PERHAPS, RUN = "reuse", "make", "perhaps", "run"
 YES, NO = "yes", "no"  # besides PERHAPS
 STATES = {State.REUSED: REUSE, State.TO_MAKE: MAKE, State.OPEN: PERHAPS}
 SCORED = {TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN}
@@ -49,7 +49,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. `state` is reuse, make, perhaps (what it follows from is not known yet), run or fetch.
+    """One step. `state` is reuse, make, perhaps (what it follows from is not known yet), run, fetch or register.
 
     `why` is what the run itself would say. `folder` is where it writes. `only_if` is not empty for steps that follow
     only from a miss of the accuracy target: the totals leave them out.
@@ -216,12 +216,8 @@ def _fitted(where: str, needed: Amount, free: int, *, no: bool) -> Room:
 
 
 def _making(work: Work, need: Need, path: Path, only_if: str) -> Step:
-    if need.fetch_bytes is not None:
-        cost = estimate.fetching(need.fetch_bytes, about=need.fetch_about)
-        return Step(what=need.what, state=FETCH, why="it is not here", folder=display(path.parent), cost=cost)
-    if need.to_make is not None:
-        cost = estimate.making(need.make_bytes)
-        return Step(what=need.what, state=MAKE, why=need.to_make, folder=display(path.parent), cost=cost)
+    if todo := need.todo:
+        return Step(what=need.what, state=todo.way, why=todo.why, folder=display(path.parent), cost=todo.cost)
     if need.artifact is None:
         return Step(what=need.what, state=REUSE, why="its SHA-256 is right", folder=display(path), only_if=only_if)
     state = STATES[need.artifact.state]
@@ -251,7 +247,9 @@ def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
     benchmark, shelf = work.benchmark, artifact.folder.parent
     if need.part:
         data = sum(path.stat().st_size for path in work.data if path.is_file()) + sum(
-            other.make_bytes for other in work.needs.values() if other.kind is Kind.DATA
+            int(other.todo.cost.disk_bytes.least)
+            for other in work.needs.values()
+            if other.kind is Kind.DATA and other.todo
         )
         return estimate.as_recorded(
             estimate.preprocessing(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from engineroom import artifacts, terminal
 from engineroom.actions import engines, execute, plan
-from engineroom.actions.work import Work, works
+from engineroom.actions.work import Work
+from engineroom.actions.works import works
 from engineroom.config import Resolved
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.run_args import Request

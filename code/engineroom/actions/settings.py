@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from engineroom import datasets, legacy, registry, run_args, systems, terminal
-from engineroom.actions.work import Work, works
+from engineroom.actions.work import Work
+from engineroom.actions.works import works
 from engineroom.config import Resolved, fields, units
 from engineroom.config.layers import VARIABLE, Kind, files, unread
 from engineroom.config.rules import RULES

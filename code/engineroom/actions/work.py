@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -12,22 +11,21 @@ from typing import Any
 
 import msgspec
 
-from engineroom import registry, run_args, shell, systems, terminal
+from engineroom import registry, terminal
+from engineroom.actions.settle import calibrates, settle
 from engineroom.artifacts import FORCED, UNKNOWN, Artifact, Switches, key_of
-from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part, variant_of
+from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
 from engineroom.calibrators import Settings
-from engineroom.config import Resolved, RunConfig, fields, layers, plausibility, resolve
+from engineroom.config import Resolved, RunConfig, fields, plausibility
 from engineroom.config.fields import OF_BENCHMARK
-from engineroom.config.layers import COMMON
-from engineroom.config.rules import Context
-from engineroom.config.values import ranges
 from engineroom.datasets import Dataset
 from engineroom.detection import Machine
 from engineroom.engines import Engine
-from engineroom.errors import Mistakes, RequestError, plain
+from engineroom.errors import RequestError
 from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
 from engineroom.steps import answers, build, calibrate, estimate, fetch, preprocess, recipes
+from engineroom.steps.estimate import Cost
 from engineroom.steps.fetch import Making
 from engineroom.steps.sizing import FIELDS
 from engineroom.terms import ExecutionProvider, Precision, Scenario, TestMode
@@ -44,24 +42,36 @@ class Kind(StrEnum):
     ANSWERS = "answers"
 
 
+class Way(StrEnum):
+    """How a file comes here that is no artifact."""
+
+    FETCH = "fetch"
+    REGISTER = "register"
+    MAKE = "make"
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What is still to be done for a file that is no artifact."""
+
+    way: Way
+    why: str
+    cost: Cost
+
+
 @dataclass(frozen=True)
 class Need:
-    """One thing that was needed, and how it was come by. A file that is only checked has no artifact.
+    """One thing that was needed, and how it was come by. A file that is here and right has neither artifact nor todo.
 
-    `fetch_bytes` is what a file adds to the disk that is still to be fetched: 0 where its size is not known, and with
-    `fetch_about` no more than nearly so. `to_make` says why a file, which is no artifact, has to be made here, and
-    `make_bytes` about how large it becomes.
+    Samples have their part, and the benchmark on whose data set they are: calibration's may be another's.
     """
 
     kind: Kind
     what: str
     artifact: Artifact | None = None
     part: Part | None = None
-    fetch_bytes: int | None = None
-    fetch_about: bool = False
-    to_make: str | None = None
-    make_bytes: int = 0
-    benchmark: Benchmark | None = None  # on whose data set it is, for samples
+    benchmark: Benchmark | None = None
+    todo: Todo | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,8 @@ class Work:
                 why = "first time"
                 if making.path.exists():
                     why = FORCED if self.request.force else "its sources have changed"
-                self.needs[making.path] = Need(kind, making.what, to_make=why, make_bytes=making.bytes)
+                todo = Todo(Way.MAKE, why, estimate.making(making.bytes))
+                self.needs[making.path] = Need(kind, making.what, todo=todo)
                 planned.append(making.path)
             else:
                 fetch.make(making, force=self.request.force)
@@ -157,7 +168,7 @@ class Work:
         cores = self.machine.cpu.usable_cores
         made = preprocess.preprocess(self.benchmark, part, self.data, cores=cores, **self.makes)
         return self._told(
-            Need(Kind.SAMPLES, f"{self.benchmark.name}, {part} samples", made, part, benchmark=self.benchmark), made
+            Need(Kind.SAMPLES, f"{self.benchmark.name}, {part} samples", made, part, self.benchmark), made
         )
 
     @property
@@ -196,7 +207,7 @@ class Work:
         model_sha256, asked = self.model_sha256, answers.asked_of(self.benchmark)
         if asked == self.benchmark.model_file()[0]:
             return model_sha256
-        return UNKNOWN if asked in self.needs and self.needs[asked].to_make else sha256_file(asked)
+        return UNKNOWN if asked in self.needs and self.needs[asked].todo else sha256_file(asked)
 
     def expected(self, config: RunConfig) -> Artifact | None:
         """The answers of the float model, where labels mean nothing."""
@@ -218,106 +229,17 @@ class Work:
         return answers.answers(self.benchmark, threads, self.asked_sha256, samples, **makes)
 
     def resolve(self, scenario: Scenario, test_mode: TestMode) -> Resolved:
-        """The settings of one run. Raises Mistakes for wrong ones, RequestError for a precision it does not have."""
-        resolved = resolve(
-            self.context(scenario), test_mode, self.request.overrides, environment=self.request.environment
-        )
-        for warning in (*resolved.warnings, *self._fallen_back(resolved)):
+        """The settings of one run, as `settle` finds them; what is hardly meant is said once."""
+        resolved = settle(self.benchmark, self.which, self.request, self.machine, scenario, test_mode)
+        for warning in resolved.warnings:
             self._warn(warning)
-        if test_mode is TestMode.FIND_PEAK_PERFORMANCE and scenario is not Scenario.SERVER:
-            raise RequestError(
-                f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
-            )
-        resolved = self._of_benchmark(resolved)
-        self._check(resolved)
         return resolved
-
-    def _of_benchmark(self, resolved: Resolved) -> Resolved:
-        """Settle what follows from the benchmark. Raises RequestError if it would be another one in this scenario."""
-        config = resolved.config
-        for name in OF_BENCHMARK:
-            if (value := getattr(config, name)) != self.which[name]:
-                raise RequestError(
-                    f"{name} is {value} in {config.scenario}, but {self.which[name]} for the benchmark",
-                    where=resolved.origins[name].text,
-                    mend=f"set it for all scenarios, in the section {COMMON}",
-                )
-        if self.benchmark.own_model:
-            whole = msgspec.structs.replace(config, model_path=str(self.benchmark.own_model))
-            resolved = replace(resolved, config=whole)
-        if config.dataset == "auto":
-            kind = "the drawn one" if self.benchmark.dataset == self.benchmark.drawn_dataset else "its own"
-            resolved = resolved.replace(f"rule dataset: {kind}", dataset=self.benchmark.dataset)
-        usual = self.benchmark.performance_sample_count
-        if config.performance_sample_count is None and usual:
-            count = min(usual, self.benchmark.sample_count(Part.EVALUATION))
-            return resolved.replace("rule performance_sample_count: MLPerf's, or all", performance_sample_count=count)
-        return resolved
-
-    def _fallen_back(self, resolved: Resolved) -> Iterator[str]:
-        if self.machine.gpus and resolved.origins["engine"].text.startswith("rule "):
-            yield (
-                f"this machine has {self.machine.gpus[0].name}, but tensorrt is not in this version of Engineroom: "
-                "the quick start runs on the CPU (--engine=openvino says so without this warning)"
-            )
-
-    def context(self, scenario: Scenario) -> Context:
-        """What the rules may look at."""
-        return Context(
-            self.benchmark.name,
-            scenario,
-            replace(self.machine, system=self.system),
-            quick_start=self.benchmark.quick_start,
-            sample_bytes=self.benchmark.sample_bytes,
-            model_bytes=self.benchmark.model_bytes,
-            benchmark_settings=self.benchmark.own_settings,
-        )
-
-    def _check(self, resolved: Resolved) -> None:
-        """Refuse settings that the benchmark, the engine or the machine cannot serve."""
-        config, origins = resolved.config, resolved.origins
-        plugin: Engine = registry.get("engines", config.engine, where=origins["engine"].text).load().ENGINE
-        self._check_format(plugin)
-        if config.precision is Precision.INT8 and self._is_calibrated(plugin) and not plugin.takes_qdq:
-            raise RequestError(
-                f"the engine {plugin.name} runs no model in int8 that was calibrated here",
-                where=origins["precision"].text,
-                mend="name another engine, or another precision",
-            )
-        if config.precision not in (Precision.AUTO, *self.benchmark.precisions):
-            raise RequestError(
-                f"{self.benchmark.name} has no precision {config.precision}",
-                where=origins["precision"].text,
-                mend=f"it has {', '.join(self.benchmark.precisions)}",
-            )
-        samples = self.benchmark.sample_count(Part.EVALUATION)
-        if (config.performance_sample_count or 0) > samples:
-            raise RequestError(
-                f"performance_sample_count is {config.performance_sample_count}, "
-                f"but {self.benchmark.name} has {samples} samples",
-                where=origins["performance_sample_count"].text,
-                mend=f"give at most {samples}",
-            )
-        if closed := [number for number in config.cpus if number not in self.machine.cpu.usable]:
-            raise RequestError(
-                f"this process may not use CPU {plain(ranges(closed))}",
-                where=origins["cpus"].text,
-                mend=f"it may use {ranges(self.machine.cpu.usable)}",
-            )
-        threads = config.instances * max(1, config.threads_per_instance)
-        usable = len(config.cpus or self.machine.cpu.usable)
-        if config.pin_workers and threads > usable:
-            raise RequestError(
-                f"{threads} threads cannot be pinned to the {usable} CPUs that this run may use",
-                where=origins["pin_workers"].text,
-                mend="lower instances or threads_per_instance",
-            )
 
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
         plugin = build.engine_of(config, self.machine)
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
-        if config.precision is Precision.INT8 and self._is_calibrated(plugin):
+        if config.precision is Precision.INT8 and calibrates(self.benchmark, plugin):
             calibration = self.calibration(config)
             model = calibration.file(calibrate.MODEL)
             sha256, calibration_key = calibration.sha256(calibrate.MODEL), calibration.key
@@ -332,23 +254,6 @@ class Work:
     def check_installed(self, config: RunConfig) -> None:
         """Raise RequestError if a package is missing that the engine needs."""
         registry.get("engines", config.engine).load().ENGINE.check_installed()
-
-    def _is_calibrated(self, plugin: Engine) -> bool:
-        """Tell whether int8 means that the model has to be calibrated for this engine."""
-        return plugin.measures_model and not self.benchmark.came_quantized
-
-    def _check_format(self, plugin: Engine) -> None:
-        """Refuse an engine that cannot read the model, and name those that can."""
-        model = self.benchmark.model_file()[0]
-        if not plugin.measures_model or model.suffix in plugin.formats:
-            return
-        engines: dict[str, Engine] = {name: each.load().ENGINE for name, each in registry.find("engines").items()}
-        able = [name for name, each in engines.items() if each.measures_model and model.suffix in each.formats]
-        raise RequestError(
-            f"the engine {plugin.name} does not take {model.suffix} models, only {', '.join(plugin.formats)}",
-            where=display(model),
-            mend=f"add --engine={' or --engine='.join(able)}" if able else None,
-        )
 
     def best_precision(
         self, resolved: Resolved, supposed_missed: Collection[Precision] = ()
@@ -380,7 +285,11 @@ class Work:
         plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE
         known = plugin.precisions_on(self.machine, resolved.config)
         candidates = [precision for precision in self.benchmark.precisions if precision in known]
-        if self._is_calibrated(plugin) and Precision.INT8 in candidates and (why := self._not_calibrated(plugin)):
+        if (
+            calibrates(self.benchmark, plugin)
+            and Precision.INT8 in candidates
+            and (why := self._not_calibrated(plugin))
+        ):
             candidates.remove(Precision.INT8)
             self._warn(why)
         if not plugin.measures_model:
@@ -404,6 +313,8 @@ class Work:
 
     def _not_calibrated(self, plugin: Engine) -> str | None:
         """Say why `auto` cannot mean int8 here, where the model would have to be calibrated for it."""
+        if not calibrates(self.benchmark, plugin):
+            return None
         if not plugin.takes_qdq:
             return f"{self.benchmark.name}: {plugin.name} takes no model that was calibrated here, so int8 is left out"
         if self.lacks_calibration_data:
@@ -418,54 +329,3 @@ class Work:
             if not self.request.plan and (self.request.explain or not artifact.reused):
                 terminal.say(f"{need.what}: {artifact.state} {display(artifact.folder)} ({artifact.why})")
         return artifact
-
-
-def works(
-    argv: Sequence[str], *, explain: bool = False, extras: Mapping[str, str] | None = None
-) -> tuple[Request, list[Work]]:
-    """Return the request and its benchmarks; by default every one whose model and data are here.
-
-    `explain` is for tasks whose whole outcome is what they made or reused. `extras` are flags that only this task has.
-    Raises Help if the flags are asked for.
-    """
-    if run_args.asks_help(argv):
-        raise run_args.Help({**(extras or {}), **run_args.flags()})
-    request = run_args.parse(argv, os.environ, extras)
-    request = replace(request, explain=request.explain or explain)
-    shell.verbose = request.verbose
-    for note in request.notes:
-        terminal.say(note)
-    machine = systems.detect()
-    if request.system:
-        request = replace(request, system=systems.named(machine, request.system).system)
-    refused: list[RequestError] = []
-    asked = [_work(name, request, machine, refused) for name in request.benchmarks or registry.find("benchmarks")]
-    if not (chosen := [work for work in asked if work and (request.benchmarks or fetch.has_files(work.benchmark))]):
-        if refused:
-            raise Mistakes(refused)
-        raise RequestError(
-            "no benchmark has its model and data here",
-            mend='name one: make download_model download_data RUN_ARGS="--benchmarks=NAME"',
-        )
-    return request, chosen
-
-
-def _work(name: str, request: Request, machine: Machine, refused: list[RequestError]) -> Work | None:
-    """Return the work on a benchmark, with the data set and the model that the settings name.
-
-    Raises RequestError if it has no such. If it was not asked for by its name, that goes to `refused` instead.
-    """
-    benchmark: Benchmark = registry.get("benchmarks", name).load().BENCHMARK
-    system = replace(machine, system=request.system or machine.system)
-    context = Context(name, benchmark.scenarios[0], system, benchmark_settings=benchmark.settings)
-    which = layers.which(context, request.overrides, request.environment)
-    try:
-        variant = variant_of(
-            benchmark, dataset=which["dataset"], weights=which["weights"], model_path=which["model_path"]
-        )
-    except RequestError as error:
-        if request.benchmarks:
-            raise
-        refused.append(error)
-        return None
-    return Work(variant, request, machine, which)

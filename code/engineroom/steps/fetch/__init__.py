@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -113,12 +113,13 @@ def _check(files: dict[Path, str], benchmark: Benchmark, kind: str, force: bool,
     """Return the SHA-256 of each file. One that nobody publishes has to be what was recorded at the first use."""
     right: dict[Path, str] = {}
     mistakes: list[RequestError] = []
+    what = f"the {kind} of {benchmark.name}"
     with _memory(force=force, remember=remember) as found:
         for path, published in files.items():
-            where, what, mend = display(path), f"the {kind} of {benchmark.name}", _restore(path, benchmark, kind)
+            where, mend = display(path), _restore(path, benchmark, kind)
             try:
                 if not path.is_file():
-                    raise RequestError(f"{what} is missing", where=where, mend=mend)
+                    continue
                 known = recorded(path) if published == UNPUBLISHED else None
                 if published == UNPUBLISHED and known is None:
                     raise RequestError(f"{what} has not been verified yet", where=where, mend=mend)
@@ -128,9 +129,20 @@ def _check(files: dict[Path, str], benchmark: Benchmark, kind: str, force: bool,
                     raise RequestError(wrong, where=where, mend=mend)
             except RequestError as error:
                 mistakes.append(error)
+    for mend, missing in _missing(files, benchmark, kind).items():
+        mistakes.append(RequestError(f"{what} is missing", where=", ".join(map(display, missing)), mend=mend))
     if mistakes:
         raise Mistakes(mistakes)
     return right
+
+
+def _missing(files: Iterable[Path], benchmark: Benchmark, kind: str) -> dict[str, list[Path]]:
+    """Return the files that are not here, by what brings them."""
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        if not path.is_file():
+            found.setdefault(_restore(path, benchmark, kind), []).append(path)
+    return found
 
 
 def model_wanted(benchmark: Benchmark) -> list[Wanted]:
