@@ -100,8 +100,9 @@ def test_resnet50_answers_every_sample(photos: Checkout, engine: str, precision:
         agreeing = sum(map(int.__eq__, classes, expected))
         score = result["accuracy"]
         assert (score["good"], score["total"], score["metric"]) == (agreeing, len(expected), "agreement")
-        words = f"accuracy={100 * agreeing / 24:.3f}%, good={agreeing}, total=24\n"
-        assert (folder / "accuracy.txt").read_text() == words
+        words, note = (folder / "accuracy.txt").read_text().splitlines()[:2]
+        assert words == f"accuracy={100 * agreeing / 24:.3f}%, good={agreeing}, total=24"
+        assert note.startswith("synthetic weights: ")
         # Seeded weights have scores that lie close together: rounding moves more answers than it does of trained ones.
         assert agreeing >= {"fp32": 24, "bf16": 18, "int8": 8}[precision]
         assert (result["weights"], result["dataset"], result["submittable"]) == (
