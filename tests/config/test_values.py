@@ -179,3 +179,10 @@ def test_a_list_of_words_is_read_from_a_flag() -> None:
 def test_a_data_set_is_one_that_is_declared() -> None:
     assert convert("dataset", "ImageNet-500", from_text=True) == "imagenet-500"
     assert "did you mean imagenet-synthetic" in _refused("dataset", "imagenet-syntetic", from_text=True)
+
+
+def test_a_path_is_any_text_that_can_be_one() -> None:
+    assert convert("model_path", "my model, 5 parsecs.onnx", from_text=True) == "my model, 5 parsecs.onnx"
+    for text in ("a\0b", "a\nb"):
+        assert "which has control characters" in _refused("model_path", text)
+    assert "must be" in _refused("model_path", "")

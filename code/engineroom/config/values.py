@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ def convert(name: str, value: Any, *, from_text: bool) -> Any:
 
 
 def _of_text(name: str, hint: Any, text: str, from_text: bool) -> Any:
+    if any(unicodedata.category(letter) == "Cc" for letter in text):
+        raise ValueError(f"is {shown(text)}, which has control characters")
     if from_text and text.lower() == "none" and type(None) in fields.parts(hint):
         return None
     if fields.is_words(name):
