@@ -7,6 +7,7 @@ TorchScript (.pt), which is how quantized models come, for the CPU.
 from __future__ import annotations
 
 import copy
+import ctypes
 import itertools
 import shutil
 import threading
@@ -190,6 +191,7 @@ class _OnCpu:
 
     def load(self, module: Module) -> Sequence[npt.NDArray[np.generic]]:
         """Take the module that is to run; return its answer to one sample of zeros."""
+        _keep_freed_memory()
         self._module = self._compiled(module)
         return self(tuple(_zeros(spec) for spec in self._inputs))
 
@@ -254,6 +256,17 @@ class _OnGpus(_OnCpu):
             sizes = [((self._batch_size, *spec["shape"]), getattr(torch, spec["dtype"])) for spec in self._inputs]
             own.pinned = [torch.zeros(shape, dtype=dtype, pin_memory=True) for shape, dtype in sizes]
             own.tensors = [pinned.to(f"cuda:{own.device}") for pinned in own.pinned]
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what tensors free. By default it gives large pieces back and fetches them anew.
+
+    Half of the time that the kernel took for ResNet-50 in batches of 16 went there, a tenth of all.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # glibc's malloc.h
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def _filled(tensor: torch.Tensor, rows: int) -> torch.Tensor:
