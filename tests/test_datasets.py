@@ -320,6 +320,8 @@ def test_golden_predictions_are_read_in_the_maps_order(photos: Dataset, text: st
     (photos.place / "golden").mkdir()
     (photos.place / "golden" / "resnet50.txt").write_text("0\n0\n0\n")
     assert photos.golden("resnet50") == [0, 0, 0]  # the user's own
+    (photos.place / "golden" / "resnet50.txt").write_text("0\n-1\n0\n")
+    assert photos.golden("resnet50") == [0, -1, 0]  # the background, as in predictions.txt
 
 
 @pytest.mark.parametrize(

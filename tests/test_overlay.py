@@ -55,9 +55,8 @@ def test_its_benchmark_is_one_of_all(capsys: pytest.CaptureFixture[str]) -> None
     assert found["digit_parity", "Offline"]["batch_size"]["value"] == 128
     assert found["digit_parity", "Server"]["server_target_qps"]["value"] == 200.0
     benchmark = registry.get("benchmarks", "digit_parity").load().BENCHMARK
-    odd = b"".join(bytes(4) if digit != 1 else b"\x00\x00\x80?" for digit in range(10))  # logits that say 1
     labels = [int(line.split("\t")[1]) for line in (ROOT / "data_maps/digits/val_map.txt").read_text().splitlines()]
-    scored = benchmark.score(((index, odd) for index in range(len(labels))), labels)
+    scored = benchmark.score([1] * len(labels), labels)
     assert scored.good == sum(label % 2 for label in labels)
 
 

@@ -38,7 +38,7 @@ def answers(
         "samples": samples.key,
         "count": str(count),
         **versions.of_distributions(engine.distributions),
-        "code": sha256_files((plugin.path, *engine.sources)),
+        "code": sha256_files((plugin.path, *engine.sources, Path(__file__))),
     }
     return obtain(
         PREPROCESSED_DATA / benchmark.dataset / benchmark.name / "answers",

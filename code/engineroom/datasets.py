@@ -24,6 +24,7 @@ from engineroom.yaml_file import Entry, entries
 
 MANIFEST = "dataset.yaml"
 GOLDEN = "golden"  # folder of what reference models answered, beside the manifest or where the data lie
+BACKGROUND = "-1"  # in a golden file, as in predictions.txt: the model named no class of the data set
 MOST_SHOWN = 20  # mistakes of one file: a map of 50,000 lines can be wrong in each
 
 _LABEL = re.compile(r"[0-9]{1,9}")
@@ -215,7 +216,7 @@ class Dataset:
         """Return the class that a benchmark's reference gave to each evaluation sample; None if nobody has it here.
 
         It stands in golden/<benchmark>.txt below build/data/<name> or else beside the manifest: one class a line in the
-        map's order, or `file<TAB>class` in any order. Raises Mistakes with all that is wrong in it.
+        map's order, or `file<TAB>class` in any order; -1 is the background. Raises Mistakes with all that is wrong.
         """
         for folder in (self.place, self.folder):
             path = folder / GOLDEN / f"{benchmark}.txt"
@@ -284,7 +285,7 @@ def _golden(text: str, where: str, files: Sequence[str], labels: int) -> list[in
         mistakes.append(RequestError(what, where=where))
     for (number, line), at in zip(lines, range(len(lines) if named else len(files)), strict=False):
         file, *columns = line.split("\t") if named else (files[at], line)
-        wrong = _wrong_label(columns, labels)
+        wrong = None if columns == [BACKGROUND] else _wrong_label(columns, labels)
         if file not in known:
             wrong = f"{shown(file)} is no evaluation sample"
         elif file in classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def test_the_settings_say_which_data_and_how_many_samples(machine: Machine) -> N
         ("resnet50", {"engine": "litert"}, r"does not take \.onnx models, only \.tflite.*--engine=onnxruntime or"),
         ("resnet50", {"engine": "torch", "precision": "int8"}, "torch runs no model in int8 that was calibrated here"),
         ("mobilenet-v2", {"precision": "int8"}, "has no precision int8.*it has fp32"),
+        ("resnet50", {"engine": "onnxruntime", "precision": "bf16"}, "onnxruntime has no precision bf16.*int8, fp32"),
+        ("resnet50", {"engine": "openvino", "precision": "bf16"}, "openvino has no precision bf16 on this machine"),
         ("resnet50", {"performance_sample_count": "501"}, "is 501, but resnet50 has 500 samples.*at most 500"),
         ("resnet50", {"dataset": "imagenet-500"}, "dataset is imagenet-500 in Offline, but auto for the benchmark"),
     ],
@@ -59,6 +62,12 @@ def test_what_cannot_be_served_is_refused(machine: Machine, name: str, flags: di
     with pytest.raises(EngineroomError) as caught:
         settled(machine, name, **flags)
     assert re.search(said, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_openvino_has_bf16_where_the_cpu_computes_in_it(machine: Machine) -> None:
+    able = replace(machine, cpu=replace(machine.cpu, isa=("avx2", "avx512_bf16")))
+    found = settled(able, "resnet50", engine="openvino", precision="bf16")
+    assert found.config.precision == "bf16"
 
 
 def test_settings_of_calibration_are_without_effect_where_nothing_is_calibrated(machine: Machine) -> None:
@@ -76,6 +85,12 @@ def test_a_benchmark_that_was_not_named_and_has_no_such_variant_is_left_out() ->
     assert "resnet50" in [work.benchmark.name for work in found]
     with pytest.raises(RequestError, match="digits has no synthetic weights"):
         works(["--benchmarks=digits", "--weights=synthetic"])
+
+
+def test_where_none_that_fits_is_here_those_that_fit_are_named() -> None:
+    with pytest.raises(RequestError, match=r"none has its model and data here: .*resnet50.*\n  name one: ") as caught:
+        works(["--dataset=imagenet-500"])
+    assert "digits" not in str(caught.value)
 
 
 def test_a_model_that_fits_no_benchmark_is_told_and_not_that_none_is_here(tmp_path: Path) -> None:

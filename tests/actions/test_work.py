@@ -13,6 +13,7 @@ from engineroom.actions.settle import context_of
 from engineroom.actions.work import Work
 from engineroom.benchmarks import Benchmark
 from engineroom.config import resolve
+from engineroom.config.fields import OF_BENCHMARK, defaults
 from engineroom.detection import Gpu, Machine
 from engineroom.networks.layout import Layout
 from engineroom.run_args import Request
@@ -37,6 +38,27 @@ def test_the_best_precision_says_why(
     work = Work(registry.get("benchmarks", "digits").load().BENCHMARK, Request(), machine)
     found, _ = work.best_precision(work.resolve(Scenario.OFFLINE, TestMode.ACCURACY_ONLY))
     assert (found.config.precision, found.origins["precision"].text) == (precision, f"rule best_precision: {why}")
+
+
+@pytest.mark.parametrize(
+    ("isa", "gpus", "chosen"),
+    [((), (), Precision.FP32), (("amx_bf16",), (), Precision.BF16), ((), (Gpu("NVIDIA H200"),), Precision.BF16)],
+)
+def test_bf16_is_chosen_where_something_computes_in_it(
+    isa: tuple[str, ...], gpus: tuple[Gpu, ...], chosen: Precision, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch has it everywhere: on a CPU without the instructions eight times as slow as fp32."""
+    monkeypatch.setattr(Work, "engine", lambda self, config: config.precision)
+    monkeypatch.setattr(Work, "expected_key", lambda self, config: "")
+    monkeypatch.setattr(Work, "samples_key", "")
+    monkeypatch.setattr(build, "known_accuracy", lambda engine, samples, expected, target: None)
+    able = replace(machine, gpus=gpus, cpu=replace(machine.cpu, isa=isa))
+    resnet50: Benchmark = registry.get("benchmarks", "resnet50").load().BENCHMARK
+    which = {**{field: defaults()[field] for field in OF_BENCHMARK}, "weights": Weights.SYNTHETIC}
+    request = Request(overrides={"engine": "torch", "weights": "synthetic"})
+    work = Work(resnet50.variant("auto", Weights.SYNTHETIC), request, able, which)
+    found, _ = work.best_precision(work.resolve(Scenario.OFFLINE, TestMode.PERFORMANCE_ONLY))
+    assert found.config.precision is chosen
 
 
 def _instances(benchmark: Benchmark, machine: Machine, **overrides: str) -> int:

@@ -301,7 +301,7 @@ RESPONSES = {
 @EACH
 def test_top_1_is_counted_against_the_labels(name: str) -> None:
     benchmark = variant_of(name, "imagenet-500")
-    accuracy = benchmark.score(whole(benchmark, RESPONSES[name], wrong=120), range(500))
+    accuracy = benchmark.score(benchmark.answers(whole(benchmark, RESPONSES[name], wrong=120), 500), range(500))
     assert (accuracy.metric, accuracy.unit, accuracy.good, accuracy.total) == ("top-1", "%", 380, 500)
     assert accuracy.value == pytest.approx(76.0)
 
@@ -309,7 +309,7 @@ def test_top_1_is_counted_against_the_labels(name: str) -> None:
 @EACH
 def test_with_synthetic_weights_it_is_called_an_agreement(name: str) -> None:
     benchmark = variant_of(name, "imagenet-synthetic", Weights.SYNTHETIC)
-    accuracy = benchmark.score(whole(benchmark, RESPONSES[name], wrong=0), range(500))
+    accuracy = benchmark.score(benchmark.answers(whole(benchmark, RESPONSES[name], wrong=0), 500), range(500))
     assert accuracy.metric.startswith("agreement") and accuracy.value == 100
 
 
@@ -321,7 +321,7 @@ def test_an_answer_of_another_size_is_no_answer(name: str) -> None:
     responses[3] = (3, responses[3][1][:-1])
     wanted = rf"sample 3 has {spec.bytes - 1} bytes instead of \d+ {spec.dtype} \({spec.bytes} bytes\)"
     with pytest.raises(EngineError, match=wanted):
-        benchmark.score(responses, range(500))
+        benchmark.answers(responses, 500)
 
 
 def test_a_class_that_the_model_has_not_is_named_with_its_sample() -> None:
@@ -329,7 +329,7 @@ def test_a_class_that_the_model_has_not_is_named_with_its_sample() -> None:
     responses = whole(benchmark, RESPONSES["resnet50"], wrong=0)
     responses[7] = (7, np.int64(1001).tobytes())
     with pytest.raises(EngineError, match="the answer for sample 7 names the class 1001; there are 1001"):
-        benchmark.score(responses, range(500))
+        benchmark.answers(responses, 500)
 
 
 # The synthetic models

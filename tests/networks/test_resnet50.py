@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from engineroom.calibrators import Settings
 from engineroom.calibrators.onnxruntime import CALIBRATOR
+from engineroom.errors import Mistakes
 from engineroom.networks import resnet50
 from engineroom.qdq import Graph, violations
 
@@ -99,6 +100,9 @@ def test_predictions_vary_with_the_image_and_activations_stay_sane(
 @pytest.mark.heavy
 def test_int8_obeys_the_rules_and_agrees_with_float(resnet: Path, images: Floats, tmp_path: Path) -> None:
     target = tmp_path / "int8.onnx"
+    with pytest.raises(Mistakes, match=r"(?s)named 'stgae1\.\*'.*did you mean stage1\?.*block9.*mean stage1\.block3\?"):
+        unknown = Settings(float_layers=("stgae1.*", "stage1.block9.*"))
+        CALIBRATOR.calibrate(resnet, {resnet50.INPUT: images[:1]}, target, lambda done, total: None, unknown)
     settings = Settings(float_layers=("conv0", "stage1.block1.*"))
     CALIBRATOR.calibrate(resnet, {resnet50.INPUT: images[:8]}, target, lambda done, total: None, settings)
     assert violations(target) == []

@@ -73,10 +73,24 @@ def test_an_engine_that_answers_at_once_does_not_fill_the_memory(scenario: Scena
 def test_a_test_that_was_too_short_is_sized_by_itself_once() -> None:
     first = sizing.sized(resolved(Scenario.OFFLINE), probe(rate=1000.0), MEMORY)
     assert sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=True), MEMORY) is None
+    fastest = sizing.sized(resolved(Scenario.SINGLE_STREAM), probe(1e7, latency_ns=100), MEMORY)
+    stream = sizing.after_short_test(fastest, result(Scenario.SINGLE_STREAM, 6e5, long_enough=False), MEMORY)
+    assert stream and 1e9 / (stream.config.single_stream_expected_latency_ns or 1) >= 2 * 6e5
     again = sizing.after_short_test(first, result(Scenario.OFFLINE, 4000.0, long_enough=False), MEMORY)
     assert again is not None
     assert (again.config.offline_expected_qps or 0) >= 4400
     assert sizing.after_short_test(again, result(Scenario.OFFLINE, 9000.0, long_enough=False), MEMORY) is None
+
+
+def test_a_servers_accuracy_is_not_asked_for_at_loadgens_one_query_a_second() -> None:
+    """The others issue all at once, or each query after the last one's answer."""
+    probed = {
+        scenario: sizing.needs_probe(resolved(scenario, test_mode=TestMode.ACCURACY_ONLY).config)
+        for scenario in Scenario
+    }
+    assert probed == {scenario: scenario is Scenario.SERVER for scenario in Scenario}
+    told = resolved(Scenario.SERVER, test_mode=TestMode.ACCURACY_ONLY, server_target_qps=50.0)
+    assert not sizing.needs_probe(told.config)
 
 
 def test_what_a_person_said_to_expect_stays() -> None:

@@ -112,10 +112,12 @@ def preprocess_data(argv: Sequence[str]) -> int:
 def calibrate(argv: Sequence[str]) -> int:
     """Write one quantized model per benchmark; with --compare_observers one by each observer, and compare them."""
     request, asked = works(argv, explain=True, extras=observers.FLAGS)
+    if not request.benchmarks:
+        asked = [work for work in asked if work.benchmark.is_calibrated]
     if observers.FLAG in request.extras:
         observers.compare(request, asked)
     else:
-        for work in asked if request.benchmarks else (each for each in asked if each.benchmark.is_calibrated):
+        for work in asked:
             work.calibration(work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config)
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
 

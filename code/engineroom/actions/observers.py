@@ -46,8 +46,7 @@ def _limit(text: str) -> int | None:
 
 def _compare(request: Request, work: Work, limit: int | None) -> Iterator[observers.Comparison]:
     """Yield the comparison of one benchmark; none where it is only planned."""
-    if work.benchmark.came_quantized:
-        raise RequestError(f"{work.benchmark.name} came quantized: there is nothing to calibrate", where="--benchmarks")
+    work.check_calibrated()
     config = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY).config
     samples = work.samples
     candidates = [candidate for name in _calibrators(request) for candidate in _candidates(work, config, name)]

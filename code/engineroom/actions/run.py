@@ -9,7 +9,7 @@ from engineroom.actions import engines, execute, plan
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.config import Resolved
-from engineroom.errors import EngineError, ExitCode, RequestError
+from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
 from engineroom.run_args import Request
 from engineroom.steps import build, native, report, sizing
 from engineroom.steps.report import Row
@@ -30,12 +30,14 @@ def run_harness(argv: Sequence[str]) -> int:
 
 
 def _run(request: Request, asked: Sequence[Work]) -> int:
+    _find_inputs(asked)
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
             for mode in request.test_modes:
                 resolved = work.resolve(scenario, mode)
                 work.check_installed(resolved.config)
                 if mode in execute.SCORED and not request.plan:
+                    work.benchmark.golden()
                     work.expected(resolved.config)
                 if not request.plan:  # which shows what does not fit, and then refuses it, too
                     _check_memory(work, resolved)
@@ -56,6 +58,19 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
         if done:
             (report.print_json if request.json else report.print_table)(done)
     return max(_exit_code(row) for row in rows)
+
+
+def _find_inputs(asked: Sequence[Work]) -> None:
+    """Look for the model and the data of every benchmark. Raises Mistakes with all that is missing or wrong."""
+    mistakes: dict[str, RequestError] = {}
+    for work in asked:
+        for name in ("model_sha256", "data"):
+            try:
+                getattr(work, name)
+            except RequestError as error:
+                mistakes[str(error)] = error
+    if mistakes:
+        raise Mistakes(mistakes.values())
 
 
 def _check_memory(work: Work, resolved: Resolved) -> None:

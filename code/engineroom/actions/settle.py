@@ -47,6 +47,7 @@ def settle(
     where = resolved.origins["engine"].text
     plugin: Engine = registry.get("engines", resolved.config.engine, where=where).load().ENGINE
     _check_engine(resolved, benchmark, plugin)
+    _check_precision(resolved, benchmark, plugin, machine)
     _check_samples(resolved, benchmark)
     _check_cpus(resolved, machine)
     said = (*resolved.warnings, _fallen_back(resolved, machine), _without_effect(resolved, benchmark, plugin))
@@ -95,8 +96,8 @@ def _of_benchmark(resolved: Resolved, benchmark: Benchmark, which: Mapping[str, 
 
 
 def _check_engine(resolved: Resolved, benchmark: Benchmark, plugin: Engine) -> None:
-    """Refuse an engine that cannot read the model, naming those that can, and a precision that is not to be had."""
-    config, model = resolved.config, benchmark.model_file()[0]
+    """Refuse an engine that cannot read the model, naming those that can."""
+    model = benchmark.model_file()[0]
     if plugin.measures_model and model.suffix not in plugin.formats:
         engines: dict[str, Engine] = {name: each.load().ENGINE for name, each in registry.find("engines").items()}
         able = [name for name, each in engines.items() if each.measures_model and model.suffix in each.formats]
@@ -105,13 +106,23 @@ def _check_engine(resolved: Resolved, benchmark: Benchmark, plugin: Engine) -> N
             where=display(model),
             mend=f"add --engine={' or --engine='.join(able)}" if able else None,
         )
-    where = resolved.origins["precision"].text
-    if config.precision not in (Precision.AUTO, *benchmark.precisions):
-        raise RequestError(
-            f"{benchmark.name} has no precision {config.precision}",
-            where=where,
-            mend=f"it has {', '.join(benchmark.precisions)}",
-        )
+
+
+def _check_precision(resolved: Resolved, benchmark: Benchmark, plugin: Engine, machine: Machine) -> None:
+    """Refuse a precision that the benchmark or the engine does not have, here."""
+    config, where = resolved.config, resolved.origins["precision"].text
+    if config.precision is Precision.AUTO:
+        return
+    for owner, has in (
+        (benchmark.name, benchmark.precisions),
+        (f"the engine {plugin.name}", plugin.precisions_on(machine, config)),
+    ):
+        if config.precision not in has:
+            raise RequestError(
+                f"{owner} has no precision {config.precision} on this machine",
+                where=where,
+                mend=f"it has {', '.join(has)}",
+            )
     if config.precision is Precision.INT8 and calibrates(benchmark, plugin) and not plugin.takes_qdq:
         raise RequestError(
             f"the engine {plugin.name} runs no model in int8 that was calibrated here",

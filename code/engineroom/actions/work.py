@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from engineroom import registry, terminal
+from engineroom import registry, run_args, terminal
 from engineroom.actions.settle import calibrates, settle
 from engineroom.artifacts import FORCED, UNKNOWN, Artifact, Switches, key_of
 from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
@@ -20,7 +20,7 @@ from engineroom.config import Resolved, RunConfig, fields, plausibility
 from engineroom.config.fields import OF_BENCHMARK
 from engineroom.datasets import Dataset
 from engineroom.detection import Machine
-from engineroom.engines import Engine
+from engineroom.engines import Engine, computes_in
 from engineroom.errors import RequestError
 from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
@@ -187,12 +187,18 @@ class Work:
             raise RequestError(f"{other.dataset} has no list {number} of calibration samples", where="calibration_list")
         return work.part(part)
 
+    def check_calibrated(self) -> None:
+        """Raise RequestError if there is nothing to calibrate."""
+        if self.benchmark.is_calibrated:
+            return
+        why = "came quantized" if self.benchmark.came_quantized else "has no float ONNX model"
+        raise RequestError(
+            f"{self.benchmark.name} {why}: there is nothing to calibrate", where=f"{run_args.WHERE}: --benchmarks"
+        )
+
     def calibration(self, config: RunConfig) -> Artifact:
-        """The quantized model."""
-        if not self.benchmark.is_calibrated:
-            raise RequestError(
-                f"{self.benchmark.name} has no float ONNX model that could be calibrated", where="--benchmarks"
-            )
+        """The quantized model. Raises RequestError as `check_calibrated` does."""
+        self.check_calibrated()
         samples = self.calibration_samples()
         settings = Settings(config.observer, config.observer_percentile, config.float_layers)
         made = calibrate.calibrate(
@@ -237,16 +243,15 @@ class Work:
 
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
-        plugin = build.engine_of(config, self.machine)
+        plugin = build.engine_of(config)
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
         if config.precision is Precision.INT8 and calibrates(self.benchmark, plugin):
             calibration = self.calibration(config)
             model = calibration.file(calibrate.MODEL)
             sha256, calibration_key = calibration.sha256(calibrate.MODEL), calibration.key
-        inputs = build.inputs_of(
-            plugin, config, self.machine, sha256, calibration_key, recipes.digest(build.RECIPE, config.system)
-        )
-        values = build.values_of(plugin, self.benchmark, config, model, sha256)
+        recipe_sha256 = recipes.digest(build.RECIPE, config.system)
+        inputs = build.inputs_of(self.benchmark, config, self.machine, sha256, calibration_key, recipe_sha256)
+        values = build.values_of(self.benchmark, config, model, sha256)
         made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
         what = f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}"
         return self._told(Need(Kind.ENGINE, what, made), made)
@@ -285,6 +290,9 @@ class Work:
         plugin = registry.get("engines", resolved.config.engine, where="engine").load().ENGINE
         known = plugin.precisions_on(self.machine, resolved.config)
         candidates = [precision for precision in self.benchmark.precisions if precision in known]
+        on_cpu = plugin.accelerator_with(msgspec.structs.asdict(resolved.config)) is None or not self.machine.gpus
+        if on_cpu and Precision.BF16 in candidates and not computes_in(Precision.BF16, self.machine):
+            candidates.remove(Precision.BF16)
         if (
             calibrates(self.benchmark, plugin)
             and Precision.INT8 in candidates

@@ -37,11 +37,12 @@ def works(
         request = replace(request, system=systems.named(machine, request.system).system)
     refused: list[RequestError] = []
     asked = [_work(name, request, machine, refused) for name in request.benchmarks or registry.find("benchmarks")]
-    if not (chosen := [work for work in asked if work and (request.benchmarks or fetch.has_files(work.benchmark))]):
-        if refused:
-            raise Mistakes({str(error): error for error in refused}.values())
+    fitting = [work for work in asked if work]
+    if not fitting:
+        raise Mistakes({str(error): error for error in refused}.values())
+    if not (chosen := [work for work in fitting if request.benchmarks or fetch.has_files(work.benchmark)]):
         raise RequestError(
-            "no benchmark has its model and data here",
+            f"none has its model and data here: {', '.join(work.benchmark.name for work in fitting)}",
             mend='name one: make download_model download_data RUN_ARGS="--benchmarks=NAME"',
         )
     return request, chosen

@@ -10,12 +10,11 @@ from functools import partial
 from engineroom import systems
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
+from engineroom.engines import computes_in
 from engineroom.terms import Precision
 
 PEER = Precision.FP32
 LIMITS = {Precision.INT8: 3.0, Precision.BF16: None}
-# Without these a precision has no instructions of its own: int8 then has no limit, and bf16 is computed in fp32.
-NATIVE = {Precision.INT8: ("avx512_vnni", "avx_vnni", "amx_int8"), Precision.BF16: ("avx512_bf16", "amx_bf16")}
 SECONDS = 10
 FLAGS = (
     "--dataset=imagenet-synthetic",
@@ -30,8 +29,8 @@ BATCH, SAMPLES, FEW = "--batch_size=8", "--min_query_count=512", "--min_query_co
 
 def measure(pairs: int) -> list[Figure]:
     """Return the throughput of each precision beside that of fp32, all taken in turn."""
-    isa = systems.detect().cpu.isa
-    native = [precision for precision, names in NATIVE.items() if any(name in isa for name in names)]
+    machine = systems.detect()
+    native = [precision for precision in LIMITS if computes_in(precision, machine)]
     chosen = [precision for precision in LIMITS if precision is Precision.INT8 or precision in native]
     flags = {each.value: (BATCH, f"--precision={each}", "--engine=openvino") for each in (*chosen, PEER)}
     for each in flags.values():  # engines that are missing are built now

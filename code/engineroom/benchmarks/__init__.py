@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engineroom.datasets import Agreement
 from engineroom.errors import RequestError, did_you_mean, shown
@@ -34,6 +34,24 @@ class Part(StrEnum):
 
 
 AGREEMENT = "agreement"  # the metric where the float model says what is right
+
+
+class Judge(NamedTuple):
+    """What runs a model to tell the right answers where labels mean nothing: an engine, and what people call it."""
+
+    engine: str
+    title: str
+
+
+PYTORCH = Judge("torch", "PyTorch")
+# By the kind of the model's file.
+JUDGES = {
+    ".onnx": Judge("onnxruntime", "ONNX Runtime"),
+    ".tflite": Judge("litert", "LiteRT"),
+    ".pt2": PYTORCH,
+    ".pt": PYTORCH,
+}
+
 CALIBRATION_LISTS = {1: Part.CALIBRATION, 2: Part.CALIBRATION_OPTION_2}  # by the setting calibration_list
 
 
@@ -237,13 +255,17 @@ class Benchmark(ABC):
         Raises EngineError if a sample is missing, is answered twice with different answers, or has the wrong size.
         """
 
+    def golden(self) -> Sequence[int] | None:
+        """Return what its model answered elsewhere, where somebody has that. Raises Mistakes if it cannot be read."""
+        return None
+
     def compared(self, answers: Sequence[int]) -> Agreement | None:
-        """Compare the answers, sample by sample, with the golden ones of its model, where somebody has those."""
+        """Compare the answers, sample by sample, with the golden ones."""
         return None
 
     @abstractmethod
-    def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:
-        """Score the responses to the whole evaluation part against its labels. Raises EngineError as `answers` does."""
+    def score(self, answers: Sequence[int], labels: Sequence[int]) -> Accuracy:
+        """Score the answers to the whole evaluation part against its labels."""
 
 
 def variant_of(benchmark: Benchmark, *, dataset: str, weights: Weights, model_path: str | None) -> Benchmark:

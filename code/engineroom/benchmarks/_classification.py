@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engineroom.benchmarks import AGREEMENT, Accuracy, Benchmark, Part
+from engineroom.benchmarks import AGREEMENT, JUDGES, Accuracy, Benchmark, Part
 from engineroom.datasets import Agreement, Dataset, read_checksums
 from engineroom.errors import EngineError, RequestError
 from engineroom.images import preprocess as images
@@ -20,9 +20,6 @@ from engineroom.terms import Scenario, Weights
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-# What runs a model to tell the right answers, by the kind of its file (steps/answers).
-JUDGES = {".onnx": "ONNX Runtime in fp32", ".tflite": "LiteRT", ".pt2": "PyTorch", ".pt": "PyTorch"}
 
 
 class Classification(Benchmark):
@@ -63,9 +60,8 @@ class Classification(Benchmark):
         """Labels mean nothing to synthetic weights, nor where the images are drawn."""
         return self.weights is Weights.SYNTHETIC or self.data.drawn
 
-    def score(self, responses: Iterable[tuple[int, bytes]], labels: Sequence[int]) -> Accuracy:
-        """Score top-1: the class that each response names against the sample's label."""
-        answers = self.answers(responses, len(labels))
+    def score(self, answers: Sequence[int], labels: Sequence[int]) -> Accuracy:
+        """Score top-1: the class that each sample was answered with against its label."""
         good = sum(answer == label for answer, label in zip(answers, labels, strict=True))
         metric = AGREEMENT if self.judged_by_float else self.accuracy_metric
         return Accuracy(metric, 100 * good / len(labels), "%", good, len(labels))
@@ -87,10 +83,13 @@ class Classification(Benchmark):
             raise EngineError(f"{len(missing)} of {count} samples were never answered, first sample {missing[0]}")
         return [answers[index] for index in range(count)]
 
+    def golden(self) -> Sequence[int] | None:
+        """Return the data set's golden predictions, which are those of the benchmark's own model."""
+        return None if self.judged_by_float or self.own_model else self.data.golden(self.name)
+
     def compared(self, answers: Sequence[int]) -> Agreement | None:
-        """Compare the answers with the data set's golden predictions, which are those of the benchmark's own model."""
-        own = self.judged_by_float or self.own_model
-        golden = None if own else self.data.golden(self.name)
+        """Compare the answers with the golden ones."""
+        golden = self.golden()
         return None if golden is None else self.data.compare(golden, answers)
 
     def _class_of(self, index: int, response: bytes) -> int:
@@ -116,8 +115,8 @@ class Classification(Benchmark):
         if not np.isfinite(values).all():
             raise ValueError("holds values that are not finite")
         named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
-        if not ((named >= 0) & (named < self.classes)).all():
-            raise ValueError(f"names the class {named.min()}; there are {self.classes}")
+        if len(unknown := named[(named < 0) | (named >= self.classes)]):
+            raise ValueError(f"names the class {unknown[0]}; there are {self.classes}")
         background = self.classes - self.data.manifest.labels
         return [int(each) - background for each in named]
 
@@ -172,7 +171,7 @@ class ImageClassification(Classification):
                 "the accuracy is the agreement with the same weights in fp32 under ONNX Runtime."
             )
         elif self.judged_by_float:
-            asked = JUDGES[self.model_file()[0].suffix]
+            asked = JUDGES[self.model_file()[0].suffix].title
             notes.append(
                 "The labels of drawn images mean nothing: the accuracy is the agreement with what the model itself "
                 f"answers under {asked}."

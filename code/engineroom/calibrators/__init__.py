@@ -30,7 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
     def inputs(self) -> dict[str, str]:
         """Return what belongs to a calibration's key."""
         percentile = {"percentile": str(self.percentile)} if self.observer is Observer.PERCENTILE else {}
-        return {"observer": self.observer.value, **percentile, "float_layers": " ".join(self.float_layers)}
+        return {"observer": self.observer.value, **percentile, "float_layers": " ".join(sorted(set(self.float_layers)))}
 
 
 class Calibrator(ABC):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import logging
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -152,13 +153,21 @@ def _left_in_float(path: Path, float_layers: Sequence[str]) -> frozenset[str]:
     unknown = [name for name in float_layers if not fnmatch.filter(known, name)]
     if unknown:
         raise Mistakes(
-            RequestError(f"no layer is named {shown(name)}", where="float_layers", mend=did_you_mean(name, known))
+            RequestError(f"no layer is named {shown(name)}", where="float_layers", mend=_nearest(name, known))
             for name in unknown
         )
     kept = frozenset(name for pattern in float_layers for name in fnmatch.filter(known, pattern))
     if len(kept) == len(known):
         raise RequestError("no layer is left to quantize", where="float_layers", mend="or ask for --precision=fp32")
     return kept
+
+
+def _nearest(pattern: str, known: Sequence[str]) -> str:
+    """Say which layer may have been meant, or which group of layers: of `stgae1.*` the part before the wildcard."""
+    group = re.split(r"[*?[]", pattern)[0]
+    depth = group.count(".") if group != pattern else 0
+    names = {".".join(name.split(".")[:depth]) for name in known} if depth else set(known)
+    return did_you_mean(group.rstrip("."), names)
 
 
 def _restore(quantized: onnx.ModelProto, prepared: Path, float_layers: frozenset[str]) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engineroom.engines import BuildRequest, Engine
+from engineroom.engines import BuildRequest, Engine, computes_in
 from engineroom.errors import EngineError
 from engineroom.paths import display
 from engineroom.terms import Precision, Scenario, TensorSpec
 
 if TYPE_CHECKING:
     from engineroom.config import RunConfig
+    from engineroom.detection import Machine
 
 DEVICE = "CPU"
 BLOB = "model.blob"
@@ -30,6 +31,10 @@ class OpenVino(Engine):
     modules = ("openvino",)
     distributions = ("openvino",)
     formats = (".onnx", ".tflite")
+
+    def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
+        """Return those that the CPU computes in: asked for bf16, OpenVINO silently computes in fp32 elsewhere."""
+        return tuple(each for each in self.precisions if each is not Precision.BF16 or computes_in(each, machine))
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:
         """Return OpenVINO's properties. An exported blob forgets them, so the harness gives them again on import."""

@@ -31,9 +31,8 @@ def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> Accuracy
     `labels` are the right answers, in the order of the samples.
     Raises EngineError if the log is missing, cut off, or does not answer every sample once.
     """
-    responses = list(_responses(folder / LOG))
-    accuracy = benchmark.score(responses, labels)
-    answers = benchmark.answers(responses, len(labels))
+    answers = benchmark.answers(_responses(folder / LOG), len(labels))
+    accuracy = benchmark.score(answers, labels)
     write_text(folder / PREDICTIONS, "".join(f"{answer}\n" for answer in answers))
     words = f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}"
     write_text(folder / "accuracy.txt", "".join(f"{line}\n" for line in (words, *benchmark.notes)))

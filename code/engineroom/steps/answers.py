@@ -14,14 +14,12 @@ from typing import Unpack
 from engineroom import asking, registry
 from engineroom.artifacts import Artifact, Switches
 from engineroom.asking import LABELS, read
-from engineroom.benchmarks import Benchmark, Part
+from engineroom.benchmarks import JUDGES, Benchmark, Part
 from engineroom.config import RunConfig
 from engineroom.engines import BuildRequest, Engine
 from engineroom.terms import Precision, TensorSpec
 
 __all__ = ["LABELS", "answers", "asked_of", "read"]
-
-ENGINES = {".onnx": "onnxruntime", ".tflite": "litert", ".pt2": "torch", ".pt": "torch"}
 
 
 def asked_of(benchmark: Benchmark) -> Path:
@@ -34,7 +32,7 @@ def answers(
 ) -> Artifact:
     """Return the answers of `asked_of` to the preprocessed evaluation samples. `config` says how many threads."""
     model = asked_of(benchmark)
-    engine: Engine = registry.get("engines", ENGINES[model.suffix]).load().ENGINE
+    engine: Engine = registry.get("engines", JUDGES[model.suffix].engine).load().ENGINE
     own = model == benchmark.model_file()[0]
     request = BuildRequest(
         engine=engine.name,

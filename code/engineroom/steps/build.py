@@ -17,7 +17,7 @@ from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.engines import Engine, placed
-from engineroom.errors import EngineError, RequestError
+from engineroom.errors import EngineError
 from engineroom.paths import ENGINES, sha256_files, write_text
 
 RECIPE = "engine.json"
@@ -25,32 +25,30 @@ LOG = "build.log"
 ACCURACY = "accuracy.json"
 
 
-def engine_of(config: RunConfig, machine: Machine) -> Engine:
-    """Return the engine plug-in that the configuration names.
-
-    Raises RequestError if its library is not here, or if it has not this precision on this machine.
-    """
+def engine_of(config: RunConfig) -> Engine:
+    """Return the engine plug-in that the configuration names. Raises RequestError if its library is not here."""
     engine: Engine = registry.get("engines", config.engine, where="engine").load().ENGINE
     engine.check_installed()
-    if config.precision not in (known := engine.precisions_on(machine, config)):
-        raise RequestError(
-            f"the engine {engine.name} has no precision {config.precision} here",
-            where="precision",
-            mend=f"it has {', '.join(known)}",
-        )
     return engine
 
 
 def inputs_of(
-    engine: Engine, config: RunConfig, machine: Machine, model_sha256: str, calibration_key: str, recipe_sha256: str
+    benchmark: Benchmark,
+    config: RunConfig,
+    machine: Machine,
+    model_sha256: str,
+    calibration_key: str,
+    recipe_sha256: str,
 ) -> dict[str, str]:
     """Return everything the engine depends on; what differs is what "rebuilt because" says."""
+    engine = engine_of(config)
     on_gpu = engine.accelerator_with(msgspec.structs.asdict(config)) and machine.gpus
     driver = machine.gpu_driver.version if machine.gpu_driver else "unknown"
     gpus = {"GPU": ", ".join(sorted({gpu.name for gpu in machine.gpus})), "GPU driver": driver} if on_gpu else {}
     return {
         "model": model_sha256,
         "calibration": calibration_key,
+        "tensors": _tensors(benchmark),
         "precision": config.precision.value,
         "batch_size": str(config.batch_size),
         **engine.settings_of(config),
@@ -62,10 +60,15 @@ def inputs_of(
     }
 
 
-def values_of(
-    engine: Engine, benchmark: Benchmark, config: RunConfig, model: Path, model_sha256: str
-) -> dict[str, Any]:
+def _tensors(benchmark: Benchmark) -> str:
+    """Return which inputs and outputs of the model are meant: an engine may hold no others."""
+    specs = (f"{each.name} {each.dtype} {list(each.shape)}" for each in (*benchmark.inputs, *benchmark.outputs))
+    return ", ".join((*specs, *([str(benchmark.quantization)] if benchmark.quantization else [])))
+
+
+def values_of(benchmark: Benchmark, config: RunConfig, model: Path, model_sha256: str) -> dict[str, Any]:
     """Return what engine.json is rendered with. `model` is the Q/DQ model where the precision is int8."""
+    engine = engine_of(config)
     return {
         "engine": engine.name,
         "model": str(model),

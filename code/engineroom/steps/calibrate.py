@@ -67,7 +67,7 @@ def calibrate(
         "samples": samples.key,
         "calibrator": calibrator.name,
         **settings.inputs(),
-        "code": sha256_files((plugin.path, *calibrator.sources, TEMPLATE)),
+        "code": sha256_files((plugin.path, *calibrator.sources, TEMPLATE, Path(__file__))),
         **versions.of_distributions(calibrator.distributions),
     }
     return obtain(

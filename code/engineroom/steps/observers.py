@@ -67,6 +67,32 @@ class Comparison(msgspec.Struct, frozen=True):
         return CALIBRATION / self.benchmark / f"observers-{self.dataset}-{self.weights}.json"
 
 
+class Questions(msgspec.Struct, frozen=True):
+    """Whom the models of a comparison answer: the first `count` of the samples, by ONNX Runtime with `settings`."""
+
+    benchmark: Benchmark
+    samples: Artifact
+    count: int
+    settings: dict[str, str]
+    switches: Switches
+
+    def asked(self, name: str, model: Path, sha256: str, precision: Precision) -> list[int]:
+        """Return the answers of a model. They are kept, so each model is asked once."""
+        request = BuildRequest(
+            engine=ENGINE,
+            model=str(model),
+            model_sha256=sha256,
+            precision=precision,
+            batch_size=asking.BATCH_SIZE,
+            inputs=self.benchmark.inputs,
+            outputs=self.benchmark.outputs,
+            settings=self.settings,
+        )
+        what = f"{name} of {self.benchmark.name}"
+        made = asking.answers(self.benchmark, request, self.samples, self.count, what, **self.switches)
+        return asking.read(made.file(asking.LABELS))
+
+
 def compare(
     benchmark: Benchmark,
     config: RunConfig,
@@ -78,60 +104,44 @@ def compare(
 ) -> Comparison:
     """Return the candidates' accuracies over the first `limit` evaluation samples, by default all, and keep them.
 
-    What a model answered is kept too, and asked once. `config` says how many threads.
+    `config` says how many threads.
     """
     engine: Engine = registry.get("engines", ENGINE).load().ENGINE
     total = samples.facts["samples"]
-    count = min(limit or total, total)
-
-    def answers(name: str, model: Path, sha256: str, precision: Precision) -> list[int]:
-        request = BuildRequest(
-            engine=ENGINE,
-            model=str(model),
-            model_sha256=sha256,
-            precision=precision,
-            batch_size=asking.BATCH_SIZE,
-            inputs=benchmark.inputs,
-            outputs=benchmark.outputs,
-            settings=engine.settings_of(config),
-        )
-        made = asking.answers(benchmark, request, samples, count, f"{name} of {benchmark.name}", **switches)
-        return asking.read(made.file(asking.LABELS))
-
-    said = answers("the float model", benchmark.model_file()[0], model_sha256, Precision.FP32)
-    right = said if benchmark.judged_by_float else list(benchmark.labels())[:count]
-    float_accuracy = _share(said, right)
-
-    def row(candidate: Candidate) -> Row:
-        name = f"{candidate.calibrator}'s {candidate.observer} model"
-        found = answers(name, candidate.model, candidate.model_sha256, Precision.INT8)
-        return Row(
-            calibrator=candidate.calibrator,
-            observer=candidate.observer,
-            calibration=candidate.calibration,
-            accuracy=_share(found, right),
-            lost=float_accuracy - _share(found, right),
-            agreement=_share(found, said),
-            good=sum(map(int.__eq__, found, right)),
-            calibration_s=candidate.calibration_s,
-        )
-
+    questions = Questions(benchmark, samples, min(limit or total, total), engine.settings_of(config), switches)
+    said = questions.asked("the float model", benchmark.model_file()[0], model_sha256, Precision.FP32)
+    right = said if benchmark.judged_by_float else list(benchmark.labels())[: questions.count]
     comparison = Comparison(
         benchmark=benchmark.name,
         dataset=benchmark.dataset,
         weights=benchmark.whose_weights,
         metric=AGREEMENT if benchmark.judged_by_float else benchmark.accuracy_metric,
-        samples=count,
+        samples=questions.count,
         samples_key=samples.key,
         model_sha256=model_sha256,
-        float_accuracy=float_accuracy,
-        rows=tuple(map(row, candidates)),
+        float_accuracy=_share(said, right),
+        rows=tuple(_row(questions, candidate, said, right) for candidate in candidates),
         libraries=versions.of_distributions(engine.distributions),
         notes=benchmark.notes,
     )
     text = msgspec.json.format(msgspec.json.encode(comparison), indent=1).decode()
     write_text(comparison.kept_at, text + "\n")
     return comparison
+
+
+def _row(questions: Questions, candidate: Candidate, said: Sequence[int], right: Sequence[int]) -> Row:
+    name = f"{candidate.calibrator}'s {candidate.observer} model"
+    found = questions.asked(name, candidate.model, candidate.model_sha256, Precision.INT8)
+    return Row(
+        calibrator=candidate.calibrator,
+        observer=candidate.observer,
+        calibration=candidate.calibration,
+        accuracy=_share(found, right),
+        lost=_share(said, right) - _share(found, right),
+        agreement=_share(found, said),
+        good=sum(map(int.__eq__, found, right)),
+        calibration_s=candidate.calibration_s,
+    )
 
 
 def _share(answers: Sequence[int], right: Sequence[int]) -> float:
