@@ -10,6 +10,7 @@ While it is being written its name ends in `.partial`, so a killed run can never
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,33 @@ class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
 
 
+class Submittable(msgspec.Struct, frozen=True, kw_only=True):
+    """The divisions of a round that a result could be submitted to, as far as one run shows it; `reasons` why no more.
+
+    `round` is empty for what is no MLPerf benchmark. A reason begins with what it leaves: "not submittable: " or
+    "open only: ".
+    """
+
+    round: str = ""
+    divisions: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def in_one_line(verdicts: Iterable[Submittable]) -> str:
+    """Return why the results of an MLPerf benchmark could not be submitted, each reason once; "" if none could not."""
+    found: dict[str, dict[str, None]] = {}
+    rounds = ""
+    for verdict in (each for each in verdicts if each.round):
+        rounds = verdict.round
+        for reason in verdict.reasons:
+            kind, _, why = reason.partition(": ")
+            found.setdefault(kind, {})[why] = None
+    told = "; ".join(f"{kind}: {', '.join(whys)}" for kind, whys in sorted(found.items()))
+    return f"{told} (rules of {rounds})" if told else ""
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """result.json. `notes` say what a reader must know, such as why it is not submittable.
+    """result.json. `notes` say what a reader must know. `submittable`: whether any division is left in `rules`.
 
     `errors` is what LoadGen's log complains of: a run with errors is no good one, even where LoadGen calls it VALID,
     for submission checkers refuse it.
@@ -86,6 +112,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     performance: PerformanceResult | None = None
     accuracy: AccuracyResult | None = None
     submittable: bool = False
+    rules: Submittable = Submittable()
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     made_from: dict[str, str] = {}  # what engine, samples and harness were made from

@@ -23,7 +23,7 @@ from engineroom.engines import Engine
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, write_text
 from engineroom.runs import Result
-from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, sizing
+from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, rules, sizing
 from engineroom.steps.report import Row
 from engineroom.terms import TestMode
 
@@ -122,6 +122,8 @@ def execute(
         scored = accuracy.score(benchmark, folder, answers.read(Path(expected)) if expected else benchmark.labels())
     if scored is None and performance is None:
         raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
+    conf = rules.read_user_conf(folder / runs.RECIPE / recipe["user_conf"], config.benchmark, config.scenario)
+    verdict = rules.after(benchmark, config, conf, log, performance, scored)
     good = not log["errors"] and (performance is None or performance.valid) and (scored is None or scored.met)
     result = Result(
         benchmark=config.benchmark,
@@ -138,6 +140,8 @@ def execute(
         seconds=round(time.perf_counter() - begin, 3),
         performance=performance,
         accuracy=scored,
+        submittable=bool(verdict.divisions),
+        rules=verdict,
         errors=tuple(log["errors"]),
         notes=(*_notes(benchmark, config, machine, recipe["engine"]["options"]), *notes),
         made_from=recipe["made_from"],

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from engineroom import terminal
+from engineroom.actions import rulebook
 from engineroom.actions.work import Kind, Need, Work
 from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
@@ -74,11 +75,12 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What would be done, what it takes altogether, and whether there is room for it."""
+    """What would be done, what it takes altogether, whether there is room, and why it could not be submitted."""
 
     steps: list[Step]
     total: Cost
     rooms: list[Room]
+    rules: list[str]
 
 
 def making(request: Request, asked: Sequence[Work]) -> int:
@@ -102,6 +104,7 @@ def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
     for work in asked:
         for scenario in work.scenarios:
             draft.scenario(work, scenario)
+    draft.rules = rulebook.remarks(asked, request.test_modes)
     return draft
 
 
@@ -111,6 +114,7 @@ class _Draft:
     def __init__(self, request: Request, asked: Sequence[Work]) -> None:
         self.request, self.machine = request, asked[0].machine
         self.steps: list[Step] = []
+        self.rules: list[str] = []
         self._taken: set[Path] = set()
         for work in asked:
             self._take(work)
@@ -187,7 +191,7 @@ class _Draft:
         free = estimate.free_memory_bytes(self.machine.memory_bytes)
         surely = max((amount.sure for amount in memory), default=0)
         rooms = [_fitted("memory", total.memory_bytes, free, no=surely > limit), *_disks(steps)]
-        return Plan(steps=self.steps, total=total, rooms=rooms)
+        return Plan(steps=self.steps, total=total, rooms=rooms, rules=self.rules)
 
 
 def _disks(steps: Iterable[Step]) -> list[Room]:
@@ -321,6 +325,8 @@ def _print(plan: Plan, *, explain: bool) -> None:
     for source, meaning in estimate.MEANINGS.items():
         if source in used:
             terminal.note(f"{source}: {meaning}.")
+    for remark in plan.rules:
+        terminal.note(f"{remark}.")
     for room in plan.rooms:
         terminal.note(f"{VERDICTS[room.fits]}{_room(room)}.")
 

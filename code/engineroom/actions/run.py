@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engineroom import artifacts, terminal
-from engineroom.actions import engines, execute, plan
+from engineroom.actions import engines, execute, plan, rulebook
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.config import Resolved
@@ -44,6 +44,8 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
             artifacts.check_content(samples)
     if request.plan:
         return plan.running(request, asked)
+    for remark in rulebook.remarks(asked, request.test_modes):
+        terminal.say(remark)
     native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []
     try:

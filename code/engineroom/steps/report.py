@@ -11,7 +11,7 @@ import msgspec
 
 from engineroom import registry, terminal
 from engineroom.benchmarks import AGREEMENT
-from engineroom.runs import Result
+from engineroom.runs import Result, in_one_line
 
 
 @dataclass
@@ -68,6 +68,8 @@ def notes(rows: Iterable[Row]) -> list[str]:
         performance = row.performance.performance if row.performance else None
         for reason in performance.reasons if performance and not performance.valid else ():
             found[f"{name} is INVALID: {reason}"] = None
+        if why := in_one_line(result.rules for result in (row.performance, row.accuracy) if result):
+            found[f"{name} is {why}"] = None
         for result in (row.performance, row.accuracy):
             golden = result.accuracy.golden if result and result.accuracy else None
             if golden:
