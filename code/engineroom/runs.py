@@ -3,7 +3,7 @@
     build/runs/<UTC stamp>-<system>-<benchmark>-<Scenario>-<mode>/
       run_config.yaml   every value with its origin        recipe/      the rendered files
       env.json          machine, libraries, git revision   mlperf_log_* LoadGen's own
-      telemetry.csv     clocks, memory, load               result.json  verdict, metric, reasons, checksums
+      telemetry*.csv    load, clocks, memory, power        result.json  verdict, metric, reasons, checksums
 
 While it is being written its name ends in `.partial`, so a killed run can never look finished.
 """
@@ -21,6 +21,7 @@ from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.datasets import Agreement
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, ensure_folder, not_writable, write_text
+from engineroom.telemetry.summary import Summary
 from engineroom.yaml_file import entries
 
 PARTIAL = ".partial"
@@ -118,6 +119,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     made_from: dict[str, str] = {}  # what engine, samples and harness were made from
     loadgen: dict[str, Any] = {}
     counters: dict[str, Any] = {}
+    telemetry: Summary | None = None
     checksums: dict[str, str] = {}
     run: str = ""
     replaces: str = ""  # the run before it, which was too short only because its probe saw a slower machine

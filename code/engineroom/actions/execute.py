@@ -25,6 +25,7 @@ from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, wr
 from engineroom.runs import Result
 from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, rules, sizing
 from engineroom.steps.report import Row
+from engineroom.telemetry.summary import Window, summarize
 from engineroom.terms import TestMode
 
 SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
@@ -147,6 +148,7 @@ def execute(
         made_from=recipe["made_from"],
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
+        telemetry=summarize(folder, _window(counters)),
         checksums=_checksums(folder, recipe, benchmark),
         replaces=replaces,
     )
@@ -196,6 +198,12 @@ def _check_unchanged(run: Path) -> tuple[str, ...]:
                 "is not what the first run used", where=name, mend="make run_harness runs what is here now"
             )
     return (f"The recipe was edited by hand: {', '.join(edited)}.",) if edited else ()
+
+
+def _window(counters: Mapping[str, Any]) -> Window:
+    """Return from when to when the test lasted: from the first query to the last step of a worker."""
+    last = max(counters.get("heartbeat_ns", ()), default=0)
+    return Window(counters.get("test_start_ns", 0) / 1e9, last / 1e9, counters.get("completed_samples", 0))
 
 
 def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:

@@ -24,4 +24,4 @@ def remarks(asked: Iterable[Work], modes: Iterable[TestMode]) -> list[str]:
         for scenario in work.scenarios:
             why = in_one_line(expected(work, work.resolve(scenario, mode).config) for mode in modes)
             found.setdefault((work.benchmark.name, why), []).append(scenario)
-    return [f"{name} {', '.join(scenarios)} will be {why}" for (name, why), scenarios in found.items() if why]
+    return [f"{name} {', '.join(scenarios)}: {why}" for (name, why), scenarios in found.items() if why]

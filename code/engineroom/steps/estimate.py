@@ -424,10 +424,10 @@ def _test_memory(work: Workload, same: Sequence[Earlier]) -> Amount:
 
 
 def _peak_bytes(folder: Path) -> int | None:
-    """Return the harness's peak memory as telemetry has seen it, once a second; None if it has hardly looked."""
+    """Return the harness's peak memory as the kernel told telemetry once a second; None if it hardly did."""
     try:
         with (folder / "telemetry.csv").open(encoding="utf-8", newline="") as file:
-            peaks = [int(row["harness_peak_rss_bytes"]) for row in csv.DictReader(file)]
+            peaks = [int(peak) for row in csv.DictReader(file) if (peak := row["harness_peak_rss_bytes"])]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return max(peaks) if len(peaks) > 1 else None  # the first sample may still be of the shell that starts it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -58,7 +58,7 @@ def line(result: Result) -> str:
     return f"{' '.join(words).rstrip(';')} ({result.seconds:.1f} s)"
 
 
-def notes(rows: Iterable[Row]) -> list[str]:
+def notes(rows: Sequence[Row]) -> list[str]:
     """Return each remark once: failures, LoadGen's reasons for INVALID, and why results are not submittable."""
     found: dict[str, None] = {}
     for row in rows:
@@ -69,16 +69,28 @@ def notes(rows: Iterable[Row]) -> list[str]:
         for reason in performance.reasons if performance and not performance.valid else ():
             found[f"{name} is INVALID: {reason}"] = None
         if why := in_one_line(result.rules for result in (row.performance, row.accuracy) if result):
-            found[f"{name} is {why}"] = None
+            found[f"{name}: {why}"] = None
         for result in (row.performance, row.accuracy):
             golden = result.accuracy.golden if result and result.accuracy else None
+            energy = result.telemetry.energy if result and result.performance and result.telemetry else None
+            if energy:
+                counted = ", ".join(energy.counted)
+                found[f"{name}: {significant(energy.joules_per_sample)} J a sample ({counted}; unofficial)"] = None
             if golden:
                 found[f"{name}: {golden.agree:,} of {golden.total:,} answers are the golden ones"] = None
             for error in result.errors if result else ():
                 found[f"{name}: LoadGen logged an error: {error}"] = None
             for note in result.notes if result else ():
                 found[note] = None
+    if disturbed := [words for row in rows if (words := _disturbed(row))]:
+        found[f"Disturbed while measured, so perhaps slower than it could be: {'; '.join(disturbed)}"] = None
     return list(found)
+
+
+def _disturbed(row: Row) -> str:
+    telemetry = row.performance.telemetry if row.performance else None
+    words = telemetry.disturbances if telemetry else ()
+    return f"{row.benchmark} {row.scenario} ({', '.join(words)})" if words else ""
 
 
 def significant(value: float) -> str:

@@ -6,7 +6,6 @@ one run shows it, and why not to the others.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -173,12 +172,12 @@ def _user_conf(case: Case) -> Iterator[Reason]:
 
 
 def _duration(case: Case) -> Iterator[Reason]:
-    if not case.is_performance:
-        return
-    least, most = case.effective.get("effective_min_duration_ms"), case.effective.get("effective_max_duration_ms")
-    asked = min(least or 0, most or math.inf) if case.config.scenario is not Scenario.OFFLINE else least
-    if asked is not None and asked < case.rules.duration.min_duration_ms:
-        yield Reason(f"{asked / 1000:g} s of {case.rules.duration.min_duration_ms / 1000:g} s")
+    wanted, least = case.rules.duration.min_duration_ms, case.effective.get("effective_min_duration_ms")
+    most = case.effective.get("effective_max_duration_ms")
+    if least is not None and most and case.config.scenario is not Scenario.OFFLINE:  # where LoadGen ignores it
+        least = min(least, most)
+    if case.is_performance and least is not None and least < wanted:
+        yield Reason(f"{least / 1000:g} s of {wanted / 1000:g} s")
 
 
 def _query_count(case: Case) -> Iterator[Reason]:
