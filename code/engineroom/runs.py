@@ -151,6 +151,17 @@ def finish(partial: Path, result: Result) -> Path:
     return final
 
 
+def read_result(folder: Path) -> Result | None:
+    """Return a run's result, None if it did not finish. Raises RequestError if result.json holds something else."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Result)
+    except msgspec.DecodeError as error:
+        raise RequestError(f"cannot be read: {error}", where=display(path)) from None
+
+
 def write_config(folder: Path, resolved: Resolved) -> None:
     """Write run_config.yaml: one line per value, `name: value  # origin`. Values are JSON, which YAML includes."""
     values = msgspec.to_builtins(resolved.config)

@@ -165,8 +165,7 @@ def rerun(argv: Sequence[str]) -> int:
     config = runs.read_config(recipe.parent).config
     _recipe(recipe.parent, config)
     notes = _check_unchanged(recipe.parent)
-    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
-    benchmark = variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
+    benchmark = benchmark_of(config)
     folder = runs.open_folder(config)
     shutil.copytree(recipe, folder / runs.RECIPE, dirs_exist_ok=True)
     shutil.copy(recipe.parent / runs.RUN_CONFIG, folder / runs.RUN_CONFIG)
@@ -178,17 +177,18 @@ def rerun(argv: Sequence[str]) -> int:
     return result.exit_code
 
 
+def benchmark_of(config: RunConfig) -> Benchmark:
+    """Return the benchmark that a run was of."""
+    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
+    return variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
+
+
 def _check_unchanged(run: Path) -> tuple[str, ...]:
     """Compare engine, samples and recipe with the checksums in the run's result.json; return remarks on the recipe."""
-    path = run / runs.RESULT
-    if not path.is_file():
+    if (result := runs.read_result(run)) is None:
         return ("The run that the recipe is from did not finish: nothing says what it used.",)
-    try:
-        checksums = msgspec.json.decode(path.read_bytes(), type=Result).checksums
-    except msgspec.DecodeError as error:
-        raise RequestError(f"cannot be read: {error}", where=display(path)) from None
     edited = []
-    for name, sha256 in checksums.items():
+    for name, sha256 in result.checksums.items():
         ours = name.startswith(f"{runs.RECIPE}/") or name == runs.RUN_CONFIG
         if ours and sha256_file(run / name) != sha256:
             edited.append(name)
@@ -239,11 +239,11 @@ def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine, options: M
 
 
 def _checksums(folder: Path, recipe: dict[str, Any], benchmark: Benchmark) -> dict[str, str]:
-    """Return the SHA-256 of every file of the run, and of the engine, the samples and the harness that it used."""
+    """Return the SHA-256 of every file of the run, and of the model, engine, samples and harness that it used."""
     named = [Path(item["path"]) for item in recipe["inputs"]]
     named += [Path(value) for value in recipe["engine"]["options"].values() if value.startswith("/")]
     named += [Path(recipe["expected"])] if recipe.get("expected") else []
-    named += [benchmark.own_model] if benchmark.own_model else []
+    named += [benchmark.model_file()[0]]
     named += sorted(LIB.glob("engineroom_native*.so"))
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]
     found = {str(path.relative_to(folder)): sha256_file(path) for path in inside}

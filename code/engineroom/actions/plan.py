@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom import terminal
+from engineroom import run_args, terminal
 from engineroom.actions import rulebook
 from engineroom.actions.work import Kind, Need, Work
 from engineroom.artifacts import Artifact, State
@@ -108,6 +108,12 @@ def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
     return draft
 
 
+def times(request: Request, mode: TestMode) -> int:
+    """Return how often a test is to run: an accuracy test once. Raises RequestError if --repeat is no number."""
+    repeat = run_args.whole_number(request, "repeat", 1)
+    return repeat if mode is TestMode.PERFORMANCE_ONLY else 1
+
+
 class _Draft:
     """The steps so far. What the works have been asked for is taken over in the order in which they were asked."""
 
@@ -157,7 +163,7 @@ class _Draft:
             if mode in SCORED:
                 work.expected(resolved.config)
             self._take(work, only_if)
-            self.steps.append(_test(work, resolved.config, engine, only_if))
+            self.steps.append(_test(work, resolved.config, engine, only_if, times(self.request, mode)))
         return resolved.config, engine
 
     def _take(self, work: Work, only_if: str = "") -> None:
@@ -282,7 +288,7 @@ def _array_bytes(benchmark: Benchmark, part: Part) -> int:
     return benchmark.sample_count(part) * sum(spec.bytes for spec in benchmark.inputs)
 
 
-def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str) -> Step:
+def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str, count: int) -> Step:
     benchmark = work.benchmark
     before = estimate.earlier(config, engine.inputs)
     known = estimate.rates(before)
@@ -296,10 +302,11 @@ def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str) -> Step
         expected_rate=sizing.expected_rate(config),
         queries_bytes=sizing.queries_bytes(config, known, work.machine.memory_bytes),
     )
-    cost = estimate.testing(load, before)
+    cost = estimate.testing(load, before).times(count)
     instances = f"{config.instances} instance{'s' if config.instances > 1 else ''}"
     return Step(
-        what=f"{config.benchmark} {config.scenario} {TITLES.get(config.test_mode, config.test_mode)}",
+        what=f"{config.benchmark} {config.scenario} {TITLES.get(config.test_mode, config.test_mode)}"
+        + (f", {count} times" if count > 1 else ""),
         state=RUN,
         why=f"{config.engine} {config.precision}, batch {config.batch_size}, {instances}",
         folder=display(RUNS),

@@ -73,6 +73,10 @@ class Amount(msgspec.Struct, frozen=True):
         """What it takes at least, as far as that is more than a rough default."""
         return 0.0 if self.source == ROUGH else self.least
 
+    def times(self, count: int) -> Amount:
+        """Return as many of it."""
+        return Amount(count * self.least, None if self.most is None else count * self.most, self.source)
+
 
 NOTHING = Amount(0, 0, "")
 
@@ -83,6 +87,12 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Amount = NOTHING
     disk_bytes: Amount = NOTHING
     memory_bytes: Amount = NOTHING
+
+    def times(self, count: int) -> Cost:
+        """Return the cost of as many such steps, one after another."""
+        return Cost(
+            seconds=self.seconds.times(count), disk_bytes=self.disk_bytes.times(count), memory_bytes=self.memory_bytes
+        )
 
 
 def exactly(value: float, source: str) -> Amount:

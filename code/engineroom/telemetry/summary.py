@@ -17,6 +17,7 @@ from engineroom.telemetry import GPU, HOST, PERIOD_S
 STEAL_SHARE = 0.02  # of all CPU time
 OTHERS_SHARE = 0.05  # of the machine's CPUs
 HELD_SHARE = 0.01  # of the time
+SILENCE_S = 5.0  # NVML answers within milliseconds
 ENERGY_S_MIN = 5.0  # below, the seconds between two rows are too large a part
 
 HOST_RANGES = (
@@ -87,8 +88,7 @@ def summarize(folder: Path, window: Window) -> Summary:
     every = _rows(folder / HOST)
     rows, gpus = window.of(every) or every, _by_gpu(folder / GPU, window)
     told = [*_of_host(rows), *(words for rows_of in gpus.values() for words in _of_gpu(rows_of))]
-    if (folder / GPU).exists() and not gpus:
-        told.append("NVML did not answer: nothing is known of the GPUs")
+    told += _silence(folder / GPU, every)
     return Summary(
         rows=len(rows),
         host=_ranges(rows, HOST_RANGES),
@@ -186,6 +186,15 @@ def _of_gpu(rows: Sequence[Row]) -> Iterator[str]:
     if slowed:
         named = dict.fromkeys(word for row in slowed for word in row["throttle_reasons"].split() if word in SLOWED)
         yield f"GPU {rows[0]['gpu']} was slowed down in {len(slowed)} of {len(rows)} s: {', '.join(named)}"
+
+
+def _silence(path: Path, host: Sequence[Row]) -> Iterator[str]:
+    """Tell of GPUs that were there and of which NVML said nothing, or nothing more."""
+    rows, last_s = _rows(path), float(host[-1]["monotonic_s"]) if host else 0.0
+    if path.exists() and not rows:
+        yield "NVML did not answer: nothing is known of the GPUs"
+    elif rows and last_s - float(rows[-1]["monotonic_s"]) > SILENCE_S:
+        yield f"NVML gave no more answers {last_s - float(rows[-1]['monotonic_s']):.0f} s before the end"
 
 
 def _risen(rows: Sequence[Row], counter: str) -> float:
