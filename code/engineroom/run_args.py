@@ -133,8 +133,6 @@ def parse(
                 mistakes.append(RequestError(str(error), where=place))
     if mistakes:
         raise Mistakes(mistakes)
-    if request.get("test_run"):
-        notes.append("--test_run: performance tests of 60 s at most, whose results cannot be submitted")
     return Request(
         benchmarks=tuple(benchmarks),
         scenarios=tuple(Scenario(name) for name in scenarios),

@@ -35,6 +35,8 @@ def run_harness(argv: Sequence[str]) -> int:
 
 def _run(request: Request, asked: Sequence[Work]) -> int:
     times(request, TestMode.PERFORMANCE_ONLY)  # refused here, if it is no number
+    if request.test_run:
+        terminal.say("--test_run: performance tests of 60 s at most, whose results cannot be submitted")
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
             for mode in request.test_modes:
