@@ -6,7 +6,6 @@ one run shows it, and why not to the others.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,20 +83,24 @@ def after(
 
 
 def read_user_conf(path: Path, benchmark: str, scenario: Scenario) -> dict[str, float]:
-    """Return what a user.conf sets for a test, as LoadGen reads it: of several lines for a key the nearest counts.
+    """Return what a user.conf sets for a test, as LoadGen reads it (test_settings_internal.cc, FromConfig).
 
-    Words that LoadGen would not take for a number it refuses by itself; they are left out.
+    Of several lines for a key the nearest counts. What LoadGen does not take for a setting is left out.
     """
-    found: dict[str, tuple[int, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        match = re.fullmatch(r"\s*(\S+)\.(\S+?)\.(\S+)\s*=\s*([0-9.eE+-]+|0[xX][0-9a-fA-F]+)\s*(#.*)?", line)
-        if not match or match[1] not in (benchmark, "*") or match[2] not in (scenario, "*"):
-            continue
-        nearness = 2 * (match[2] == scenario) + (match[1] == benchmark)  # test_settings_internal.cc, lookupkv
-        value = float(int(match[4], 16) if match[4][:2].lower() == "0x" else match[4])
-        if nearness >= found.get(match[3], (0, 0.0))[0]:
-            found[match[3]] = (nearness, value)
-    return {key: value for key, (_, value) in found.items()}
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    settings = {words[0]: words[2] for words in lines if len(words) == 3 and words[1] == "="}
+    found: dict[str, float] = {}
+    for prefix in ("*.*.", f"{benchmark}.*.", f"*.{scenario}.", f"{benchmark}.{scenario}."):
+        own = {name.removeprefix(prefix): text for name, text in settings.items() if name.startswith(prefix)}
+        found |= {key: number for key, text in own.items() if (number := _number(text)) is not None}
+    return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(int(text, 16)) if text.lower().startswith("0x") else float(text)
+    except ValueError:
+        return None
 
 
 Check = Callable[[Case], Iterator[Reason]]
@@ -237,9 +240,9 @@ def _per_query(case: Case) -> Iterator[Reason]:
 
 def _audit(case: Case) -> Iterator[Reason]:
     """A run with the settings of an audit is none but the audit's own, whatever else it says."""
-    for name, usual in case.rules.audit.all().items():
-        if int(case.effective.get(f"effective_{name}", usual)) != usual:
-            yield Reason(f"an audit's setting was in effect: {name}")
+    used = {name: int(case.effective.get(f"effective_{name}", 0)) for name in case.rules.audit.all()}
+    if changed := [name for name, usual in case.rules.audit.all().items() if used[name] != usual]:
+        yield Reason(f"settings of an audit were in effect: {' and '.join(changed)}")
 
 
 _OF_LOG: tuple[Check, ...] = (_seeds, _offline_samples, _percentile, _per_query, _audit)

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from engineroom.telemetry.gpus import GpuWatch
 from engineroom.telemetry.host import HostWatch
@@ -22,12 +22,13 @@ HOST, GPU = "telemetry.csv", "telemetry_gpu.csv"
 class Telemetry:
     """Writes telemetry.csv, and telemetry_gpu.csv beside it, while it is open.
 
-    `sample` is cheap to call often; it acts once a second. `pid` is the harness; `root` is where /proc and /sys are.
+    `sample` is cheap to call often; it acts once a second. `pid` is the harness; `root` is where /proc and /sys are;
+    `nvml` is what stands for the module pynvml.
     """
 
-    def __init__(self, path: Path, pid: int, *, root: Path = Path("/")) -> None:
+    def __init__(self, path: Path, pid: int, *, root: Path = Path("/"), nvml: Any = None) -> None:
         self._path = path
-        self._host, self._gpus = HostWatch(pid, os.getpid(), root), GpuWatch(root)
+        self._host, self._gpus = HostWatch(pid, os.getpid(), root), GpuWatch(root, nvml)
         self._due = self._begin_s = time.monotonic()
 
     def __enter__(self) -> Self:

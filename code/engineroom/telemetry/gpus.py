@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from engineroom.detection import nvml
+from engineroom.detection.gpu_clocks import MEMORY, SM, event_reasons
 from engineroom.detection.nvml import Nvml
 
 STOP_S = 0.2  # so long the thread may take to say goodbye to NVML
 
-# nvmlClocksEventReasons: what keeps the clocks below the highest.
+# nvmlClocksEventReasons: what keeps the clocks below the highest, in nvidia-smi's words.
 REASONS = {
     0x01: "gpu_idle",
     0x02: "applications_clocks_setting",
@@ -27,9 +28,9 @@ REASONS = {
     0x20: "sw_thermal_slowdown",
     0x40: "hw_thermal_slowdown",
     0x80: "hw_power_brake_slowdown",
-    0x100: "display_clock_setting",
+    0x100: "display_clocks_setting",
 }
-SM_CLOCK, MEMORY_CLOCK, TEMPERATURE_GPU = 1, 2, 0  # nvmlClockType_t, nvmlTemperatureSensors_t
+TEMPERATURE_GPU = 0  # nvmlTemperatureSensors_t
 
 
 class GpuWatch:
@@ -49,8 +50,9 @@ class GpuWatch:
         "throttle_reasons",
     )
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, module: Any = None) -> None:
+        """`module` is pynvml or what stands for it."""
+        self._root, self._module = root, module
         self._found: deque[tuple[object, ...]] = deque()
         self._asked, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._answer, name="telemetry of GPUs", daemon=True)
@@ -80,7 +82,7 @@ class GpuWatch:
 
     def _answer(self) -> None:
         try:
-            module = nvml.module(self._root)
+            module = self._module or nvml.module(self._root)
             module.nvmlInit()
         except Exception:  # not installed, no driver, no permission: `make doctor` says which
             return
@@ -100,8 +102,8 @@ def _row(asked: Nvml, index: int, handle: Any) -> tuple[object, ...]:
     utilization = asked.ask("nvmlDeviceGetUtilizationRates", handle)
     memory = asked.ask("nvmlDeviceGetMemoryInfo", handle)
     values = (
-        asked.ask("nvmlDeviceGetClockInfo", handle, SM_CLOCK),
-        asked.ask("nvmlDeviceGetClockInfo", handle, MEMORY_CLOCK),
+        asked.ask("nvmlDeviceGetClockInfo", handle, SM),
+        asked.ask("nvmlDeviceGetClockInfo", handle, MEMORY),
         asked.ask("nvmlDeviceGetTemperature", handle, TEMPERATURE_GPU),
         _thousandth(asked.ask("nvmlDeviceGetPowerUsage", handle)),
         _thousandth(asked.ask("nvmlDeviceGetTotalEnergyConsumption", handle)),
@@ -118,8 +120,5 @@ def _thousandth(value: int | None) -> float | None:
 
 
 def _reasons(asked: Nvml, handle: Any) -> str | None:
-    """Return what slows the GPU down, in words; the function bears its newer name since driver 535."""
-    bits = asked.ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
-    if bits is None:
-        bits = asked.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+    bits = event_reasons(asked, handle)
     return None if bits is None else " ".join(words for bit, words in REASONS.items() if bits & bit)
