@@ -28,6 +28,7 @@ help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z_]+:.*#- /{n=$$1; sub(/:$$
 run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGen, score, print one table
 generate_engines: venv ; $(INV)  #- build the engines of the benchmarks; what is unchanged is reused
 run:              venv ; $(INV)  #- generate_engines, then run_harness
+score:            venv ; $(INV)  #- score accuracy runs again from their logs: RUN_ARGS="build/runs/FOLDER"
 calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
 
 #- Know the machine

@@ -36,6 +36,12 @@ def run(context: Any) -> None:
 
 
 @task
+def score(context: Any) -> None:
+    """Score accuracy runs again from their logs, and compare with what was recorded."""
+    _act("score", "score")
+
+
+@task
 def calibrate(context: Any) -> None:
     """Write the quantized model of each benchmark and its ranges."""
     _act("engines", "calibrate")

@@ -237,8 +237,7 @@ def test_nothing_reaches_a_shell(tmp_path: Path) -> None:
     [
         (["--gpu_batch_size=64"], {"batch_size": "64"}, "--gpu_batch_size is --batch_size here"),
         (["--deque-timeout-usec", "0"], {"queue_delay_us": "0"}, "--deque_timeout_usec is --queue_delay_us here"),
-        (["--test_run"], {"min_duration": "60000"}, "--test_run is --min_duration=60000 here: a short run, "),
-        (["--fast", "--json"], {"min_duration": "60000"}, "--fast is --min_duration=60000 here: a short run, "),
+        (["--fast", "--json"], {}, "--fast is --test_run here: a short run"),
         (["--config_ver=Default"], {}, "--config_ver=Default: that is what Engineroom does in any case"),
         (["--harness_type", "lwis"], {}, "--harness_type=lwis: the native harness always runs"),
         (["--accuracy_target=.99"], {}, "--accuracy_target=.99: that is what Engineroom does in any case"),
@@ -285,8 +284,8 @@ def test_nvidias_name_and_ours_together_are_a_mistake() -> None:
     assert _mistakes(["--gpu_batch_size=1", "--batch_size=2"]) == [
         "RUN_ARGS: --batch_size: is given twice\n  --gpu_batch_size and --batch_size say the same thing: leave one out"
     ]
-    (said,) = _mistakes(["--min_duration=5000", "--fast"])
-    assert said.endswith("  --min_duration and --fast say the same thing: leave one out")
+    (said,) = _mistakes(["--test_run", "--fast"])
+    assert said.endswith("  --test_run and --fast say the same thing: leave one out")
 
 
 def test_the_environment_sets_fields_and_is_read_as_strictly() -> None:

@@ -27,6 +27,7 @@ SWITCHES = {
     "no_build": "use engines, calibration and harness as they are; fail if one is missing",
     "force": "make engines, calibration and data again even if nothing changed",
     "plan": "print what would be made, reused and run, with time, disk and memory; do nothing",
+    "test_run": "shorten performance tests to 60 s, Offline whatever the number of samples; cannot be submitted",
     "explain": "say for each thing why it was reused or made",
     "verbose": "show every command that is run",
     "json": "print JSON instead of a table",
@@ -37,6 +38,8 @@ SWITCHES = {
 # Flags with a value that may also stand alone, and what they say then.
 BARE = {"compare_observers": "all"}
 
+
+MANY = 1_000_000_000  # more than anybody asks for
 
 # How the flags, benchmarks and scenarios begin that MLPerf has and this version has not, without punctuation: the
 # nearest known name would lead astray.
@@ -76,6 +79,7 @@ class Request:
     no_build: bool = False
     force: bool = False
     plan: bool = False
+    test_run: bool = False
     explain: bool = False
     verbose: bool = False
     json: bool = False
@@ -180,6 +184,14 @@ def options(argv: Sequence[str], meanings: Mapping[str, str]) -> dict[str, str |
     if mistakes:
         raise Mistakes(mistakes)
     return given
+
+
+def whole_number(request: Request, flag: str, default: int) -> int:
+    """Return the number that a task's own flag says. Raises RequestError if it is none from 1 on."""
+    text = request.extras.get(flag, f"{default}")
+    if not text.isdecimal() or not 1 <= int(text) <= MANY:
+        raise RequestError(f"is {shown(text)}, must be a whole number from 1 to {MANY:,}", where=f"{WHERE}: --{flag}")
+    return int(text)
 
 
 def asks_help(argv: Sequence[str]) -> bool:

@@ -3,13 +3,14 @@
     build/runs/<UTC stamp>-<system>-<benchmark>-<Scenario>-<mode>/
       run_config.yaml   every value with its origin        recipe/      the rendered files
       env.json          machine, libraries, git revision   mlperf_log_* LoadGen's own
-      telemetry.csv     clocks, memory, load               result.json  verdict, metric, reasons, checksums
+      telemetry*.csv    load, clocks, memory, power        result.json  verdict, metric, reasons, checksums
 
 While it is being written its name ends in `.partial`, so a killed run can never look finished.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.datasets import Agreement
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, ensure_folder, not_writable, write_text
+from engineroom.telemetry.summary import Summary
 from engineroom.yaml_file import entries
 
 PARTIAL = ".partial"
@@ -64,8 +66,33 @@ class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
 
 
+class Submittable(msgspec.Struct, frozen=True, kw_only=True):
+    """The divisions of a round that a result could be submitted to, as far as one run shows it; `reasons` why no more.
+
+    `round` is empty for what is no MLPerf benchmark. A reason begins with what it leaves: "not submittable: " or
+    "open only: ".
+    """
+
+    round: str = ""
+    divisions: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def in_one_line(verdicts: Iterable[Submittable]) -> str:
+    """Return why the results of an MLPerf benchmark could not be submitted, each reason once; "" if none could not."""
+    found: dict[str, dict[str, None]] = {}
+    rounds = ""
+    for verdict in (each for each in verdicts if each.round):
+        rounds = verdict.round
+        for reason in verdict.reasons:
+            kind, _, why = reason.partition(": ")
+            found.setdefault(kind, {})[why] = None
+    told = "; ".join(f"{kind}: {', '.join(whys)}" for kind, whys in sorted(found.items()))
+    return f"{told} (rules of {rounds})" if told else ""
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """result.json. `notes` say what a reader must know, such as why it is not submittable.
+    """result.json. `notes` say what a reader must know. `submittable`: whether any division is left in `rules`.
 
     `errors` is what LoadGen's log complains of: a run with errors is no good one, even where LoadGen calls it VALID,
     for submission checkers refuse it.
@@ -86,11 +113,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     performance: PerformanceResult | None = None
     accuracy: AccuracyResult | None = None
     submittable: bool = False
+    rules: Submittable = Submittable()
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     made_from: dict[str, str] = {}  # what engine, samples and harness were made from
     loadgen: dict[str, Any] = {}
     counters: dict[str, Any] = {}
+    telemetry: Summary | None = None
     checksums: dict[str, str] = {}
     run: str = ""
     replaces: str = ""  # the run before it, which was too short only because its probe saw a slower machine
@@ -120,6 +149,17 @@ def finish(partial: Path, result: Result) -> Path:
     write_text(partial / RESULT, msgspec.json.format(msgspec.json.encode(finished), indent=1).decode() + "\n")
     partial.rename(final)
     return final
+
+
+def read_result(folder: Path) -> Result | None:
+    """Return a run's result, None if it did not finish. Raises RequestError if result.json holds something else."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Result)
+    except msgspec.DecodeError as error:
+        raise RequestError(f"cannot be read: {error}", where=display(path)) from None
 
 
 def write_config(folder: Path, resolved: Resolved) -> None:

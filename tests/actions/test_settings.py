@@ -112,7 +112,7 @@ def test_explain_tells_type_unit_default_users_names_and_value(capsys: pytest.Ca
         ("fixed_delay_us", ["engine fixed_delay", "unit      us"]),
         ("min-duration", ["now       digits Offline: 3,000 ms, configs/default/digits.yaml:5"]),
         ("config_ver", ["a flag of NVIDIA's", "\n  maxq      refused: power runs"]),
-        ("test_run", ["\n  alone     --min_duration=60000: a short run"]),
+        ("fast", ["\n  alone     --test_run: a short run"]),
         ("power_limit", ["\n  any value refused: power runs"]),
         ("generate_engines", ["a target of make: build the engines of the benchmarks"]),
         ("link_dirs", ["a target of NVIDIA's: there is nothing to link"]),

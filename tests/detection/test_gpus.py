@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineroom import detection
+from engineroom import detection, telemetry
 from engineroom.detection import Gpu, Machine, gpu
 from engineroom.detection.gpu_visible import visible
 from engineroom.detection.machine import Slice
@@ -417,7 +417,8 @@ def test_two_slices_of_one_gpu_stay_one_gpu() -> None:
 
 
 def test_every_question_is_one_that_nvidias_binding_knows() -> None:
-    sources = "".join(path.read_text() for path in Path(detection.__file__).parent.glob("*.py"))
+    folders = (Path(package.__file__).parent for package in (detection, telemetry))
+    sources = "".join(path.read_text() for folder in folders for path in folder.glob("*.py"))
     asked = set(re.findall(r'"(nvml[A-Z]\w+)"', sources))
     assert len(asked) > 30
     assert not {name for name in asked if not callable(getattr(pynvml, name, None))}

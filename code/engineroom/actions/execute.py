@@ -23,8 +23,9 @@ from engineroom.engines import Engine
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, write_text
 from engineroom.runs import Result
-from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, sizing
+from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, rules, sizing
 from engineroom.steps.report import Row
+from engineroom.telemetry.summary import Window, summarize
 from engineroom.terms import TestMode
 
 SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
@@ -122,6 +123,8 @@ def execute(
         scored = accuracy.score(benchmark, folder, answers.read(Path(expected)) if expected else benchmark.labels())
     if scored is None and performance is None:
         raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
+    conf = rules.read_user_conf(folder / runs.RECIPE / recipe["user_conf"], config.benchmark, config.scenario)
+    verdict = rules.after(benchmark, config, conf, log, performance, scored)
     good = not log["errors"] and (performance is None or performance.valid) and (scored is None or scored.met)
     result = Result(
         benchmark=config.benchmark,
@@ -138,11 +141,14 @@ def execute(
         seconds=round(time.perf_counter() - begin, 3),
         performance=performance,
         accuracy=scored,
+        submittable=bool(verdict.divisions),
+        rules=verdict,
         errors=tuple(log["errors"]),
         notes=(*_notes(benchmark, config, machine, recipe["engine"]["options"]), *notes),
         made_from=recipe["made_from"],
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,
+        telemetry=summarize(folder, _window(counters)),
         checksums=_checksums(folder, recipe, benchmark),
         replaces=replaces,
     )
@@ -159,8 +165,7 @@ def rerun(argv: Sequence[str]) -> int:
     config = runs.read_config(recipe.parent).config
     _recipe(recipe.parent, config)
     notes = _check_unchanged(recipe.parent)
-    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
-    benchmark = variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
+    benchmark = benchmark_of(config)
     folder = runs.open_folder(config)
     shutil.copytree(recipe, folder / runs.RECIPE, dirs_exist_ok=True)
     shutil.copy(recipe.parent / runs.RUN_CONFIG, folder / runs.RUN_CONFIG)
@@ -172,17 +177,18 @@ def rerun(argv: Sequence[str]) -> int:
     return result.exit_code
 
 
+def benchmark_of(config: RunConfig) -> Benchmark:
+    """Return the benchmark that a run was of."""
+    named: Benchmark = registry.get("benchmarks", config.benchmark).load().BENCHMARK
+    return variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
+
+
 def _check_unchanged(run: Path) -> tuple[str, ...]:
     """Compare engine, samples and recipe with the checksums in the run's result.json; return remarks on the recipe."""
-    path = run / runs.RESULT
-    if not path.is_file():
+    if (result := runs.read_result(run)) is None:
         return ("The run that the recipe is from did not finish: nothing says what it used.",)
-    try:
-        checksums = msgspec.json.decode(path.read_bytes(), type=Result).checksums
-    except msgspec.DecodeError as error:
-        raise RequestError(f"cannot be read: {error}", where=display(path)) from None
     edited = []
-    for name, sha256 in checksums.items():
+    for name, sha256 in result.checksums.items():
         ours = name.startswith(f"{runs.RECIPE}/") or name == runs.RUN_CONFIG
         if ours and sha256_file(run / name) != sha256:
             edited.append(name)
@@ -192,6 +198,12 @@ def _check_unchanged(run: Path) -> tuple[str, ...]:
                 "is not what the first run used", where=name, mend="make run_harness runs what is here now"
             )
     return (f"The recipe was edited by hand: {', '.join(edited)}.",) if edited else ()
+
+
+def _window(counters: Mapping[str, Any]) -> Window:
+    """Return from when to when the test lasted: from the first query to the last step of a worker."""
+    last = max(counters.get("heartbeat_ns", ()), default=0)
+    return Window(counters.get("test_start_ns", 0) / 1e9, last / 1e9, counters.get("completed_samples", 0))
 
 
 def _recipe(folder: Path, config: RunConfig) -> dict[str, Any]:
@@ -227,11 +239,11 @@ def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine, options: M
 
 
 def _checksums(folder: Path, recipe: dict[str, Any], benchmark: Benchmark) -> dict[str, str]:
-    """Return the SHA-256 of every file of the run, and of the engine, the samples and the harness that it used."""
+    """Return the SHA-256 of every file of the run, and of the model, engine, samples and harness that it used."""
     named = [Path(item["path"]) for item in recipe["inputs"]]
     named += [Path(value) for value in recipe["engine"]["options"].values() if value.startswith("/")]
     named += [Path(recipe["expected"])] if recipe.get("expected") else []
-    named += [benchmark.own_model] if benchmark.own_model else []
+    named += [benchmark.model_file()[0]]
     named += sorted(LIB.glob("engineroom_native*.so"))
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]
     found = {str(path.relative_to(folder)): sha256_file(path) for path in inside}

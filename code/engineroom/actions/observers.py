@@ -11,7 +11,7 @@ from engineroom.actions.work import Work
 from engineroom.benchmarks import AGREEMENT
 from engineroom.calibrators import Calibrator
 from engineroom.config import RunConfig
-from engineroom.errors import ExitCode, RequestError, shown
+from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.steps import calibrate, observers
@@ -25,7 +25,7 @@ FLAGS = {FLAG: "score every observer beside the float model, over so many evalua
 
 def compare(request: Request, asked: Sequence[Work]) -> int:
     """Print how the observers of each benchmark compare. A plan only asks for the calibrations."""
-    limit = _limit(request.extras[FLAG])
+    limit = None if request.extras[FLAG] == ALL else run_args.whole_number(request, FLAG, 1)
     found = [each for work in asked for each in _compare(request, work, limit)]
     if request.json and not request.plan:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
@@ -33,15 +33,6 @@ def compare(request: Request, asked: Sequence[Work]) -> int:
         for comparison in found:
             _print(comparison)
     return ExitCode.GOOD
-
-
-def _limit(text: str) -> int | None:
-    if text == ALL:
-        return None
-    if not text.isdecimal() or not int(text):
-        where = f"{run_args.WHERE}: --{FLAG}"
-        raise RequestError(f"is {shown(text)}, must be a number of samples from 1 on", where=where)
-    return int(text)
 
 
 def _compare(request: Request, work: Work, limit: int | None) -> Iterator[observers.Comparison]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom import terminal
+from engineroom import run_args, terminal
+from engineroom.actions import rulebook
 from engineroom.actions.work import Kind, Need, Work
 from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
@@ -74,11 +75,12 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What would be done, what it takes altogether, and whether there is room for it."""
+    """What would be done, what it takes altogether, whether there is room, and why it could not be submitted."""
 
     steps: list[Step]
     total: Cost
     rooms: list[Room]
+    rules: list[str]
 
 
 def making(request: Request, asked: Sequence[Work]) -> int:
@@ -102,7 +104,14 @@ def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
     for work in asked:
         for scenario in work.scenarios:
             draft.scenario(work, scenario)
+    draft.rules = rulebook.remarks(asked, request.test_modes)
     return draft
+
+
+def times(request: Request, mode: TestMode) -> int:
+    """Return how often a test is to run: an accuracy test once. Raises RequestError if --repeat is no number."""
+    repeat = run_args.whole_number(request, "repeat", 1)
+    return repeat if mode is TestMode.PERFORMANCE_ONLY else 1
 
 
 class _Draft:
@@ -111,6 +120,7 @@ class _Draft:
     def __init__(self, request: Request, asked: Sequence[Work]) -> None:
         self.request, self.machine = request, asked[0].machine
         self.steps: list[Step] = []
+        self.rules: list[str] = []
         self._taken: set[Path] = set()
         for work in asked:
             self._take(work)
@@ -153,7 +163,7 @@ class _Draft:
             if mode in SCORED:
                 work.expected(resolved.config)
             self._take(work, only_if)
-            self.steps.append(_test(work, resolved.config, engine, only_if))
+            self.steps.append(_test(work, resolved.config, engine, only_if, times(self.request, mode)))
         return resolved.config, engine
 
     def _take(self, work: Work, only_if: str = "") -> None:
@@ -187,7 +197,7 @@ class _Draft:
         free = estimate.free_memory_bytes(self.machine.memory_bytes)
         surely = max((amount.sure for amount in memory), default=0)
         rooms = [_fitted("memory", total.memory_bytes, free, no=surely > limit), *_disks(steps)]
-        return Plan(steps=self.steps, total=total, rooms=rooms)
+        return Plan(steps=self.steps, total=total, rooms=rooms, rules=self.rules)
 
 
 def _disks(steps: Iterable[Step]) -> list[Room]:
@@ -278,7 +288,7 @@ def _array_bytes(benchmark: Benchmark, part: Part) -> int:
     return benchmark.sample_count(part) * sum(spec.bytes for spec in benchmark.inputs)
 
 
-def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str) -> Step:
+def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str, count: int) -> Step:
     benchmark = work.benchmark
     before = estimate.earlier(config, engine.inputs)
     known = estimate.rates(before)
@@ -292,10 +302,11 @@ def _test(work: Work, config: RunConfig, engine: Artifact, only_if: str) -> Step
         expected_rate=sizing.expected_rate(config),
         queries_bytes=sizing.queries_bytes(config, known, work.machine.memory_bytes),
     )
-    cost = estimate.testing(load, before)
+    cost = estimate.testing(load, before).times(count)
     instances = f"{config.instances} instance{'s' if config.instances > 1 else ''}"
     return Step(
-        what=f"{config.benchmark} {config.scenario} {TITLES.get(config.test_mode, config.test_mode)}",
+        what=f"{config.benchmark} {config.scenario} {TITLES.get(config.test_mode, config.test_mode)}"
+        + (f", {count} times" if count > 1 else ""),
         state=RUN,
         why=f"{config.engine} {config.precision}, batch {config.batch_size}, {instances}",
         folder=display(RUNS),
@@ -321,6 +332,8 @@ def _print(plan: Plan, *, explain: bool) -> None:
     for source, meaning in estimate.MEANINGS.items():
         if source in used:
             terminal.note(f"{source}: {meaning}.")
+    for remark in plan.rules:
+        terminal.note(f"{remark}.")
     for room in plan.rooms:
         terminal.note(f"{VERDICTS[room.fits]}{_room(room)}.")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engineroom import artifacts, terminal
-from engineroom.actions import engines, execute, plan
+from engineroom.actions import engines, execute, plan, rulebook
+from engineroom.actions.plan import times
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
+from engineroom.artifacts import Artifact
 from engineroom.config import Resolved
 from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
 from engineroom.run_args import Request
@@ -15,10 +17,12 @@ from engineroom.steps import build, native, report, sizing
 from engineroom.steps.report import Row
 from engineroom.terms import Precision, Scenario, TestMode
 
+REPEAT = {"repeat": "run each performance test so many times; median and spread are shown"}
+
 
 def run(argv: Sequence[str]) -> int:
     """generate_engines, then run_harness."""
-    request, asked = works(argv, explain=True)
+    request, asked = works(argv, explain=True, extras=REPEAT)
     if not request.plan:  # the plan of run_harness names the engines, too
         engines.build_engines(asked)
     return _run(request, asked)
@@ -26,10 +30,13 @@ def run(argv: Sequence[str]) -> int:
 
 def run_harness(argv: Sequence[str]) -> int:
     """Set up and build what is missing, run LoadGen, score, and print one table."""
-    return _run(*works(argv))
+    return _run(*works(argv, extras=REPEAT))
 
 
 def _run(request: Request, asked: Sequence[Work]) -> int:
+    times(request, TestMode.PERFORMANCE_ONLY)  # refused here, if it is no number
+    if request.test_run:
+        terminal.say("--test_run: performance tests of 60 s at most, whose results cannot be submitted")
     _find_inputs(asked)
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
@@ -46,6 +53,8 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
             artifacts.check_content(samples)
     if request.plan:
         return plan.running(request, asked)
+    for remark in rulebook.remarks(asked, request.test_modes):
+        terminal.say(remark)
     native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []
     try:
@@ -95,22 +104,29 @@ def _run_scenario(work: Work, scenario: Scenario, row: Row) -> None:
             for mode in work.request.test_modes:
                 resolved, engine = work.best_precision(work.resolve(scenario, mode))
                 row.engine, row.precision = resolved.config.engine, resolved.config.precision
-                result = execute.measure(work, resolved, engine)
-                terminal.say(report.line(result))
-                if result.accuracy:
-                    row.accuracy = result
-                    score = result.accuracy
-                    expected = work.expected_key(resolved.config)
-                    record = build.AccuracyRecord(work.samples.key, expected, score.target, score.value, result.run)
-                    build.remember_accuracy(engine, record)
-                if result.performance:
-                    row.performance = result
+                for count in range(1, times(work.request, mode) + 1):
+                    _measure(work, resolved, engine, row, count)
             if not _falls_back(work, scenario, row):
                 return
-            row.performance = row.accuracy = None
+            row.performance, row.accuracy, row.repeated = None, None, ()
     except EngineError as error:
         row.failure = str(error)
         terminal.say(f"{row.benchmark} {row.scenario} failed: {error}")
+
+
+def _measure(work: Work, resolved: Resolved, engine: Artifact, row: Row, count: int) -> None:
+    """Run one test, the `count`th of its kind, and fill in what came out."""
+    result = execute.measure(work, resolved, engine)
+    of = times(work.request, resolved.config.test_mode)
+    terminal.say(f"{f'{count} of {of}: ' if of > 1 else ''}{report.line(result)}")
+    if result.accuracy:
+        row.accuracy = result
+        score = result.accuracy
+        expected = work.expected_key(resolved.config)
+        record = build.AccuracyRecord(work.samples.key, expected, score.target, score.value, result.run)
+        build.remember_accuracy(engine, record)
+    if result.performance:
+        row.repeat(result)
 
 
 def _falls_back(work: Work, scenario: Scenario, row: Row) -> bool:
@@ -129,5 +145,4 @@ def _falls_back(work: Work, scenario: Scenario, row: Row) -> bool:
 def _exit_code(row: Row) -> ExitCode:
     if row.failure:
         return ExitCode.ENGINE
-    results = [result for result in (row.performance, row.accuracy) if result]
-    return ExitCode(max((result.exit_code for result in results), default=ExitCode.GOOD))
+    return ExitCode(max((result.exit_code for result in row.results), default=ExitCode.GOOD))

@@ -22,6 +22,7 @@ from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.terms import Precision, Scenario, TestMode
 
+TEST_RUN_MS = 60_000
 OF_CALIBRATION = ("calibrator", "observer", "observer_percentile", "float_layers", "calibration_list")
 
 
@@ -44,6 +45,7 @@ def settle(
             f"LoadGen has no FindPeakPerformance for {scenario}", where="--test_mode", mend="add --scenarios=Server"
         )
     resolved = _of_benchmark(resolved, benchmark, which)
+    resolved = _shortened(resolved) if request.test_run else resolved
     where = resolved.origins["engine"].text
     plugin: Engine = registry.get("engines", resolved.config.engine, where=where).load().ENGINE
     _check_engine(resolved, benchmark, plugin)
@@ -92,6 +94,16 @@ def _of_benchmark(resolved: Resolved, benchmark: Benchmark, which: Mapping[str, 
     if config.performance_sample_count is None and usual:
         count = min(usual, benchmark.sample_count(Part.EVALUATION))
         resolved = resolved.replace("rule performance_sample_count: MLPerf's, or all", performance_sample_count=count)
+    return resolved
+
+
+def _shortened(resolved: Resolved) -> Resolved:
+    """Make a test short: Offline, where LoadGen goes by samples, whatever their number."""
+    config = resolved.config
+    if config.min_duration is None or config.min_duration > TEST_RUN_MS:
+        resolved = resolved.replace("--test_run", min_duration=TEST_RUN_MS)
+    if config.scenario is Scenario.OFFLINE:
+        resolved = resolved.replace("--test_run", min_query_count=1)
     return resolved
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from engineroom import registry
+from engineroom import registry, rounds
 from engineroom.paths import DATA_MAPS, layers
 from engineroom.terms import ExecutionProvider, Observer, Precision, Scenario, TestMode, Weights
 
@@ -78,6 +78,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Annotated[str, Meta(min_length=1)] | None,
         _about("model of your own to run instead: .onnx, .tflite, .pt2 or .pt", null="the benchmark's own"),
     ] = None
+
+    round: Annotated[str, _about("round of MLPerf Inference whose rules a result is held against")] = "v6.1"
 
     batch_size: Annotated[
         int, Meta(ge=1, le=16_777_216), _about("samples per inference at most", "samples", usual=(1, 16_384))
@@ -333,6 +335,8 @@ def choices_of(name: str) -> list[str]:
             "auto",
             *sorted({path.parent.name for tree in layers(DATA_MAPS) for path in tree.glob("*/dataset.yaml")}),
         ]
+    if name == "round":
+        return list(rounds.names())
     if name in PLUGINS:
         auto = ["auto"] if defaults().get(name) == "auto" else []
         return [*auto, *registry.find(PLUGINS[name])]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from engineroom.detection.files import number, text
+from engineroom.detection.files import exists, number, text
 from engineroom.detection.machine import Limits
 
 # What cgroup v1 says for "no limit": the largest number of bytes in whole pages.
@@ -32,6 +32,11 @@ def limits(root: Path) -> Limits:
             if line.startswith("hierarchical_memory_limit "):
                 memory += _memory(line.split()[1])
     return Limits(min(cpus, default=None), min(memory, default=None))
+
+
+def cpu_stats(root: Path) -> tuple[Path, ...]:
+    """Return the files that say how long a quota has held this process's groups, and those above them, back."""
+    return tuple(path for folder in _folders(root) if exists(path := folder / "cpu.stat"))
 
 
 def _quotient(quota: str, period: str) -> list[float]:

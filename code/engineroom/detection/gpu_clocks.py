@@ -18,9 +18,7 @@ REASONS = {0x4: "power limit", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
 def with_clocks(gpu: Gpu, library: Nvml, handle: Any) -> Gpu:
     """Return the GPU with what is known of its clocks; its highest ones are known already."""
     persistence = library.ask("nvmlDeviceGetPersistenceMode", handle)
-    reasons = library.ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
-    if reasons is None:  # drivers before 535 know it by its old name only
-        reasons = library.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+    reasons = event_reasons(library, handle)
     limit_sm_mhz = _limit(library, handle, GRAPHICS, gpu.max_sm_mhz)
     return replace(
         gpu,
@@ -30,6 +28,14 @@ def with_clocks(gpu: Gpu, library: Nvml, handle: Any) -> Gpu:
         held_sm_mhz=None if limit_sm_mhz else _held(library, handle, reasons or 0, gpu.max_sm_mhz),
         slowed_by=_slowed_by(reasons) if reasons is not None else None,
     )
+
+
+def event_reasons(library: Nvml, handle: Any) -> int | None:
+    """Return the bits of what keeps the clocks down at this moment."""
+    reasons: int | None = library.ask("nvmlDeviceGetCurrentClocksEventReasons", handle)
+    if reasons is None:  # drivers before 535 know it by its old name only
+        reasons = library.ask("nvmlDeviceGetCurrentClocksThrottleReasons", handle)
+    return reasons
 
 
 def _limit(library: Nvml, handle: Any, clock: int, highest: int | None) -> int | None:

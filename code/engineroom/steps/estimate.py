@@ -73,6 +73,10 @@ class Amount(msgspec.Struct, frozen=True):
         """What it takes at least, as far as that is more than a rough default."""
         return 0.0 if self.source == ROUGH else self.least
 
+    def times(self, count: int) -> Amount:
+        """Return as many of it."""
+        return Amount(count * self.least, None if self.most is None else count * self.most, self.source)
+
 
 NOTHING = Amount(0, 0, "")
 
@@ -83,6 +87,12 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Amount = NOTHING
     disk_bytes: Amount = NOTHING
     memory_bytes: Amount = NOTHING
+
+    def times(self, count: int) -> Cost:
+        """Return the cost of as many such steps, one after another."""
+        return Cost(
+            seconds=self.seconds.times(count), disk_bytes=self.disk_bytes.times(count), memory_bytes=self.memory_bytes
+        )
 
 
 def exactly(value: float, source: str) -> Amount:
@@ -424,10 +434,10 @@ def _test_memory(work: Workload, same: Sequence[Earlier]) -> Amount:
 
 
 def _peak_bytes(folder: Path) -> int | None:
-    """Return the harness's peak memory as telemetry has seen it, once a second; None if it has hardly looked."""
+    """Return the harness's peak memory as the kernel told telemetry once a second; None if it hardly did."""
     try:
         with (folder / "telemetry.csv").open(encoding="utf-8", newline="") as file:
-            peaks = [int(row["harness_peak_rss_bytes"]) for row in csv.DictReader(file)]
+            peaks = [int(peak) for row in csv.DictReader(file) if (peak := row["harness_peak_rss_bytes"])]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return max(peaks) if len(peaks) > 1 else None  # the first sample may still be of the shell that starts it

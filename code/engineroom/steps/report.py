@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import math
+import statistics
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from engineroom import registry, terminal
 from engineroom.benchmarks import AGREEMENT
-from engineroom.runs import Result
+from engineroom.runs import Result, in_one_line
+
+
+class Repeats(msgspec.Struct, frozen=True, kw_only=True):
+    """What several performance runs of the same settings come to; `runs` are their folders, in order."""
+
+    count: int
+    valid: int
+    unit: str
+    median: float
+    min: float
+    max: float
+    spread_percent: float  # of the median, from the least to the largest
+    runs: tuple[str, ...]
 
 
 @dataclass
 class Row:
-    """One benchmark in one scenario: what its performance and its accuracy run came to, or why it failed."""
+    """One benchmark in one scenario: what its performance and its accuracy run came to, or why it failed.
+
+    Of several performance runs, `performance` is the one in the middle, and `repeated` are all.
+    """
 
     benchmark: str
     scenario: str
@@ -26,6 +43,38 @@ class Row:
     accuracy: Result | None = None
     failure: str | None = None
     variant: Sequence[str] = ()  # in what it is not the benchmark's own model on its own data
+    repeated: tuple[Result, ...] = ()
+
+    @property
+    def results(self) -> list[Result]:
+        """Every result of the row."""
+        single = () if self.repeated else (self.performance,)
+        return [result for result in (*self.repeated, *single, self.accuracy) if result]
+
+    @property
+    def repeats(self) -> Repeats | None:
+        """What the performance runs come to, where there were several."""
+        figures = [result.performance for result in self.repeated if result.performance]
+        if len(figures) < 2:
+            return None
+        values = [figure.value for figure in figures]
+        middle = statistics.median(values)
+        return Repeats(
+            count=len(values),
+            valid=sum(figure.valid for figure in figures),
+            unit=figures[0].unit,
+            median=middle,
+            min=min(values),
+            max=max(values),
+            spread_percent=round(100 * (max(values) - min(values)) / middle, 2) if middle else 0.0,
+            runs=tuple(result.run for result in self.repeated),
+        )
+
+    def repeat(self, result: Result) -> None:
+        """Add a performance run."""
+        self.repeated += (result,)
+        by_value = sorted(self.repeated, key=lambda each: each.performance.value if each.performance else 0.0)
+        self.performance = by_value[(len(by_value) - 1) // 2]
 
 
 COLUMNS = ("Benchmark", "Scenario", "Engine", "Result", "LoadGen", "Accuracy (target)")
@@ -58,25 +107,41 @@ def line(result: Result) -> str:
     return f"{' '.join(words).rstrip(';')} ({result.seconds:.1f} s)"
 
 
-def notes(rows: Iterable[Row]) -> list[str]:
+def notes(rows: Sequence[Row]) -> list[str]:
     """Return each remark once: failures, LoadGen's reasons for INVALID, and why results are not submittable."""
     found: dict[str, None] = {}
     for row in rows:
         name = f"{row.benchmark} {row.scenario}"
         if row.failure:
             found[f"{name} FAILED: {row.failure}"] = None
-        performance = row.performance.performance if row.performance else None
-        for reason in performance.reasons if performance and not performance.valid else ():
-            found[f"{name} is INVALID: {reason}"] = None
-        for result in (row.performance, row.accuracy):
-            golden = result.accuracy.golden if result and result.accuracy else None
-            if golden:
-                found[f"{name}: {golden.agree:,} of {golden.total:,} answers are the golden ones"] = None
-            for error in result.errors if result else ():
-                found[f"{name}: LoadGen logged an error: {error}"] = None
-            for note in result.notes if result else ():
-                found[note] = None
+        if why := in_one_line(result.rules for result in row.results):
+            found[f"{name}: {why}"] = None
+        for result in row.results:
+            found |= dict.fromkeys(_remarks(name, result))
+        found |= dict.fromkeys(_energy(name, row.performance))
+    if disturbed := [words for row in rows if (words := _disturbed(row))]:
+        found[f"Disturbed while measured, so perhaps slower than it could be: {'; '.join(disturbed)}"] = None
     return list(found)
+
+
+def _remarks(name: str, result: Result) -> Iterator[str]:
+    if result.performance and not result.performance.valid:
+        yield from (f"{name} is INVALID: {reason}" for reason in result.performance.reasons)
+    if golden := result.accuracy.golden if result.accuracy else None:
+        yield f"{name}: {golden.agree:,} of {golden.total:,} answers are the golden ones"
+    yield from (f"{name}: LoadGen logged an error: {error}" for error in result.errors)
+    yield from result.notes
+
+
+def _energy(name: str, result: Result | None) -> Iterator[str]:
+    if energy := result.telemetry.energy if result and result.telemetry else None:
+        yield f"{name}: {significant(energy.joules_per_sample)} J a sample ({', '.join(energy.counted)}; unofficial)"
+
+
+def _disturbed(row: Row) -> str:
+    telemetry = row.performance.telemetry if row.performance else None
+    words = telemetry.disturbances if telemetry else ()
+    return f"{row.benchmark} {row.scenario} ({', '.join(words)})" if words else ""
 
 
 def significant(value: float) -> str:
@@ -92,10 +157,15 @@ def _cells(row: Row) -> list[str]:
     performance = row.performance.performance if row.performance else None
     accuracy = row.accuracy.accuracy if row.accuracy else None
     result, verdict, score = "-", "-", "-"
-    if performance:
+    if performance and not (repeats := row.repeats):
         figure = f"{significant(performance.value)} {performance.unit}"
         result = "\n".join([*textwrap.wrap(performance.metric, METRIC_COLUMNS), figure])
         verdict = "VALID" if performance.valid else "INVALID"
+    elif performance and repeats:
+        words = textwrap.wrap(f"{performance.metric}, median of {repeats.count}:", METRIC_COLUMNS)
+        spread = f"({significant(repeats.min)} to {significant(repeats.max)})"
+        result = "\n".join([*words, f"{significant(repeats.median)} {repeats.unit}", spread])
+        verdict = "VALID" if repeats.valid == repeats.count else f"INVALID\n{repeats.count - repeats.valid} times"
     if accuracy:  # MLCommons' scorers write three digits too
         held = "met" if accuracy.met else "missed"
         figure = f"{accuracy.value:.3f}{accuracy.unit}"
@@ -120,6 +190,7 @@ def _plain(row: Row) -> dict[str, object]:
         "engine": row.engine,
         "precision": row.precision,
         "performance": row.performance,
+        "repeats": row.repeats,
         "accuracy": row.accuracy,
         "failure": row.failure,
         "variant": row.variant,
