@@ -131,7 +131,7 @@ def _wait(
 
 
 def _stop(process: subprocess.Popen[str], signals: Sequence[int]) -> None:
-    """Send one signal after the other, to the process and all that it has started, until it has ended; then they end."""
+    """Send the signals in turn, to the process and all that it has started, until it has ended; then end the others."""
     family = started_by(process.pid)
     for number in signals:
         for member in (process, *family):
