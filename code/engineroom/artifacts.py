@@ -17,25 +17,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import msgspec
 
+from engineroom import checksums
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display, locked, not_writable, sha256_file
 
 MANIFEST = "manifest.json"
 UNKNOWN = "not known before it is made"  # stands in a plan's inputs for the content of what is still to be made
 FORCED = "asked for by --force"
+_proven: dict[Path, tuple[tuple[int, ...], str]] = {}  # files found right in this process: their state then, SHA-256
 _made_here: set[Path] = set()  # `force` makes a thing again once in a process, however often it is asked for
 
 
 class FileFact(TypedDict):
-    """Size, time of last change and SHA-256 (hex) of one file of an artifact."""
+    """Size, time of last change and SHA-256 (hex) of one file of an artifact; of a large one, of each piece, too."""
 
     bytes: int
     mtime_ns: int
     sha256: str
+    pieces: NotRequired[list[str]]
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -223,15 +226,47 @@ def _make(decided: Artifact, make: Callable[[Path], Mapping[str, Any]], resumabl
 
 def check_content(artifact: Artifact) -> None:
     """Read every byte of the files. If one is not what was made, remove the artifact and raise EngineError."""
+    states = {artifact.file(name): _state(artifact.file(name)) for name in artifact.files}
+    if wrong := _first_wrong(artifact):
+        shutil.rmtree(artifact.folder, ignore_errors=True)
+        raise EngineError(
+            "is not what was made; it has been removed",
+            where=display(wrong),
+            mend="type the same command again: it is made anew",
+        )
+    for name, fact in artifact.files.items():
+        _proven[artifact.file(name)] = (states[artifact.file(name)], fact["sha256"])
+
+
+def sha256_in_use(path: Path) -> str:
+    """Return a file's SHA-256. What `check_content` has read in this process and nobody touched since is not read again.
+
+    Raises RequestError as `sha256_file` does.
+    """
+    state, sha256 = _proven.get(path, ((), ""))
+    return sha256 if sha256 and state == _state(path) else sha256_file(path)
+
+
+def _first_wrong(artifact: Artifact) -> Path | None:
+    wanted = []
     for name, fact in artifact.files.items():
         path = artifact.file(name)
-        if not path.is_file() or sha256_file(path) != fact["sha256"]:
-            shutil.rmtree(artifact.folder, ignore_errors=True)
-            raise EngineError(
-                "is not what was made; it has been removed",
-                where=display(path),
-                mend="type the same command again: it is made anew",
-            )
+        if not path.is_file() or path.stat().st_size != fact["bytes"]:
+            return path
+        wanted += checksums.pieces(path, fact["bytes"], fact["sha256"], fact.get("pieces", ()))
+    try:
+        return checksums.first_wrong(wanted, display(artifact.folder))
+    except OSError as error:
+        raise RequestError(f"cannot be read: {error.strerror}", where=display(artifact.folder)) from error
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced, as far as the file system tells; () if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _sync(path: Path) -> None:
@@ -248,7 +283,10 @@ def _manifest(folder: Path) -> Manifest | None:
 
 def _fact(path: Path) -> FileFact:
     status = path.stat()
-    return FileFact(bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path))
+    fact = FileFact(bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256_file(path))
+    if pieces := checksums.of_pieces(path):
+        fact["pieces"] = pieces
+    return fact
 
 
 def _broken_file(folder: Path, manifest: Manifest) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engineroom import registry
+from engineroom.child import follow_parent
 from engineroom.engines import BuildRequest
 from engineroom.errors import EngineError, EngineroomError
 from engineroom.paths import sha256_file
@@ -22,6 +23,7 @@ from engineroom.paths import sha256_file
 
 def main(argv: list[str]) -> int:
     """Build into the folder argv[1] what the recipe argv[0] says."""
+    follow_parent()
     recipe, folder = Path(argv[0]), Path(argv[1])
     request = msgspec.json.decode(recipe.read_bytes(), type=BuildRequest)
     try:

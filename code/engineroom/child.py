@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("usage: python -m engineroom.child RECIPE/harness.json RUN_DIR [--probe SECONDS]", file=sys.stderr)
         return 2
     run_dir = Path(arguments[1]).resolve()
-    _follow_parent()
+    follow_parent()
     try:
         _run(Path(arguments[0]).resolve(), run_dir, probe_seconds)
     except ChildError as error:
@@ -99,7 +99,7 @@ def _parse_npy_header(file: BinaryIO) -> NpyHeader:
     return NpyHeader(_NPY_DTYPES[descr[1]] + bits, tuple(shape), file.tell())
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """Die with the parent and leave the terminal's interrupt to it; run by hand, an interrupt ends this process."""
     parent = os.environ.get(PARENT_VARIABLE)
     signal.signal(signal.SIGINT, signal.SIG_IGN if parent else signal.SIG_DFL)

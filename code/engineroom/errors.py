@@ -45,6 +45,10 @@ class EngineError(EngineroomError):
     code = ExitCode.ENGINE
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: an interrupt that, unlike Ctrl-C at a terminal, reached this process alone."""
+
+
 class Mistakes(RequestError):  # noqa: N818  (the plural is its name)
     """Several mistakes found in one pass; all are shown."""
 

@@ -107,7 +107,8 @@ def ensure_folder(path: Path) -> Path:
     except OSError as error:
         raise not_writable(path, error) from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise not_writable(path)
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        raise not_writable(path, OSError(errno.EROFS, os.strerror(errno.EROFS)) if read_only else None)
     return path
 
 
@@ -126,6 +127,12 @@ def not_writable(path: Path, error: OSError | None = None) -> RequestError:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return RequestError(
             "there is no space left to write this", where=where, mend=f"see what is free: df -h {quoted}"
+        )
+    if number == errno.EROFS:
+        return RequestError(
+            "lies on a file system that is mounted read-only",
+            where=where,
+            mend=f"see how it is mounted: findmnt -T {quoted}",
         )
     if number in (errno.EEXIST, errno.ENOTDIR) and not nearest.is_dir():
         return RequestError(f"{nearest} is in the way: it is no folder", where=where, mend="move it away or remove it")
@@ -159,7 +166,8 @@ def _not_permitted(path: Path, nearest: Path) -> RequestError:
 def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold a folder's lock: two processes in one checkout take turns instead of doing the same work twice.
 
-    `waits` is called if another process holds it. Raises RequestError if the folder cannot be written.
+    `waits` is called if another process holds it. Raises RequestError if the folder cannot be written, or if its file
+    system has no locks.
     """
     lock = ensure_folder(folder) / ".lock"
     try:
@@ -167,14 +175,25 @@ def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[N
     except OSError as error:
         raise not_writable(lock, error) from error
     try:
+        _lock(handle, lock, waits)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, lock: Path, waits: Callable[[], None]) -> None:
+    try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             waits()
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    except OSError as error:  # an NFS without its lock daemon, or a file system in user space
+        raise RequestError(
+            f"this file system gives no locks ({error.strerror})",
+            where=display(lock),
+            mend="keep build/ on a local disk: it may be a link to a folder there",
+        ) from error
 
 
 @contextmanager

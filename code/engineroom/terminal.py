@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,17 @@ def note(text: str, *, hanging: int = 0) -> None:
 def is_interactive() -> bool:
     """Tell whether a person watches: a bar makes sense only on a terminal that can redraw a line."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def forget_readers() -> None:
+    """Let what is still to be written go nowhere: who read it has gone, and Python would complain when it ends.
+
+    A file still takes it.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.dup2(nowhere, number)
 
 
 @contextmanager

@@ -36,12 +36,19 @@ struct alignas(64) IssueCounters {
   Count start_ns;          // CLOCK_MONOTONIC at the first query
 };
 
+// Written by the thread on which LoadGen has samples loaded and unloaded.
+struct alignas(64) LibraryCounters {
+  Count steps;  // one step into loading or unloading, one out of it: odd while it lasts
+  Count moved;  // samples that were asked for, read or given back
+};
+
 struct Counters {
   Counters(std::size_t worker_count, std::size_t batch_size) {
     for (std::size_t i = 0; i < worker_count; ++i) workers.emplace_back(batch_size);
   }
 
   IssueCounters issue;
+  LibraryCounters library;
   std::deque<WorkerCounters> workers;
 };
 

@@ -74,7 +74,9 @@ void Failure::end_process_on_exception(const std::string& where, std::optional<s
   } catch (const Error& error) {
     end_process(error.where, error.what(), worker, error.mend);
   } catch (const std::bad_alloc&) {
-    end_process(where, "out of memory", worker, "use a smaller batch_size or fewer instances");
+    const bool queries = where == "loadgen";  // which it generates all ahead
+    end_process(where, "out of memory", worker,
+                queries ? "expect a lower rate or a shorter test" : "use a smaller batch_size or fewer instances");
   } catch (const std::exception& error) {
     end_process(where, error.what(), worker);
   } catch (...) {

@@ -81,7 +81,8 @@ struct Stage {
   Stage(const HarnessConfig& config, Engine& engine, Failure& failure)
       : counters(is_inline(config) ? 1 : engine.spec().instances, engine.spec().batch_size),
         monitor(counters, engine.spec().batch_size, config.run_dir + "/counters.bin", config.watchdog_s, failure),
-        library(config.benchmark, config.samples, config.total_sample_count, config.performance_sample_count, failure) {
+        library(config.benchmark, config.samples, config.total_sample_count, config.performance_sample_count,
+                counters.library, failure) {
     engine.load();
     monitor.enter(Phase::kWarmUp);
   }

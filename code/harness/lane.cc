@@ -9,6 +9,7 @@
 #include <new>
 
 #include "clock.h"
+#include "failure.h"
 
 namespace engineroom {
 namespace {
@@ -109,6 +110,18 @@ void Lane::warm_up() {
   for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = {0, i % library_.total_sample_count()};
   const std::int64_t end = now_ns() + kWarmUpNs;
   for (int batch = 0; batch < kWarmUpBatches && (batch < kLeastWarmUpBatches || now_ns() < end); ++batch) infer(samples);
+  refuse_nan();
+}
+
+void Lane::refuse_nan() const {
+  for (std::size_t output = 0; output < outputs_.size(); ++output) {
+    const TensorSpec& spec = engine_.spec().outputs[output];
+    const std::size_t bad = samples_with_nan(spec, outputs_[output], responses_.size());
+    if (bad == 0) continue;
+    throw Error("engine infer", "output " + spec.name + " holds NaN for " + std::to_string(bad) + " of the " +
+                                    std::to_string(responses_.size()) + " samples of the warm-up",
+                "a precision with a smaller range overflows: try another, such as --precision=fp32");
+  }
 }
 
 }  // namespace engineroom

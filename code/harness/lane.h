@@ -28,7 +28,8 @@ class Lane {
   // From then on LoadGen may take back the memory that `samples` lie in.
   void complete(std::span<const mlperf::QuerySample> samples);
 
-  // Runs a few full batches of the library's first samples, untimed.
+  // Runs a few full batches of the library's first samples, untimed. Throws Error if an answer to them holds NaN: to
+  // look for it in every batch would cost time, and an engine that overflows does so at once.
   void warm_up();
 
  private:
@@ -40,6 +41,7 @@ class Lane {
   static Buffer allocate(std::size_t bytes);
   void gather(std::span<const mlperf::QuerySample> samples);
   void pack(std::size_t count);
+  void refuse_nan() const;
 
   Engine& engine_;
   const std::size_t instance_;

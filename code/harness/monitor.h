@@ -18,9 +18,9 @@ enum class Phase : std::uint64_t { kLoad = 0, kWarmUp = 1, kTest = 2, kLogs = 3,
 // The file starts with one line of JSON, padded to 4096 bytes, that says where each field lies; every field is an
 // array of uint64. It is rewritten ten times a second and once at the end; a reader needs no lock.
 //
-// The watchdog asks each time: has any worker been inside the engine, have samples waited for an answer, or has LoadGen
-// been at its logs, for `watchdog_s` with nothing happening? Loading an engine may take ten times as long. The thread
-// takes no lock of Python's or LoadGen's, so that neither can keep it from ending the process.
+// The watchdog asks each time: has any worker been inside the engine, have samples waited to be read or for an answer,
+// or has LoadGen been at its logs, for `watchdog_s` with nothing happening? Loading an engine may take ten times as
+// long. The thread takes no lock of Python's or LoadGen's, so that neither can keep it from ending the process.
 class Monitor {
  public:
   // `path` is the counters file; an empty path keeps the fields in memory only.
@@ -51,6 +51,7 @@ class Monitor {
   void publish(std::int64_t now);
   void watch(std::int64_t now);
   void watch_worker(std::size_t worker, std::int64_t now);
+  void watch_library(std::int64_t now);
   void watch_logs(std::int64_t now);
 
   const Counters& counters_;
@@ -63,7 +64,7 @@ class Monitor {
   std::size_t mapped_bytes_ = 0;
   std::atomic<Phase> phase_{Phase::kLoad};
   std::vector<Progress> workers_;
-  Progress load_, completion_, logs_;
+  Progress load_, library_, completion_, logs_;
   std::atomic<std::uint32_t> stop_{0};
   std::thread thread_;
 };

@@ -36,10 +36,12 @@ std::shared_ptr<const void> map_file(const std::string& path, std::size_t expect
 }  // namespace
 
 SampleLibrary::SampleLibrary(std::string name, const std::vector<SampleFile>& files, std::size_t total_sample_count,
-                             std::size_t performance_sample_count, Failure& failure)
+                             std::size_t performance_sample_count, LibraryCounters& counters,
+                             Failure& failure)
     : name_(std::move(name)),
       total_sample_count_(total_sample_count),
       performance_sample_count_(performance_sample_count),
+      counters_(counters),
       failure_(failure) {
   if (total_sample_count == 0 || performance_sample_count == 0 || performance_sample_count > total_sample_count) {
     throw Error("samples", "performance_sample_count is " + std::to_string(performance_sample_count) +
@@ -53,13 +55,26 @@ SampleLibrary::SampleLibrary(std::string name, const std::vector<SampleFile>& fi
   }
 }
 
-void SampleLibrary::advise(const std::vector<mlperf::QuerySampleIndex>& samples, int advice) const {
+void SampleLibrary::advise(const std::vector<mlperf::QuerySampleIndex>& samples, int advice) {
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
   for (std::size_t input = 0; input < inputs_.size(); ++input) {
     for (mlperf::QuerySampleIndex index : samples) {
       const auto begin = reinterpret_cast<std::uintptr_t>(sample(input, index));
       const auto first_page = begin & ~(page - 1);
       ::madvise(reinterpret_cast<void*>(first_page), begin + inputs_[input].sample_bytes - first_page, advice);
+      counters_.moved.add(1);
+    }
+  }
+}
+
+void SampleLibrary::touch(const std::vector<mlperf::QuerySampleIndex>& samples) {
+  constexpr std::size_t kPageBytes = 4096;
+  for (std::size_t input = 0; input < inputs_.size(); ++input) {
+    for (mlperf::QuerySampleIndex index : samples) {
+      const volatile std::byte* bytes = sample(input, index);
+      for (std::size_t at = 0; at < inputs_[input].sample_bytes; at += kPageBytes) static_cast<void>(bytes[at]);
+      static_cast<void>(bytes[inputs_[input].sample_bytes - 1]);
+      counters_.moved.add(1);
     }
   }
 }
@@ -70,19 +85,16 @@ void SampleLibrary::LoadSamplesToRam(const std::vector<mlperf::QuerySampleIndex>
     failure_.end_process("samples", "LoadGen asks for sample " + std::to_string(index) + ", the library has " +
                                         std::to_string(total_sample_count_));
   }
+  counters_.steps.add(1);
   advise(samples, MADV_WILLNEED);  // starts the reads, all of them at once
-  constexpr std::size_t kPageBytes = 4096;
-  for (std::size_t input = 0; input < inputs_.size(); ++input) {
-    for (mlperf::QuerySampleIndex index : samples) {
-      const volatile std::byte* bytes = sample(input, index);
-      for (std::size_t at = 0; at < inputs_[input].sample_bytes; at += kPageBytes) static_cast<void>(bytes[at]);
-      static_cast<void>(bytes[inputs_[input].sample_bytes - 1]);
-    }
-  }
+  touch(samples);
+  counters_.steps.add(1);
 }
 
 void SampleLibrary::UnloadSamplesFromRam(const std::vector<mlperf::QuerySampleIndex>& samples) {
+  counters_.steps.add(1);
   advise(samples, MADV_DONTNEED);
+  counters_.steps.add(1);
 }
 
 }  // namespace engineroom

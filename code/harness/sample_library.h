@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "counters.h"
 #include "failure.h"
 
 namespace engineroom {
@@ -24,7 +25,7 @@ class SampleLibrary : public mlperf::QuerySampleLibrary {
  public:
   // Maps the files. Throws Error, with expected and actual bytes, if one cannot hold `total_sample_count` samples.
   SampleLibrary(std::string name, const std::vector<SampleFile>& files, std::size_t total_sample_count,
-                std::size_t performance_sample_count, Failure& failure);
+                std::size_t performance_sample_count, LibraryCounters& counters, Failure& failure);
 
   // Samples `index`, `index` + 1, ... of input `input` lie one behind the other from here on.
   const std::byte* sample(std::size_t input, std::size_t index) const {
@@ -49,10 +50,12 @@ class SampleLibrary : public mlperf::QuerySampleLibrary {
     std::size_t sample_bytes = 0;
   };
 
-  void advise(const std::vector<mlperf::QuerySampleIndex>& samples, int advice) const;
+  void advise(const std::vector<mlperf::QuerySampleIndex>& samples, int advice);
+  void touch(const std::vector<mlperf::QuerySampleIndex>& samples);
 
   const std::string name_;
   const std::size_t total_sample_count_, performance_sample_count_;
+  LibraryCounters& counters_;
   Failure& failure_;
   std::vector<Input> inputs_;
 };

@@ -21,4 +21,8 @@ struct TensorSpec {
   std::string text() const;  // "logits float32[10]", for messages
 };
 
+// How many of the `count` samples that lie one behind the other from `samples` on hold a value that is NaN. Types
+// without NaN have none.
+std::size_t samples_with_nan(const TensorSpec& spec, const std::byte* samples, std::size_t count);
+
 }  // namespace engineroom

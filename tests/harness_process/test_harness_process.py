@@ -186,9 +186,15 @@ def test_telemetry_is_written_beside_a_test(folder: Path) -> None:
 
 
 def test_the_last_value_of_a_key_counts_and_errors_are_gathered(folder: Path) -> None:
-    write_log(folder, ("key", 1, False), ("key", 2, False), ("bad", "is bad", True))
+    write_log(folder, ("key", 1, False), ("key", 2, False), ("bad", "is bad", True), ("num_errors", 1, False))
     log = harness.read_log(folder)
     assert log["key"] == 2 and log["errors"] == ["bad: is bad"]
+
+
+def test_a_log_that_ends_before_its_last_entry_is_refused(folder: Path) -> None:
+    write_log(folder, ("result_validity", "VALID", False), ("result_samples_per_second", 1.0, False))
+    with pytest.raises(EngineError, match=r"is cut off after result_samples_per_second\n  was the disk full"):
+        harness.read_log(folder)
 
 
 @pytest.mark.parametrize("tail", [":::MLLOG {", ':::MLLOG {"key": "k"}\n', ":::MLLOG \n"])

@@ -11,9 +11,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 from engineroom import run_args, terminal
+from engineroom.actions import interrupts
 from engineroom.errors import EngineroomError, ExitCode
 
 Action = Callable[[Sequence[str]], int]
@@ -27,14 +27,14 @@ def act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> int:
 
     An error becomes one message. A code that is not 0 is also the last line printed.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = _act(module, name, argv)
+        with interrupts.heeded():
+            code = _act(module, name, argv)
         sys.stdout.flush()
         if code:
             print(f"exit code {code.value}", file=sys.stderr, flush=True)
     except BrokenPipeError:  # who read our words has gone, as in `inv info | head`
-        _forget_readers()
+        terminal.forget_readers()
         return CLOSED_PIPE
     return int(code)
 
@@ -84,14 +84,3 @@ def _reader_is_gone() -> bool:
     for number in (1, 2):
         pipes.register(number, 0)
     return any(event & select.POLLERR for _, event in pipes.poll(0))
-
-
-def _forget_readers() -> None:
-    """Let what is still to be written go nowhere, so that Python does not complain of it when it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(nowhere, number)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

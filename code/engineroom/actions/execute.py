@@ -247,4 +247,4 @@ def _checksums(folder: Path, recipe: dict[str, Any], benchmark: Benchmark) -> di
     named += sorted(LIB.glob("engineroom_native*.so"))
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != runs.RESULT]
     found = {str(path.relative_to(folder)): sha256_file(path) for path in inside}
-    return {**found, **{display(path): sha256_file(path) for path in named if path.is_file()}}
+    return {**found, **{display(path): artifacts.sha256_in_use(path) for path in named if path.is_file()}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ import msgspec
 from engineroom import registry, shell, terminal, versions
 from engineroom.artifacts import Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark
+from engineroom.child import PARENT_VARIABLE
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.engines import Engine, placed
@@ -132,7 +134,8 @@ def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
     log = folder / LOG
     shell.show(command)
     with terminal.progress(f"build {title}", 1), log.open("w", encoding="utf-8") as errors:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
+        environ = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environ, text=True, check=False)
     answer = _answer(done.stdout)
     if "options" in answer and done.returncode == 0:
         return {"options": answer["options"]}

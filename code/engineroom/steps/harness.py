@@ -36,6 +36,7 @@ LEFT_BEHIND = ("counters.bin", "error.json")  # by the probe: must not be taken 
 HISTOGRAM = "batch_size_histogram"
 LISTS = ("heartbeat_ns", "worker_samples", HISTOGRAM)  # counters with a place per worker or size
 MLLOG = ":::MLLOG "
+LAST_KEYS = ("num_errors", "power_end")  # of a performance test, and of an accuracy test, in LoadGen's detail log
 
 
 def probe(config: RunConfig, folder: Path) -> Probe:
@@ -66,18 +67,22 @@ def read_log(folder: Path) -> dict[str, Any]:
     path = folder / DETAIL_LOG
     values: dict[str, Any] = {}
     errors: list[str] = []
+    last = "nothing"
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if line.startswith(MLLOG):
                     entry = json.loads(line[len(MLLOG) :])
-                    values[entry["key"]] = entry["value"]
+                    last = entry["key"]
+                    values[last] = entry["value"]
                     if entry["metadata"].get("is_error"):
-                        errors.append(f"{entry['key']}: {entry['value']}")
+                        errors.append(f"{last}: {entry['value']}")
     except OSError as error:
         raise EngineError(f"cannot be read: {error.strerror}", where=display(path)) from None
     except (ValueError, KeyError) as error:
         raise EngineError(f"is no complete LoadGen log: {error}", where=display(path)) from None
+    if last not in LAST_KEYS:
+        raise EngineError(f"is cut off after {last}", where=display(path), mend="was the disk full? see: df -h")
     values["errors"] = errors
     return values
 
@@ -282,6 +287,8 @@ class _Stall:
 
 def _failure(folder: Path, status: int) -> EngineError:
     """Say why the child failed: its own record, else its signal, else its last words."""
+    if not folder.is_dir():
+        return EngineError("the run's folder was removed while it ran", where=display(folder), mend="run it again")
     log = display(folder / CHILD_LOG)
     try:
         record = json.loads((folder / "error.json").read_text(encoding="utf-8"))

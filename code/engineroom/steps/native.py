@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,8 +11,8 @@ import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 from engineroom import packages, versions
 from engineroom.bootstrap import COMPILERS
 from engineroom.errors import EngineError, RequestError
-from engineroom.paths import CODE, LIB, LOADGEN, NATIVE, VENV, display, ensure_folder, sha256_file, write_text
+from engineroom.paths import CODE, LIB, LOADGEN, NATIVE, VENV, display, ensure_folder, locked, sha256_file, write_text
 from engineroom.shell import CommandError, capture, run
 from engineroom.terminal import counting, progress, say
 
@@ -286,16 +285,9 @@ def _outputs(target: str) -> list[Path]:
     return [path for path in (NATIVE / target, NATIVE / f"lib{target}.a") if path.exists()]
 
 
-@contextmanager
-def _only_one() -> Iterator[None]:
+def _only_one() -> AbstractContextManager[None]:
     """Hold the build folder's lock: two makes of one checkout must not compile into the same files."""
-    with (ensure_folder(NATIVE) / LOCK.name).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another make is compiling the native harness; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return locked(NATIVE, lambda: say("another make is compiling the native harness; waiting for it"))
 
 
 def _unchanged(stamp: Path, inputs: Mapping[str, str]) -> Built | None:

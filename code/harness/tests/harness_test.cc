@@ -30,7 +30,9 @@
 #include "../engine.h"
 #include "../failure.h"
 #include "../harness.h"
+#include "../monitor.h"
 #include "../sample_library.h"
+#include "../tensor.h"
 
 namespace engineroom {
 namespace {
@@ -69,7 +71,8 @@ class EchoEngine : public Engine {
   }
 };
 
-// Throws on load, throws at its n-th batch, or does not return from it. Warm-up takes 5 batches per instance.
+// Throws on load, throws at its n-th batch, does not return from it, or answers NaN. Warm-up takes 5 batches per
+// instance.
 class BrokenEngine : public Engine {
  public:
   using Engine::Engine;
@@ -78,7 +81,11 @@ class BrokenEngine : public Engine {
   void do_load() override {
     if (spec().options.contains("load")) throw std::runtime_error("broken on load");
   }
-  void do_infer(std::size_t, const Batch&) override {
+  void do_infer(std::size_t, const Batch& batch) override {
+    if (spec().options.contains("nan")) {
+      std::memset(batch.outputs[0], 0xff, spec().outputs[0].sample_bytes());  // for the first sample of the batch
+      return;
+    }
     if (++batches_ < number_option("after", 0)) return;
     while (spec().options.contains("hang")) std::this_thread::sleep_for(std::chrono::seconds(1));
     throw std::runtime_error("broken at work");
@@ -174,6 +181,13 @@ Case bad(const std::string& scenario, std::map<std::string, std::string> options
   return {scenario, "PerformanceOnly", spec, kFast.at(scenario), 0, 3, error, {}};
 }
 
+Case answers_nan(const std::string& scenario, std::size_t batch_size) {
+  const std::string error = "output number holds NaN for 1 of the " + std::to_string(batch_size) + " samples";
+  Case test = bad(scenario, {{"nan", "1"}}, error);
+  test.engine.outputs[0].dtype = "float32";
+  return test;
+}
+
 std::map<std::string, Case> all_cases() {
   const std::string hangs = "has been inside the engine for";
   std::map<std::string, Case> cases;
@@ -187,6 +201,7 @@ std::map<std::string, Case> all_cases() {
     cases[name + " throws at once"] = bad(name, {}, "broken at work");
     cases[name + " throws later"] = bad(name, {{"after", "20"}}, "broken at work");
     cases[name + " hangs"] = bad(name, {{"after", "20"}, {"hang", "1"}}, hangs);
+    cases[name + " answers NaN"] = answers_nan(name, batch);
     cases[name + " null"] = good(name, "PerformanceOnly", engine("null", batch, 3));
     // So few samples that no thread logs more than 1,024 entries between two polls of LoadGen's log thread: from there
     // on that thread writes to the other's buffer, which may hang LoadGen (here, under a sanitizer, one run in ten).
@@ -274,10 +289,53 @@ std::string error_of(const Action& action) {
 void test_library(const fs::path& dir) {
   std::ofstream(dir / "short") << "0123456789";
   Failure failure("");
-  const auto open = [&](std::size_t total) { SampleLibrary("x", {{dir / "short", 2, 4}}, total, 1, failure); };
+  LibraryCounters counters;
+  const auto open = [&](std::size_t total) {
+    SampleLibrary("x", {{dir / "short", 2, 4}}, total, 1, counters, failure);
+  };
   CHECK(error_of([&] { open(2); }) == "no error");
   CHECK(error_of([&] { open(3); }).find("expected 14 bytes, it has 10") != std::string::npos);
-  CHECK(error_of([&] { SampleLibrary("x", {{dir / "none", 0, 4}}, 1, 1, failure); }).find("none") != std::string::npos);
+  const auto missing = [&] { SampleLibrary("x", {{dir / "none", 0, 4}}, 1, 1, counters, failure); };
+  CHECK(error_of(missing).find("none") != std::string::npos);
+}
+
+// Between two sets of samples all that was issued is answered, as when LoadGen is at its logs; but samples are read.
+void test_paging(const fs::path& dir) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Failure failure(dir / "stalled.json");
+    Counters counters(1, 1);
+    Monitor monitor(counters, 1, "", 0.4, failure);
+    counters.issue.queries.set(1);
+    counters.issue.queries_at_flush.set(1);
+    monitor.enter(Phase::kTest);
+    counters.library.steps.add(1);
+    for (int sample = 0; sample < 40; ++sample) {  // slowly, but it goes on: for five times the watchdog's limit
+      counters.library.moved.add(1);
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    std::ofstream(dir / "read").put('!');
+    std::this_thread::sleep_for(std::chrono::seconds(30));
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK(fs::exists(dir / "read"));
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+  CHECK(read(dir / "stalled.json").find("none has been read for 0.") != std::string::npos);
+}
+
+void test_nan(const fs::path&) {
+  const auto of = [](const std::string& dtype, const std::vector<unsigned char>& bytes) {
+    const TensorSpec spec{"x", dtype, {2}};
+    return samples_with_nan(spec, reinterpret_cast<const std::byte*>(bytes.data()), bytes.size() / spec.sample_bytes());
+  };
+  CHECK(of("float32", {0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0, 0, 0x80, 0x7f, 0, 0, 0x80, 0xff}) == 1);  // NaN; two infinities
+  CHECK(of("float32", {1, 0, 0x80, 0x7f, 0, 0, 0xc0, 0xff}) == 1);
+  CHECK(of("float16", {0, 0, 1, 0x7c, 0, 0x7c, 0, 0xfc}) == 1);
+  CHECK(of("bfloat16", {0, 0, 0x81, 0x7f, 0x80, 0x7f, 0x80, 0xff}) == 1);
+  CHECK(of("float8_e4m3fn", {0x7f, 0, 0x7e, 0xfe, 0, 0xff}) == 2);
+  CHECK(of("int8", {0xff, 0xff}) == 0);
 }
 
 void test_engines(const fs::path&) {
@@ -298,7 +356,8 @@ void test_engines(const fs::path&) {
 }
 
 const std::map<std::string, std::function<void(const fs::path&)>> kParts{
-    {"part: sources", test_sources}, {"part: library", test_library}, {"part: engines", test_engines}};
+    {"part: sources", test_sources}, {"part: library", test_library}, {"part: engines", test_engines},
+    {"part: paging is no standstill", test_paging}, {"part: NaN", test_nan}};
 
 // --- running them ---------------------------------------------------------------------------------------------------
 

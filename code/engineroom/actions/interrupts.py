@@ -1,0 +1,52 @@
+"""What Ctrl-C and its like do: the first ends the work in an orderly way, the second ends everything at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from engineroom import shell, terminal
+from engineroom.errors import ExitCode, Terminated
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# GNU make passes a SIGTERM on to a child that may have had it already, as one of the same group: that is no second one.
+SAME_S = 0.3
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """While the body runs, SIGINT, SIGTERM and SIGHUP interrupt it, but those that the caller ignores (nohup)."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, _first)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _first(number: int, frame: FrameType | None) -> None:
+    began = time.monotonic()
+
+    def second(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - began > SAME_S:
+            _end_at_once()
+
+    for each in SIGNALS:
+        if signal.getsignal(each) is _first:
+            signal.signal(each, second)
+    if number == signal.SIGHUP:  # the terminal is gone: every further word to it would be an error
+        terminal.forget_readers()
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _end_at_once() -> None:
+    shell.kill_all_started()
+    os.write(2, f"interrupted again: ended at once\nexit code {ExitCode.INTERRUPTED.value}\n".encode())
+    os._exit(ExitCode.INTERRUPTED)
