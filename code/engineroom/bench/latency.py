@@ -27,11 +27,12 @@ def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
         figure
         for model in chosen
         for precision in models.precisions(model)
-        for figure in _figures(model, precision, pairs)
+        for figure in figures(model, precision, pairs)
     ]
 
 
-def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
+def figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
+    """Return p50 and p90 of one model and precision."""
     flags = model.openvino(Scenario.SINGLE_STREAM, precision)
     with product.run_harness(*flags, benchmark=model.benchmark) as ran:
         recipe = loop.recipe(ran.folders["performance"])
