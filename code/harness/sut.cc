@@ -61,6 +61,9 @@ void InlineSut::IssueQuery(const std::vector<mlperf::QuerySample>& samples) try 
 
 PooledSut::PooledSut(SutParts parts, std::unique_ptr<BatchSource> source)
     : Sut(std::move(parts)), source_(std::move(source)) {
+  // Sleeps end when they should, not 50 microseconds later: of this thread, on which LoadGen waits for the time of the
+  // next query, and of the workers, who inherit it and wait for queue delays.
+  ::prctl(PR_SET_TIMERSLACK, 1);
   const std::size_t workers = parts_.engine.spec().instances;
   try {
     for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -87,7 +90,6 @@ void PooledSut::FlushQueries() {
 }
 
 void PooledSut::work(std::size_t worker) try {
-  ::prctl(PR_SET_TIMERSLACK, 1);  // queue delays end when they should, not 50 microseconds later
   pin(worker);
   WorkerCounters& counters = parts_.counters.workers[worker];
   Lane lane(parts_.engine, worker, parts_.library, counters);

@@ -117,7 +117,7 @@ def test_only_plain_words_stand_where_nothing_can_be_quoted(word: str) -> None:
 
 
 def test_user_conf_holds_loadgens_keys_and_units() -> None:
-    config = _config(Scenario.SERVER, server_target_latency_ns=15_500_000, server_target_qps=1e-7, min_duration=0)
+    config = _config(Scenario.SERVER, server_target_latency_ns=15_000_000, server_target_qps=1e-7, min_duration=0)
     settings = recipes.loadgen_settings(config)
     text = recipes.render(
         "user.conf", "none", {"benchmark": "digits", "scenario": "Server", "loadgen_settings": settings}
@@ -125,7 +125,7 @@ def test_user_conf_holds_loadgens_keys_and_units() -> None:
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         "digits.Server.coalesce_queries = 1",
         "digits.Server.min_duration = 0",
-        "digits.Server.target_latency = 15.5",
+        "digits.Server.target_latency = 15",
         "digits.Server.target_qps = 1e-7",
     ]
 

@@ -13,8 +13,6 @@ from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError, shown
 from engineroom.paths import CONFIGS, TEMPLATES, display, layers, overlays, sha256_file
 
-NANOSECONDS_PER_MILLISECOND = 1e6
-
 
 def template(name: str, system: str) -> Path:
     """Return the template `name`: the system's own in configs/<system>/templates, else an overlay's, else ours.
@@ -78,7 +76,7 @@ def loadgen_settings(config: RunConfig) -> dict[str, int | float]:
 
 
 def _milliseconds(nanoseconds: int) -> float | int:
-    milliseconds = nanoseconds / NANOSECONDS_PER_MILLISECOND
+    milliseconds = nanoseconds / fields.NANOSECONDS_PER_MILLISECOND
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 
 
