@@ -28,9 +28,10 @@ class Lane {
   // From then on LoadGen may take back the memory that `samples` lie in.
   void complete(std::span<const mlperf::QuerySample> samples);
 
-  // Runs a few full batches of the library's first samples, untimed. Throws Error if an answer to them holds NaN: to
-  // look for it in every batch would cost time, and an engine that overflows does so at once.
-  void warm_up();
+  // Runs a few full batches of the library's first samples, which do not count; returns how long the last one took.
+  // Throws Error if an answer to them holds NaN: to look for it in every batch would cost time, and an engine that
+  // overflows does so at once.
+  std::int64_t warm_up();
 
  private:
   struct Free {

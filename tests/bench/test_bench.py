@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from engineroom.bench import __main__ as bench
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.errors import EngineError, EngineroomError
+from engineroom.errors import EngineError, EngineroomError, ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = st.lists(st.tuples(*[st.floats(0.01, 1e6)] * 2), min_size=1, max_size=20)
@@ -89,6 +89,9 @@ def test_table_shows_medians_comparison_limit_and_what_failed(capsys: pytest.Cap
         (["--only=startap"], "did you mean startup?"),
         (["--pairs=0"], "--pairs"),
         (["--pears=3"], "did you mean (--)?pairs?"),
+        (["--only=latency", "--benchmarks=resnet5"], "did you mean resnet50?"),
+        (["--only=harness", "--benchmarks=resnet50"], "--only=throughput,latency,server"),
+        (["--reference=.."], "--only=reference"),
     ],
 )
 def test_a_wrong_flag_is_refused_before_anything_is_measured(argv: list[str], said: str) -> None:
@@ -97,7 +100,7 @@ def test_a_wrong_flag_is_refused_before_anything_is_measured(argv: list[str], sa
 
 
 def test_every_measurement_has_its_file_and_its_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
-    others = {"__init__", "__main__", "figures", "product"}
+    others = {"__init__", "__main__", "figures", "loop", "models", "product", "search"}
     files = {path.stem for path in (ROOT / "code/engineroom/bench").glob("*.py")}
     assert files == others | set(bench.MEASUREMENTS)
     assert bench.main(["--help"]) == 0
@@ -106,12 +109,22 @@ def test_every_measurement_has_its_file_and_its_line_of_help(capsys: pytest.Capt
 
 
 def test_what_takes_minutes_or_packages_is_measured_only_when_asked_for() -> None:
-    usual = ["startup", "overhead", "throughput", "memory", "harness"]
+    usual = ["startup", "overhead", "throughput", "latency", "memory", "harness"]
     assert bench._chosen({}) == usual
     assert bench._chosen({"fresh": None}) == [*usual, "fresh"]
     assert bench._chosen({"only": "torch_loop,precisions"}) == ["precisions", "torch_loop"]
     assert bench._chosen({"only": "fresh"}) == ["fresh"]
     assert bench._chosen({"only": "startup", "fresh": None}) == ["startup", "fresh"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"), [([], "git clone"), (["--reference=."], "no vision/classification_and_detection/python/main.py")]
+)
+def test_without_the_reference_application_it_says_what_is_missing(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main(["--only=reference", *flags]) == ExitCode.ENGINE
+    assert said in capsys.readouterr().err
 
 
 def test_peak_memory_is_the_commands_own() -> None:

@@ -111,6 +111,10 @@ def test_messages_name_unit_and_range() -> None:
     assert _refused("batch_size", 1.5) == "is 1.5, must be a whole number (samples)"
     assert _refused("pin_workers", "yes") == "is 'yes', must be true or false"
     assert _refused("server_target_qps", math.nan) == "is not a number"
+    assert (
+        _refused("server_target_latency_ns", "1.5 ms")
+        == "is 1500000, must be a whole number that's a multiple of 1000000 (ns)"
+    )
     assert _refused("min_duration", "soon") == "is 'soon', must be a whole number or none (ms)"
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from statistics import median
 
 from engineroom import run_args, systems, terminal, versions
+from engineroom.bench import models
 from engineroom.bench.figures import Comparison, Figure
 from engineroom.errors import EngineroomError, ExitCode, RequestError, did_you_mean
 from engineroom.steps.native import loadgen_pin
@@ -20,22 +21,34 @@ from engineroom.steps.report import significant
 MEASUREMENTS = {
     "startup": "targets that find nothing to do, beside `inv --version`",
     "overhead": "what a run costs outside LoadGen",
-    "throughput": "Offline on the openvino engine, beside OpenVINO's benchmark_app",
+    "throughput": "Offline on the openvino engine, beside a bare loop and OpenVINO's benchmark_app",
+    "latency": "SingleStream on the openvino engine, beside a bare synchronous loop",
     "memory": "resident memory of a run",
     "preprocess": "the time of a core from a JPEG to ResNet-50's input",
     "harness": "the null engine beside a bare LoadGen null SUT",
+    "server": "the highest VALID Server rate of the openvino engine, beside a simulated M/D/c queue",
+    "reference": "ResNet-50 Offline, beside MLCommons' reference application (wants --reference)",
     "precisions": "ResNet-50 Offline on the openvino engine, int8 and bf16 beside fp32",
     "torch_loop": "ResNet-50 Offline on the torch engine, beside a bare loop of PyTorch",
     "fresh": "from a fresh clone to the first table",
 }
 # They take minutes, or need packages that not everybody has: --only names them.
-WHEN_ASKED_FOR = ("preprocess", "precisions", "torch_loop", "fresh")
+WHEN_ASKED_FOR = ("preprocess", "server", "reference", "precisions", "torch_loop", "fresh")
 FLAGS = {
     "only=NAME": "only this measurement (or several, with commas between)",
     "pairs=N": "how often each value and its peer are taken, in turn; default 5",
     "fresh": "measure a fresh clone, too",
+    "benchmarks=NAMES": "of throughput, latency and server: digits (default), resnet50 (needs --extra=imagenet)",
+    "reference=PATH": "of reference: a checkout of mlcommons/inference, outside this tree (needs --extra=peers)",
     "json": "print JSON with every single value instead of a table",
     "help": "print this",
+}
+# Flags that only some measurements take; they reach `measure` by name.
+OWN_FLAGS = {
+    "throughput": ("benchmarks",),
+    "latency": ("benchmarks",),
+    "server": ("benchmarks",),
+    "reference": ("reference",),
 }
 PAIRS = 5
 GIBIBYTE = 1 << 30
@@ -56,16 +69,18 @@ def main(argv: Sequence[str]) -> int:
     if "help" in given:
         print('RUN_ARGS="--flag=value ...", for example RUN_ARGS="--only=startup --pairs=15"\n')
         for flag, meaning in FLAGS.items():
-            print(f"  --{flag:<10}  {meaning}")
+            print(f"  --{flag:<16}  {meaning}")
         print("\nmeasurements:")
         for name, meaning in MEASUREMENTS.items():
             print(f"  {name:<12}  {meaning}{' (only when asked for)' if name in WHEN_ASKED_FOR else ''}")
         return ExitCode.GOOD
     names, pairs = _chosen(given), _pairs(given.get("pairs"))
+    own = {name: _own(name, given) for name in names}
+    _refuse_unused(given, names)
     report = Report(_machine())
     try:
         for name in names:
-            _measure(name, pairs, report)
+            _measure(name, pairs, own[name], report)
     finally:
         if report.figures or report.failures:
             (_print_json if "json" in given else _print_table)(report)
@@ -89,9 +104,24 @@ def _pairs(text: str | None) -> int:
     return int(text)
 
 
-def _measure(name: str, pairs: int, report: Report) -> None:
+def _own(name: str, given: dict[str, str | None]) -> dict[str, str | None]:
+    """Return the flags that only some measurements take, for this one."""
+    return {flag: given[flag] for flag in OWN_FLAGS.get(name, ()) if flag in given}
+
+
+def _refuse_unused(given: dict[str, str | None], names: Sequence[str]) -> None:
+    models.chosen(given.get("benchmarks"))
+    for flag in sorted({flag for flags in OWN_FLAGS.values() for flag in flags} & set(given)):
+        takers = [name for name, flags in OWN_FLAGS.items() if flag in flags]
+        if not set(takers) & set(names):
+            raise RequestError(
+                "no measurement that was asked for takes it", where=f"--{flag}", mend=f"--only={','.join(takers)}"
+            )
+
+
+def _measure(name: str, pairs: int, own: dict[str, str | None], report: Report) -> None:
     try:
-        report.figures += import_module(f"engineroom.bench.{name}").measure(pairs)
+        report.figures += import_module(f"engineroom.bench.{name}").measure(pairs, **own)
     except EngineroomError as error:
         report.failures[name] = str(error)
         print(f"error: {name}: {error}", file=sys.stderr)

@@ -1,62 +1,69 @@
-"""Offline throughput of the openvino engine under LoadGen, beside OpenVINO's own benchmark_app.
+"""Offline throughput of the openvino engine under LoadGen, beside a bare loop of OpenVINO and its own benchmark_app.
 
+The bare loop keeps as many asynchronous requests in flight as the engine has instances, over the same compiled model.
 benchmark_app compiles the same model file for the same batch with the same properties as the engine was built with: the
 engine's engine.json has them. (It cannot take the blob: in OpenVINO 2026.4's wheel it refuses every compiled model.) It
-runs as many requests as OpenVINO calls optimal and fills their inputs once, before the clock starts; LoadGen's change.
+runs as many requests as OpenVINO calls optimal. Both fill their inputs once, before the clock starts; LoadGen's change.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from engineroom.bench import product
+from engineroom.bench import loop, models, product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.engines import BuildRequest
 from engineroom.paths import VENV
 from engineroom.steps.build import RECIPE
-from engineroom.terms import Precision
+from engineroom.terms import Precision, Scenario
 
-PRECISIONS = (Precision.INT8, Precision.FP32)
-LIMIT = 0.95
-SECONDS = 5
-PEER = "benchmark_app"
+LIMITS = {"bare loop": 0.97, "benchmark_app": 1.0}
 DEVICE = "CPU"
 
 
-def measure(pairs: int) -> list[Figure]:
-    """Return the throughput of each precision."""
-    return [_figure(precision, pairs) for precision in PRECISIONS]
-
-
-def _figure(precision: Precision, pairs: int) -> Figure:
-    flags = [
-        "--scenarios=Offline",
-        "--test_mode=PerformanceOnly",
-        "--engine=openvino",
-        f"--precision={precision}",
-        f"--min_duration={SECONDS * 1000}",
+def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
+    """Return the throughput of each precision, beside each peer."""
+    loop.build()
+    chosen = models.chosen(benchmarks)
+    return [
+        figure
+        for model in chosen
+        for precision in models.precisions(model)
+        for figure in _figures(model, precision, pairs)
     ]
-    with product.run_harness(*flags) as ran:
-        harness = json.loads((ran.folders["performance"] / "recipe" / "harness.json").read_text(encoding="utf-8"))
-    engine = Path(harness["engine"]["options"]["blob"]).parent
+
+
+def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
+    flags = model.openvino(Scenario.OFFLINE, precision)
+    with product.run_harness(*flags, benchmark=model.benchmark) as ran:
+        recipe = loop.recipe(ran.folders["performance"])
+    engine = Path(recipe["engine"]["options"]["blob"]).parent
     request = msgspec.json.decode((engine / RECIPE).read_bytes(), type=BuildRequest)
     with product.scratch() as folder:
-        take = {"engineroom": partial(_ours, flags), PEER: partial(_peer, request, folder)}
-        taken = interleaved(f"Offline throughput, {precision}", pairs, take)
-    name = f"Offline, openvino, digits {precision}"
-    return Figure(name, "samples/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
+        take = {
+            "engineroom": partial(model.throughput, flags),
+            "bare loop": partial(_bare_loop, recipe, model.seconds),
+            "benchmark_app": partial(_benchmark_app, request, folder, model.seconds),
+        }
+        taken = interleaved(f"Offline throughput, {model.benchmark} {precision}", pairs, take)
+    name = f"Offline, openvino, {model.benchmark} {precision}"
+    return [
+        Figure(name, "samples/s", taken["engineroom"], taken[peer], peer, Comparison.RATIO, limit)
+        for peer, limit in LIMITS.items()
+    ]
 
 
-def _ours(flags: list[str]) -> float:
-    with product.run_harness(*flags) as ran:
-        return float(ran.results["performance"]["performance"]["value"])
+def _bare_loop(recipe: Mapping[str, Any], seconds: int) -> float:
+    return loop.measure(recipe, "async", recipe["instances"], seconds)["samples_per_second"]
 
 
-def _peer(request: BuildRequest, folder: Path) -> float:
+def _benchmark_app(request: BuildRequest, folder: Path, seconds: int) -> float:
     """Return benchmark_app's samples per second."""
     properties = folder / "properties.json"
     properties.write_text(json.dumps({DEVICE: request.settings}), encoding="utf-8")
@@ -64,7 +71,7 @@ def _peer(request: BuildRequest, folder: Path) -> float:
     types = ",".join(f"{spec.name}:{_short(spec.dtype)}" for spec in request.inputs)
     product.run(
         [
-            *(str(VENV / "bin" / "benchmark_app"), "-m", request.model, "-d", DEVICE, "-t", str(SECONDS)),
+            *(str(VENV / "bin" / "benchmark_app"), "-m", request.model, "-d", DEVICE, "-t", str(seconds)),
             *("-shape", shapes, "-iop", types),
             *("-hint", "none", "-load_config", str(properties)),  # its own hint would replace our properties
             *("-report_type", "no_counters", "-report_folder", str(folder), "-json_stats"),

@@ -17,10 +17,10 @@ from typing import Any
 from engineroom import registry, systems
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.bench.precisions import FLAGS, SECONDS, throughput
+from engineroom.bench.models import RESNET50
 from engineroom.errors import RequestError
 from engineroom.paths import VENV
-from engineroom.terms import Precision
+from engineroom.terms import Precision, Scenario
 
 ON_CPU = (Precision.FP32, (1, 4, 16, 64))
 ON_GPU = (Precision.FP16, (1, 4, 16, 64, 256, 1024))
@@ -40,14 +40,15 @@ def measure(pairs: int) -> list[Figure]:
 
 
 def _figure(precision: Precision, batch_size: int, pairs: int) -> Figure:
-    flags = ("--engine=torch", f"--precision={precision}", f"--batch_size={batch_size}")
+    engine = ("--engine=torch", f"--precision={precision}", f"--batch_size={batch_size}")
+    flags = (*RESNET50.performance(Scenario.OFFLINE), f"--min_duration={RESNET50.seconds * 1000}", *engine)
     with product.scratch() as folder:
         recipe = folder / "harness.json"
-        with product.run_harness(*FLAGS, *flags, "--min_query_count=1", benchmark="resnet50") as ran:
+        with product.run_harness(*flags, "--min_query_count=1", benchmark=RESNET50.benchmark) as ran:
             recipe.write_bytes((ran.folders["performance"] / "recipe" / "harness.json").read_bytes())
         samples = BATCHES * batch_size * json.loads(recipe.read_bytes())["instances"]
         take = {
-            "engineroom": partial(throughput, *flags, f"--min_query_count={samples}"),
+            "engineroom": partial(RESNET50.throughput, (*flags, f"--min_query_count={samples}")),
             PEER: partial(_peer, recipe),
         }
         taken = interleaved(f"torch in batches of {batch_size}", pairs, take)
@@ -100,7 +101,7 @@ def main(recipe: dict[str, Any]) -> None:
         thread.start()
     start.wait()
     begin = time.perf_counter()
-    time.sleep(SECONDS)
+    time.sleep(RESNET50.seconds)
     stop.set()
     for thread in threads:
         thread.join()

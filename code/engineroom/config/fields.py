@@ -13,6 +13,7 @@ from engineroom.paths import DATA_MAPS, layers
 from engineroom.terms import ExecutionProvider, Observer, Precision, Scenario, TestMode, Weights
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
+NANOSECONDS_PER_MILLISECOND = 1_000_000
 PLUGINS = {"engine": "engines", "calibrator": "calibrators"}  # fields that name a plug-in, with its kind
 
 ENUMS = (Scenario, TestMode, Precision, Observer, Weights, ExecutionProvider)  # whose members a field can hold
@@ -23,6 +24,16 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Cpu = Annotated[int, Meta(ge=0, le=65_535)]
 Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000, extra={"unit": "ms"})]
 Latency = Annotated[int, Meta(ge=1, le=NANOSECONDS_PER_HOUR, extra={"unit": "ns"})]
+# LoadGen 6.0 reads Server's limit as a whole number of milliseconds and drops the rest (test_settings_internal.cc).
+ServerLatency = Annotated[
+    int,
+    Meta(
+        ge=NANOSECONDS_PER_MILLISECOND,
+        le=NANOSECONDS_PER_HOUR,
+        multiple_of=NANOSECONDS_PER_MILLISECOND,
+        extra={"unit": "ns"},
+    ),
+]
 # LoadGen 6.0 itself issues 19 million samples a second Offline, and no published system comes near.
 Rate = Annotated[float, Meta(gt=0, le=1e9, extra={"unit": "samples/s", "usual": (0.001, 20_000_000)})]
 
@@ -178,15 +189,23 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ),
     ] = None
     server_target_latency_ns: Annotated[
-        Latency | None,
+        ServerLatency | None,
         _about(
-            "limit of the p99 latency",
+            "limit of the p99 latency, in whole milliseconds",
             loadgen="target_latency",
             scenarios=(Scenario.SERVER,),
-            usual=(100_000, 60_000_000_000),
+            usual=(1_000_000, 60_000_000_000),
             null="LoadGen's own",
         ),
     ] = None
+    server_coalesce_queries: Annotated[
+        bool,
+        _about(
+            "whether LoadGen issues what is due already in one call; each query keeps its own arrival and latency",
+            loadgen="coalesce_queries",
+            scenarios=(Scenario.SERVER,),
+        ),
+    ] = True
     single_stream_expected_latency_ns: Annotated[
         Latency | None,
         _about(

@@ -13,8 +13,6 @@ from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError, shown
 from engineroom.paths import CONFIGS, TEMPLATES, display, layers, overlays, sha256_file
 
-NANOSECONDS_PER_MILLISECOND = 1e6
-
 
 def template(name: str, system: str) -> Path:
     """Return the template `name`: the system's own in configs/<system>/templates, else an overlay's, else ours.
@@ -72,12 +70,13 @@ def loadgen_settings(config: RunConfig) -> dict[str, int | float]:
     for name in fields.settable():
         about, value = fields.about(name), getattr(config, name)
         if about.loadgen and value is not None and config.scenario in (about.scenarios or (config.scenario,)):
-            found[about.loadgen] = _milliseconds(value) if about.unit == "ns" else value
+            number = int(value) if isinstance(value, bool) else value
+            found[about.loadgen] = _milliseconds(number) if about.unit == "ns" else number
     return found
 
 
 def _milliseconds(nanoseconds: int) -> float | int:
-    milliseconds = nanoseconds / NANOSECONDS_PER_MILLISECOND
+    milliseconds = nanoseconds / fields.NANOSECONDS_PER_MILLISECOND
     return int(milliseconds) if milliseconds.is_integer() else milliseconds
 
 
