@@ -23,8 +23,8 @@ REPEAT = {"repeat": "run each performance test so many times; median and spread 
 def run(argv: Sequence[str]) -> int:
     """generate_engines, then run_harness."""
     request, asked = works(argv, explain=True, extras=REPEAT)
-    if not request.plan:  # the plan of run_harness names the engines, too
-        engines.build_engines(asked)
+    _find_inputs(asked)
+    engines.build_engines(asked)
     return _run(request, asked)
 
 
