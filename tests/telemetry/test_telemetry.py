@@ -130,16 +130,17 @@ def test_a_machine_that_tells_nothing_gives_empty_rows(tmp_path: Path) -> None:
 
 def test_this_machine_tells_and_descendants_are_ours(tmp_path: Path) -> None:
     watch = HostWatch(os.getpid(), os.getpid(), Path("/"))
-    watch.row(time.monotonic())
     begin = time.monotonic()
+    watch.row(begin)
     grandchild = (
         "import os, time; end = time.monotonic() + 0.7\nwhile time.monotonic() < end: pass\nprint(os.times()[:2])"
     )
     child = f"import subprocess, sys; print(subprocess.check_output([sys.executable, '-c', {grandchild!r}], text=True))"
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
     used_s = sum(float(word) for word in done.stdout.strip(" ()\n").split(","))
-    now = row(watch, time.monotonic())
-    ours_s = float(str(now["harness_cpu_percent"])) / 100 * (time.monotonic() - begin)
+    end = time.monotonic()
+    now = row(watch, end)
+    ours_s = float(str(now["harness_cpu_percent"])) / 100 * (end - begin)
     assert ours_s >= 0.9 * used_s > 0.05
     memory = psutil.Process().memory_info().rss
     assert abs(float(str(now["harness_rss_bytes"])) - memory) < 0.2 * memory
@@ -179,13 +180,15 @@ def test_gpus_are_seen_as_nvml_tells_them(tmp_path: Path, record: Callable[[str]
     double.nvmlDeviceGetPowerUsage = lambda handle: 612_500
     double.nvmlDeviceGetTotalEnergyConsumption = lambda handle: 1_000_000
     double.nvmlDeviceGetTemperature = lambda handle, sensor: 71
+    double.nvmlDeviceGetClockInfo = lambda handle, clock: {1: 1980, 2: 3201}[clock]
+    double.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(used=7)
     double.nvmlDeviceGetUtilizationRates = lambda handle: SimpleNamespace(gpu=99, memory=40)
     rows, _ = watched(tmp_path / "run", record("dgx_h200").root, double)
     assert [each["gpu"] for each in rows[:8]] == [str(number) for number in range(8)]
     assert len({each["uuid"] for each in rows}) == 8
     assert (rows[0]["power_w"], rows[0]["energy_j"], rows[0]["temperature_c"]) == ("612.5", "1000.0", "71")
     assert (rows[0]["utilization_percent"], rows[0]["throttle_reasons"]) == ("99", "sw_power_cap hw_thermal_slowdown")
-    assert rows[0]["sm_clock_mhz"] and rows[0]["memory_used_bytes"]
+    assert (rows[0]["sm_clock_mhz"], rows[0]["memory_clock_mhz"], rows[0]["memory_used_bytes"]) == ("1980", "3201", "7")
 
 
 def test_every_reason_of_nvml_has_its_word() -> None:
