@@ -138,3 +138,15 @@ def test_each_file_system_is_looked_at_for_room(
     steps = [plan.Step(what="s", state=plan.MAKE, why="", folder=folder, cost=cost) for folder in folders]
     rooms = {room.where: room.fits for room in plan._disks(steps)}
     assert rooms == {"disk of build/engines": fits, "disk of build/runs": plan.YES}
+
+
+def test_a_plan_counts_repeated_tests_and_says_what_cannot_be_submitted(checkout: Path, command: Any) -> None:
+    ask = "--json --engine=onnxruntime --precision=fp32 --scenarios=Server --server_target_qps=100 --min_duration=4000"
+    once, thrice = (_plan(command, checkout, "run_harness", f"{ask} {more}") for more in ("", "--repeat=3"))
+    (first, _), (many, accuracy) = ([step for step in each["steps"] if step["test"]] for each in (once, thrice))
+    assert (many["what"], accuracy["what"]) == ("digits Server performance, 3 times", "digits Server accuracy")
+    assert many["cost"]["seconds"]["least"] == pytest.approx(3 * first["cost"]["seconds"]["least"])
+    assert many["cost"]["memory_bytes"] == first["cost"]["memory_bytes"]
+    assert once["rules"] == []  # of what is no MLPerf benchmark its notes say so
+    refused = _inv(command, checkout, "run_harness", f"{ask} --repeat=0", code=2)
+    assert "--repeat: is '0', must be a whole number from 1 to" in refused.stderr

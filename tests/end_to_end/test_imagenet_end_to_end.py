@@ -121,6 +121,10 @@ def test_resnet50_is_measured(photos: Checkout, scenario: str) -> None:
     )
     assert result["performance"]["valid"], result["performance"]["reasons"]
     assert result["exit_code"] == 0
+    reasons = ["the weights are synthetic", "the data set is imagenet-synthetic"]
+    assert result["rules"]["round"] == "v6.1" and result["rules"]["divisions"] == []
+    assert result["rules"]["reasons"][:2] == [f"not submittable: {why}" for why in reasons]
+    assert any(" s of 600 s" in why for why in result["rules"]["reasons"])
 
 
 @pytest.mark.parametrize(
