@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineroom.runs import AccuracyResult, PerformanceResult, Result, Submittable
+from engineroom.runs import AccuracyResult, Energy, PerformanceResult, Result, Submittable, TelemetrySummary
 from engineroom.steps.report import Row, line, notes, print_json, print_table, significant
-from engineroom.telemetry.summary import Energy, Summary
 from engineroom.terms import METRICS, Scenario
 
 
@@ -172,7 +171,7 @@ def test_one_invalid_run_of_several_is_no_valid_result(capsys: pytest.CaptureFix
 
 def test_what_cannot_be_submitted_and_who_disturbed_a_run_stand_below(capsys: pytest.CaptureFixture[str]) -> None:
     rules = Submittable(round="v6.1", reasons=("not submittable: 10 s of 600 s", "open only: x"))
-    seen = Summary(
+    seen = TelemetrySummary(
         rows=9,
         host={},
         energy=Energy(joules=2.0, joules_per_sample=0.012345, counted=("processor packages by RAPL",)),

@@ -19,9 +19,10 @@ import pytest
 from machine_records import EVENT_REASONS
 
 from engineroom import telemetry
+from engineroom.runs import TelemetrySummary
 from engineroom.telemetry import Telemetry, gpus
 from engineroom.telemetry.host import HostWatch
-from engineroom.telemetry.summary import Summary, Window, summarize
+from engineroom.telemetry.summary import Window, summarize
 
 if TYPE_CHECKING:
     from machine_records import Record
@@ -253,7 +254,9 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
         table.writerows(rows)
 
 
-def summary(folder: Path, window: Window, gpu: dict[str, object] | None = None, **columns: list[object]) -> Summary:
+def summary(
+    folder: Path, window: Window, gpu: dict[str, object] | None = None, **columns: list[object]
+) -> TelemetrySummary:
     """Sum up rows, a second apart from second 100 on, with these columns; `gpu` holds for each second."""
     count = len(next(iter(columns.values())))
     times = [f"{100 + second}.000" for second in range(count)]
@@ -323,4 +326,4 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path.write_text("elapsed_s,monotonic_s,cpu_mhz\n0.0,100.0,2000\n1.0,101.0,2100\n2.0,1")
     assert summarize(tmp_path, Window(0, 0, 0)).rows == 2
     path.unlink()
-    assert summarize(tmp_path, Window(0, 0, 0)) == Summary(rows=0, host={})
+    assert summarize(tmp_path, Window(0, 0, 0)) == TelemetrySummary(rows=0, host={})
