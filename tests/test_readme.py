@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engineroom import legacy, registry, run_args
+from engineroom.actions import run
 from engineroom.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ def expanded(name: str) -> list[str]:
 
 def test_every_flag_exists() -> None:
     flags = set(re.findall(r"--(\w+)", README))
-    of_other_tasks = {"extra", "diff"}
+    of_other_tasks = {"extra", "diff", "repeat"}
     assert flags and flags <= {*run_args.flags(), *legacy.FIELDS, *legacy.FLAGS, *of_other_tasks}
 
 
@@ -59,7 +60,7 @@ def test_every_flag_exists() -> None:
 def test_every_request_is_understood(block: str) -> None:
     for task, text in re.findall(r'make (\w+) RUN_ARGS="(.*?)"', block):
         if task != "explain":  # which takes names, too
-            run_args.parse(run_args.split(text))
+            run_args.parse(run_args.split(text), extras=run.REPEAT)
 
 
 def test_every_exit_code_is_told() -> None:

@@ -21,7 +21,6 @@ from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.datasets import Agreement
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, ensure_folder, not_writable, write_text
-from engineroom.telemetry.summary import Summary
 from engineroom.yaml_file import entries
 
 PARTIAL = ".partial"
@@ -66,6 +65,42 @@ class PerformanceResult(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
 
 
+class Range(msgspec.Struct, frozen=True):
+    """A figure over the test."""
+
+    min: float
+    median: float
+    max: float
+
+
+class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU over the test. `slowed_s`: for how many seconds each reason kept its clocks down."""
+
+    gpu: int
+    uuid: str
+    ranges: dict[str, Range]
+    slowed_s: dict[str, int]
+
+
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """The energy of the test, as far as counters tell it: `counted` says of what. No measurement by MLPerf's rules."""
+
+    joules: float
+    joules_per_sample: float
+    counted: tuple[str, ...]
+
+
+class TelemetrySummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the telemetry of a run comes to; `disturbances` say in words what others or heat took away."""
+
+    official: bool = False
+    rows: int
+    host: dict[str, Range]
+    gpus: tuple[GpuSummary, ...] = ()
+    energy: Energy | None = None
+    disturbances: tuple[str, ...] = ()
+
+
 class Submittable(msgspec.Struct, frozen=True, kw_only=True):
     """The divisions of a round that a result could be submitted to, as far as one run shows it; `reasons` why no more.
 
@@ -81,14 +116,14 @@ class Submittable(msgspec.Struct, frozen=True, kw_only=True):
 def in_one_line(verdicts: Iterable[Submittable]) -> str:
     """Return why the results of an MLPerf benchmark could not be submitted, each reason once; "" if none could not."""
     found: dict[str, dict[str, None]] = {}
-    rounds = ""
+    of = ""
     for verdict in (each for each in verdicts if each.round):
-        rounds = verdict.round
+        of = verdict.round
         for reason in verdict.reasons:
             kind, _, why = reason.partition(": ")
             found.setdefault(kind, {})[why] = None
     told = "; ".join(f"{kind}: {', '.join(whys)}" for kind, whys in sorted(found.items()))
-    return f"{told} (rules of {rounds})" if told else ""
+    return f"{told} (rules of {of})" if told else ""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +154,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     made_from: dict[str, str] = {}  # what engine, samples and harness were made from
     loadgen: dict[str, Any] = {}
     counters: dict[str, Any] = {}
-    telemetry: Summary | None = None
+    telemetry: TelemetrySummary | None = None
     checksums: dict[str, str] = {}
     run: str = ""
     replaces: str = ""  # the run before it, which was too short only because its probe saw a slower machine

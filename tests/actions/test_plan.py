@@ -168,3 +168,15 @@ def test_samples_are_counted_and_the_answers_are_those_of_the_float_twin(
     assert samples["seconds"]["most"] > 500 / 100 / machine.cpu.usable_cores
     assert answers["seconds"]["most"] == pytest.approx(500 * 102.5e6 / 1e9, rel=0.1)
     assert answers["disk_bytes"]["most"] < 10_000
+
+
+def test_a_plan_counts_repeated_tests_and_says_what_cannot_be_submitted(checkout: Path, command: Any) -> None:
+    ask = "--json --engine=onnxruntime --precision=fp32 --scenarios=Server --server_target_qps=100 --min_duration=4000"
+    once, thrice = (_plan(command, checkout, "run_harness", f"{ask} {more}") for more in ("", "--repeat=3"))
+    (first, _), (many, accuracy) = ([step for step in each["steps"] if step["test"]] for each in (once, thrice))
+    assert (many["what"], accuracy["what"]) == ("digits Server performance, 3 times", "digits Server accuracy")
+    assert many["cost"]["seconds"]["least"] == pytest.approx(3 * first["cost"]["seconds"]["least"])
+    assert many["cost"]["memory_bytes"] == first["cost"]["memory_bytes"]
+    assert once["rules"] == []  # of what is no MLPerf benchmark its notes say so
+    refused = _inv(command, checkout, "run_harness", f"{ask} --repeat=0", code=2)
+    assert "--repeat: is '0', must be a whole number from 1 to" in refused.stderr

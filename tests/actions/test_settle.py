@@ -27,10 +27,11 @@ def _on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settled(machine: Machine, name: str, weights: Weights = Weights.SYNTHETIC, **flags: str) -> Resolved:
-    """Return the settings of a benchmark's Offline run on drawn images."""
+    """Return the settings of a benchmark's Offline run on drawn images; the flag test_run is a switch."""
+    test_run = bool(flags.pop("test_run", False))
     benchmark: Benchmark = registry.get("benchmarks", name).load().BENCHMARK
     which: dict[str, Any] = {**{field: defaults()[field] for field in OF_BENCHMARK}, "weights": weights}
-    request = Request(overrides={"weights": weights, **flags})
+    request = Request(overrides={"weights": weights, **flags}, test_run=test_run)
     return settle(
         benchmark.variant("auto", weights), which, request, machine, Scenario.OFFLINE, TestMode.PERFORMANCE_ONLY
     )
@@ -43,6 +44,18 @@ def test_the_settings_say_which_data_and_how_many_samples(machine: Machine) -> N
     assert found.origins["dataset"].text == "rule dataset: the drawn one"
     found = settled(machine, "resnet50", Weights.REFERENCE)
     assert (found.config.dataset, found.config.performance_sample_count) == ("imagenet", 1024)
+
+
+@pytest.mark.parametrize(
+    ("flags", "milliseconds", "origin"),
+    [({}, 60_000, "--test_run"), ({"min_duration": "9000"}, 9_000, "--min_duration")],
+)
+def test_a_test_run_is_short_even_where_the_rules_want_many_samples(
+    machine: Machine, flags: dict[str, str], milliseconds: int, origin: str
+) -> None:
+    found = settled(machine, "resnet50", test_run="yes", **flags)
+    assert (found.config.min_duration, found.config.min_query_count) == (milliseconds, 1)
+    assert (origin in found.origins["min_duration"].text, found.origins["min_query_count"].text) == (True, "--test_run")
 
 
 @pytest.mark.parametrize(

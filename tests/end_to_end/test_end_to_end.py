@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy.typing as npt
 import psutil
 import pytest
 
+from engineroom.benchmarks.digits import MODEL_SHA256
 from engineroom.config import RunConfig
 from engineroom.datasets import Dataset
 from engineroom.steps.harness import read_log
@@ -207,10 +209,13 @@ def test_loadgen_ran_with_the_rounds_seeds_and_our_settings(run: Run, scenario: 
 def test_checksums_are_right(run: Run, house: Checkout) -> None:
     folder, result = run
     for name, sha256 in result["checksums"].items():
-        path = house.root / name if name.startswith("build/") else folder / name
+        path = folder / name if (folder / name).is_file() else house.root / name
         assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256, name
-    named = {name for name in result["checksums"] if name.startswith("build/")}
-    assert {Path(name).name.partition(".")[0] for name in named} == {"input", "model", "engineroom_native"}
+    named = {name for name in result["checksums"] if not (folder / name).is_file()}
+    assert {Path(name).name.partition(".")[0] for name in named} == {"input", "model", "engineroom_native", "digits"}
+    assert result["checksums"]["code/models/digits/digits.onnx"] == MODEL_SHA256
+    logs = {f"mlperf_log_{name}" for name in ("detail.txt", "summary.txt", "accuracy.json")}
+    assert {"recipe/user.conf", *logs} <= result["checksums"].keys()
     inside = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert result["checksums"].keys() - named == inside - {"result.json"}
 
@@ -270,6 +275,9 @@ def test_the_environment_is_on_record(run: Run) -> None:
     assert environment["distributions"]["openvino"] == run[1]["made_from"]["openvino"]
     first, *rows = (run[0] / "telemetry.csv").read_text().splitlines()
     assert rows and all(row.count(",") == first.count(",") for row in rows)
+    seen = run[1]["telemetry"]
+    assert seen["official"] is False and 0 < seen["rows"] <= len(rows)
+    assert seen["host"]["memory_available_bytes"]["max"] > 1e6
 
 
 # Recipes
@@ -424,6 +432,36 @@ def test_more_queries_than_the_engine_can_answer_are_invalid(house: Checkout) ->
     assert done.code == 1 == result["exit_code"]
     assert result["performance"]["valid"] is False and result["performance"]["reasons"]
     assert "INVALID" in done.out and result["performance"]["reasons"][0].splitlines()[0] in done.out
+
+
+@pytest.mark.heavy
+def test_repeated_runs_are_told_as_one_and_a_noisy_neighbour_is_named(house: Checkout) -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        done = house.good(
+            "run_harness",
+            "--json --scenarios=SingleStream --precision=fp32 --repeat=3 --min_duration=1500 --round=v5.1",
+        )
+        neighbour.kill()
+    (row,) = json.loads(done.out)
+    runs = [house.results()[house.root / name] for name in row["repeats"]["runs"]]
+    values = sorted(run["performance"]["value"] for run in runs)
+    assert (row["repeats"]["count"], row["repeats"]["valid"], row["repeats"]["median"]) == (3, 3, values[1])
+    assert row["performance"]["performance"]["value"] == values[1]
+    for run in runs:
+        (told,) = [words for words in run["telemetry"]["disturbances"] if words.startswith("other processes took ")]
+        assert run["telemetry"]["host"]["other_cpus"]["max"] > 0.2, told
+    assert 'round: "v5.1"  # --round' in (house.root / row["accuracy"]["run"] / "run_config.yaml").read_text()
+
+
+@pytest.mark.heavy
+def test_a_run_is_scored_again_from_its_log(copy: Checkout, finished: Path) -> None:
+    before = state_of(finished)
+    assert re.search(r"AccuracyOnly +99\.600% \(98\.604%\) met +the same$", copy.good("score", str(finished)).out, re.M)
+    assert {name: state for name, state in state_of(finished).items() if "rescored" not in name} == before
+    log = finished / "mlperf_log_accuracy.json"
+    log.write_text(log.read_text().replace("0", "1", 1))
+    done = copy.inv("score", str(finished))
+    assert (done.code, "is not what the run wrote" in done.err) == (2, True)
 
 
 @pytest.mark.heavy

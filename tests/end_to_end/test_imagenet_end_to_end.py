@@ -128,6 +128,10 @@ def test_resnet50_is_measured_in_every_scenario(photos: Checkout, engine: str) -
         assert (figure["valid"], result["exit_code"]) == (enough, 0 if enough else 1), figure
         assert figure["samples"] >= (512 if result["scenario"] == "MultiStream" else 64)
         assert figure["value"] > 0 if enough else "early stopping" in " ".join(figure["reasons"]).lower(), figure
+        reasons = ["the weights are synthetic", "the data set is imagenet-synthetic"]
+        assert result["rules"]["round"] == "v6.1" and result["rules"]["divisions"] == []
+        assert result["rules"]["reasons"][:2] == [f"not submittable: {why}" for why in reasons]
+        assert any(" s of 600 s" in why for why in result["rules"]["reasons"])
 
 
 @pytest.mark.parametrize(

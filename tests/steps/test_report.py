@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engineroom.runs import AccuracyResult, PerformanceResult, Result
+from engineroom.runs import AccuracyResult, Energy, PerformanceResult, Result, Submittable, TelemetrySummary
 from engineroom.steps.report import Row, line, notes, print_json, print_table, significant
 from engineroom.terms import METRICS, Scenario
 
@@ -136,6 +136,57 @@ def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert good["performance"]["performance"]["value"] == 48312.4
     assert good["accuracy"]["accuracy"]["met"] is True
     assert (failed["failure"], failed["performance"]) == ("died", None)
+
+
+def _repeated(*values: float, invalid: int = 0) -> Row:
+    row = _row(accuracy=_accuracy())
+    for place, value in enumerate(values):
+        row.repeat(msgspec.structs.replace(_performance(value, valid=place >= invalid), run=f"run {place}"))
+    return row
+
+
+def test_several_runs_show_their_median_and_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    row = _repeated(49000.0, 47000.0, 48000.0)
+    assert _line(capsys, row)[3:5] == ["throughput, median of 3: 48,000 samples/s (47,000 to 49,000)", "VALID"]
+    print_json([row])
+    (plain,) = json.loads(capsys.readouterr().out)
+    assert plain["performance"]["run"] == "run 2"  # the one in the middle
+    assert plain["repeats"] == {
+        "count": 3,
+        "valid": 3,
+        "unit": "samples/s",
+        "median": 48000.0,
+        "min": 47000.0,
+        "max": 49000.0,
+        "spread_percent": 4.17,
+        "runs": ["run 0", "run 1", "run 2"],
+    }
+    assert _repeated(48312.4).repeats is None
+    assert _line(capsys, _repeated(48312.4))[3] == "throughput 48,312 samples/s"
+
+
+def test_one_invalid_run_of_several_is_no_valid_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _line(capsys, _repeated(1.0, 2.0, 3.0, invalid=1))[4] == "INVALID 1 of 3"
+
+
+def test_what_cannot_be_submitted_and_who_disturbed_a_run_stand_below(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = Submittable(round="v6.1", reasons=("not submittable: 10 s of 600 s", "open only: x"))
+    seen = TelemetrySummary(
+        rows=9,
+        host={},
+        energy=Energy(joules=2.0, joules_per_sample=0.012345, counted=("processor packages by RAPL",)),
+        disturbances=("other processes took 1.0 of 2 CPUs, up to 2.0",),
+    )
+    performance = msgspec.structs.replace(_performance(), rules=rules, telemetry=seen, notes=())
+    accuracy = msgspec.structs.replace(
+        _accuracy(), rules=Submittable(round="v6.1", reasons=("open only: x",)), notes=()
+    )
+    assert notes([_row(performance=performance, accuracy=accuracy)]) == [
+        "digits Offline: not submittable: 10 s of 600 s; open only: x (rules of v6.1)",
+        "digits Offline: 0.01235 J a sample (processor packages by RAPL; unofficial)",
+        "Disturbed while measured, so perhaps slower than it could be: "
+        "digits Offline (other processes took 1.0 of 2 CPUs, up to 2.0)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from engineroom import registry, rounds
+from engineroom import registry
 from engineroom.paths import DATA_MAPS, layers
 from engineroom.terms import ExecutionProvider, Observer, Precision, Scenario, TestMode, Weights
 
@@ -355,6 +355,8 @@ def choices_of(name: str) -> list[str]:
             *sorted({path.parent.name for tree in layers(DATA_MAPS) for path in tree.glob("*/dataset.yaml")}),
         ]
     if name == "round":
+        from engineroom import rounds  # not before it is needed: every task imports this module
+
         return list(rounds.names())
     if name in PLUGINS:
         auto = ["auto"] if defaults().get(name) == "auto" else []

@@ -165,7 +165,11 @@ def _cells(row: Row) -> list[str]:
         words = textwrap.wrap(f"{performance.metric}, median of {repeats.count}:", METRIC_COLUMNS)
         spread = f"({significant(repeats.min)} to {significant(repeats.max)})"
         result = "\n".join([*words, f"{significant(repeats.median)} {repeats.unit}", spread])
-        verdict = "VALID" if repeats.valid == repeats.count else f"INVALID\n{repeats.count - repeats.valid} times"
+        verdict = (
+            "VALID"
+            if repeats.valid == repeats.count
+            else f"INVALID\n{repeats.count - repeats.valid} of {repeats.count}"
+        )
     if accuracy:  # MLCommons' scorers write three digits too
         held = "met" if accuracy.met else "missed"
         figure = f"{accuracy.value:.3f}{accuracy.unit}"

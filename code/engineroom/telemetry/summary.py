@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from engineroom.runs import Energy, GpuSummary, Range, TelemetrySummary
 from engineroom.telemetry import GPU, HOST, PERIOD_S
 
 # From these shares on a run counts as disturbed. An idle machine shows less than half of each: timers, daemons, us.
@@ -33,42 +32,6 @@ SLOWED = ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power
 Row = Mapping[str, str]
 
 
-class Range(msgspec.Struct, frozen=True):
-    """A figure over the test."""
-
-    min: float
-    median: float
-    max: float
-
-
-class GpuSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU over the test. `slowed_s`: for how many seconds each reason kept its clocks down."""
-
-    gpu: int
-    uuid: str
-    ranges: dict[str, Range]
-    slowed_s: dict[str, int]
-
-
-class Energy(msgspec.Struct, frozen=True, kw_only=True):
-    """The energy of the test, as far as counters tell it: `counted` says of what. No measurement by MLPerf's rules."""
-
-    joules: float
-    joules_per_sample: float
-    counted: tuple[str, ...]
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the telemetry of a run comes to; `disturbances` say in words what others or heat took away."""
-
-    official: bool = False
-    rows: int
-    host: dict[str, Range]
-    gpus: tuple[GpuSummary, ...] = ()
-    energy: Energy | None = None
-    disturbances: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True)
 class Window:
     """The test proper, by CLOCK_MONOTONIC: what lies before is loading, what lies behind LoadGen's reckoning."""
@@ -83,13 +46,13 @@ class Window:
         return [row for row in rows if self.begin_s + half <= float(row["monotonic_s"]) <= self.end_s + half]
 
 
-def summarize(folder: Path, window: Window) -> Summary:
+def summarize(folder: Path, window: Window) -> TelemetrySummary:
     """Sum up the telemetry in a run's folder. A test too short to have rows of its own counts with all there are."""
     every = _rows(folder / HOST)
     rows, gpus = window.of(every) or every, _by_gpu(folder / GPU, window)
     told = [*_of_host(rows), *(words for rows_of in gpus.values() for words in _of_gpu(rows_of))]
     told += _silence(folder / GPU, every)
-    return Summary(
+    return TelemetrySummary(
         rows=len(rows),
         host=_ranges(rows, HOST_RANGES),
         gpus=tuple(_gpu(rows_of) for rows_of in gpus.values()),
