@@ -181,7 +181,7 @@ PHASES: dict[str, tuple[str, str, Begun]] = {
     "warm-up": ("run_harness", f"{FIXED} --test_mode=AccuracyOnly --fixed_delay_us=5000000", in_phase(1)),
     "logs": (
         "run_harness",
-        f"{FIXED} --test_mode=PerformanceOnly --offline_expected_qps=5000000 --min_duration=1000",
+        "--engine=null --scenarios=Offline --test_mode=PerformanceOnly --offline_expected_qps=3000000 --min_duration=1000",
         in_phase(3),
     ),
     "scoring": (
@@ -237,14 +237,14 @@ def test_a_terminal_that_goes_away_ends_the_run(house: Checkout) -> None:
     folder.rename(folder.with_suffix(".interrupted"))
 
 
-def test_settings_that_lie_about_in_the_working_directory_are_not_picked_up(house: Checkout) -> None:
+def test_settings_that_lie_about_are_not_picked_up(house: Checkout, tmp_path: Path) -> None:
     stray = "*.*.mode = 1\n*.*.accuracy_log_sampling_target = 7\n*.*.min_query_count = 3\n*.*.qsl_rng_seed = 1\n"
     names = ("audit.config", "user.conf", "mlperf.conf")
     for name in names:
         (house.root / name).write_text(stray)
-    house.good(
-        "run_harness", "--scenarios=SingleStream --precision=fp32 --test_mode=PerformanceOnly --min_duration=300"
-    )
+        (tmp_path / name).write_text(stray)
+    asked = "--scenarios=SingleStream --precision=fp32 --test_mode=PerformanceOnly --min_duration=300"
+    house.good("run_harness", asked, HOME=str(tmp_path))
     for name in names:
         (house.root / name).unlink()
     log = read_log(list(house.results())[-1])
