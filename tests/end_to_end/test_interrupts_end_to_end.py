@@ -148,7 +148,8 @@ class SlowToScore(Digits):
 
 BENCHMARK = SlowToScore()
 """
-FIXED = "--engine=fixed_delay --scenarios=Offline"
+PERFORMANCE = "--scenarios=Offline --test_mode=PerformanceOnly"
+ACCURACY = "--engine=fixed_delay --scenarios=Offline --test_mode=AccuracyOnly"
 
 
 def in_phase(number: int) -> Begun:
@@ -175,18 +176,18 @@ PHASES: dict[str, tuple[str, str, Begun]] = {
     ),
     "probe": (
         "run_harness",
-        f"{FIXED} --test_mode=PerformanceOnly --probe_s=20",
+        f"--engine=fixed_delay {PERFORMANCE} --probe_s=20",
         lambda checkout, words: "--probe" in words,
     ),
-    "warm-up": ("run_harness", f"{FIXED} --test_mode=AccuracyOnly --fixed_delay_us=5000000", in_phase(1)),
+    "warm-up": ("run_harness", f"{ACCURACY} --fixed_delay_us=5000000", in_phase(1)),
     "logs": (
         "run_harness",
-        "--engine=null --scenarios=Offline --test_mode=PerformanceOnly --offline_expected_qps=3000000 --min_duration=1000",
+        f"--engine=null {PERFORMANCE} --offline_expected_qps=3000000 --min_duration=1000",
         in_phase(3),
     ),
     "scoring": (
         "run_harness",
-        "--engine=fixed_delay --benchmarks=slow_to_score --scenarios=Offline --test_mode=AccuracyOnly",
+        f"{ACCURACY} --benchmarks=slow_to_score",
         in_phase(4),
     ),
 }
@@ -215,6 +216,20 @@ def test_an_interrupt_in_any_phase_leaves_no_process_and_loses_nothing(
     wait_until(lambda: not [process for process in started if process.is_running()])
     assert not copy.results()
     assert made <= manifests(copy)
+
+
+@pytest.mark.heavy
+def test_an_engine_build_dies_with_its_parent(copy: Checkout) -> None:
+    task, run_args, begun = PHASES["engine build"]
+    parent = copy.start(task, run_args)
+    wait_until(lambda: begun(copy, words_of(parent)))
+    started = psutil.Process(parent.pid).children(recursive=True)
+    made = manifests(copy)
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not [process for process in started if process.is_running()])
+    assert manifests(copy) == made
+    copy.good(task, run_args.replace("--force", ""))
 
 
 @pytest.mark.heavy
