@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import threading
@@ -16,8 +18,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineroom.artifacts import MANIFEST, UNKNOWN, State, check_content, key_of, look_up, newest, obtain
+from engineroom import checksums
+from engineroom.artifacts import (
+    MANIFEST,
+    UNKNOWN,
+    State,
+    check_content,
+    key_of,
+    look_up,
+    newest,
+    obtain,
+    sha256_in_use,
+)
 from engineroom.errors import EngineError, RequestError
+from engineroom.paths import sha256_file
 
 INPUTS = {"model": "a" * 64, "precision": "int8"}
 inputs_strategy = st.dictionaries(st.text(), st.text(), max_size=6)
@@ -200,6 +214,66 @@ def test_force_makes_it_again_but_once(tmp_path: Path) -> None:
     forced = [obtain(tmp_path, INPUTS, make, what="it", force=True) for _ in range(2)]
     assert [item.why for item in forced] == ["asked for by --force", "unchanged: model, precision"]
     assert forced[1].file("part/file").read_bytes() == b"new"
+
+
+LARGE = 5 << 20
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a file of 5 MiB be cut in five pieces, the last two of which are not whole."""
+    monkeypatch.setattr(checksums, "PIECE_BYTES", 1 << 20)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("at", [0, 1 << 20, LARGE // 2, LARGE - 1, LARGE + 99])
+def test_a_flipped_bit_is_found_in_whatever_piece_it_is(tmp_path: Path, at: int) -> None:
+    made = obtain(tmp_path, INPUTS, Maker(random.randbytes(LARGE + 100)), what="it")
+    assert len(made.files["part/file"]["pieces"]) == 6
+    check_content(made)
+    content = bytearray(made.file("part/file").read_bytes())
+    content[at] ^= 1
+    made.file("part/file").write_bytes(content)
+    with pytest.raises(EngineError, match="is not what was made"):
+        check_content(made)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE + 1])
+def test_a_file_of_another_size_is_found(tmp_path: Path, size: int) -> None:
+    content = random.randbytes(LARGE + 1)
+    made = obtain(tmp_path, INPUTS, Maker(content[:LARGE]), what="it")
+    made.file("part/file").write_bytes(content[:size])
+    with pytest.raises(EngineError, match="is not what was made"):
+        check_content(made)
+
+
+@pytest.mark.usefixtures("cut")
+def test_who_waits_long_for_a_check_sees_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = obtain(tmp_path, INPUTS, Maker(bytes(LARGE)), what="it")
+    check_content(made)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(checksums, "SILENT_S", 0)
+    check_content(made)
+    assert capsys.readouterr().err == f"check {made.folder} ...\n"
+
+
+def test_what_was_checked_is_read_again_only_if_somebody_touched_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = obtain(tmp_path, INPUTS, Maker(), what="it")
+    path = made.file("part/file")
+    read: list[Path] = []
+    monkeypatch.setattr("engineroom.artifacts.sha256_file", lambda path: read.append(path) or sha256_file(path))
+    check_content(made)
+    right = sha256_in_use(path)
+    assert right == hashlib.sha256(b"content").hexdigest() and not read
+    status = path.stat()
+    path.write_bytes(b"c0ntent")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert sha256_in_use(path) == hashlib.sha256(b"c0ntent").hexdigest() and read == [path]
 
 
 def test_two_at_once_make_it_once(tmp_path: Path) -> None:

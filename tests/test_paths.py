@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import shlex
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +122,47 @@ def test_a_full_disk_is_called_so(tmp_path: Path) -> None:
     assert "df -h" in str(caught.value)
     assert "chown" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(RequestError, match="this file system gives no locks") as caught, paths.locked(tmp_path):
+        raise AssertionError("nothing may be done without the lock")
+    assert str(tmp_path) in str(caught.value) and "local disk" in str(caught.value)
+
+
+WRITES = """
+import sys
+from pathlib import Path
+from engineroom import paths
+
+for write in (paths.ensure_folder, lambda folder: paths.write_text(folder / "file", "")):
+    try:
+        write(Path(sys.argv[1]))
+    except paths.RequestError as error:
+        print(error)
+"""
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@" "$0"'
+
+
+def test_a_read_only_file_system_is_called_so(tmp_path: Path) -> None:
+    """With a real mount, in a namespace of its own: no permission binds root, but this does."""
+    namespace = ["unshare", "--map-root-user", "--mount"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("this machine gives no mount namespaces")
+    done = subprocess.run(
+        [*namespace, "sh", "-c", READ_ONLY, tmp_path, sys.executable, "-c", WRITES],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(paths.CODE)},
+    )
+    lines = done.stdout.splitlines()
+    assert [line.partition(": ")[2] for line in lines[::2]] == ["lies on a file system that is mounted read-only"] * 2
+    assert lines[1] == f"  see how it is mounted: findmnt -T {tmp_path}"
 
 
 def test_a_folder_where_a_file_is_to_be_is_named(tmp_path: Path) -> None:

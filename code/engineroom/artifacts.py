@@ -239,7 +239,7 @@ def check_content(artifact: Artifact) -> None:
 
 
 def sha256_in_use(path: Path) -> str:
-    """Return a file's SHA-256. What `check_content` has read in this process and nobody touched since is not read again.
+    """Return a file's SHA-256. What `check_content` read in this process, and nobody touched since, is not read again.
 
     Raises RequestError as `sha256_file` does.
     """

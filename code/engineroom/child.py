@@ -9,7 +9,6 @@ in RUN_DIR and the same words on stderr; from the first inference on the native 
 from __future__ import annotations
 
 import ast
-import ctypes
 import json
 import os
 import signal
@@ -104,6 +103,8 @@ def follow_parent() -> None:
     parent = os.environ.get(PARENT_VARIABLE)
     signal.signal(signal.SIGINT, signal.SIG_IGN if parent else signal.SIG_DFL)
     if parent:
+        import ctypes
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(parent):
             os._exit(EXIT_ENGINE)  # it died before the line above

@@ -7,10 +7,9 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from engineroom import processes
 from engineroom.errors import EngineError, Terminated
 from engineroom.paths import display
 from engineroom.terminal import say
@@ -132,39 +131,13 @@ def _wait(
 
 def _stop(process: subprocess.Popen[str], signals: Sequence[int]) -> None:
     """Send the signals in turn, to the process and all that it has started, until it has ended; then end the others."""
-    family = started_by(process.pid)
+    family = processes.started_by(process.pid)
     for number in signals:
-        for member in (process, *family):
-            _send(member, number)
+        process.send_signal(number)  # 0 sends nothing; to a process that has ended nothing is sent either
+        processes.send(number, family)
         try:
             process.wait(_GRACE_S)
             break
         except subprocess.TimeoutExpired:
             continue
-    for member in family:
-        _send(member, signal.SIGKILL)
-
-
-def started_by(pid: int) -> list[Any]:
-    """Return the processes that `pid` and those have started, as psutil's: each knows itself from a later namesake."""
-    import psutil
-
-    try:
-        found: list[Any] = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:  # it has ended
-        return []
-    return found
-
-
-def kill_all_started() -> None:
-    """End at once whatever this process has started, and what that has started."""
-    for process in started_by(os.getpid()):
-        _send(process, signal.SIGKILL)
-
-
-def _send(process: Any, number: int) -> None:
-    """Send a signal to a process of subprocess or psutil, if there still is one; 0 sends nothing."""
-    import psutil
-
-    with suppress(psutil.Error, ProcessLookupError):
-        process.send_signal(number)
+    processes.send(signal.SIGKILL, family)

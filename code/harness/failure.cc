@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <new>
 #include <string_view>
 
 namespace engineroom {
@@ -48,6 +49,15 @@ void write_synced(const std::string& path, std::string_view text) {
   ::rename(beside.c_str(), path.c_str());
 }
 
+thread_local Failure* ends_without_memory = nullptr;
+
+void without_memory() {
+  if (ends_without_memory == nullptr) throw std::bad_alloc();
+  std::set_new_handler(nullptr);  // the words need memory, too
+  ends_without_memory->end_process("loadgen", "out of memory", std::nullopt,
+                                   "LoadGen generates all queries ahead: expect a lower rate or a shorter test");
+}
+
 }  // namespace
 
 void Failure::end_process(const std::string& where, const std::string& what, std::optional<std::size_t> worker,
@@ -74,14 +84,22 @@ void Failure::end_process_on_exception(const std::string& where, std::optional<s
   } catch (const Error& error) {
     end_process(error.where, error.what(), worker, error.mend);
   } catch (const std::bad_alloc&) {
-    const bool queries = where == "loadgen";  // which it generates all ahead
-    end_process(where, "out of memory", worker,
-                queries ? "expect a lower rate or a shorter test" : "use a smaller batch_size or fewer instances");
+    end_process(where, "out of memory", worker, "use a smaller batch_size or fewer instances");
   } catch (const std::exception& error) {
     end_process(where, error.what(), worker);
   } catch (...) {
     end_process(where, "an exception that is not a std::exception", worker);
   }
+}
+
+EndsWithoutMemory::EndsWithoutMemory(Failure& failure) {
+  ends_without_memory = &failure;
+  std::set_new_handler(without_memory);
+}
+
+EndsWithoutMemory::~EndsWithoutMemory() {
+  std::set_new_handler(nullptr);
+  ends_without_memory = nullptr;
 }
 
 }  // namespace engineroom

@@ -41,4 +41,14 @@ class Failure {
   std::atomic_flag taken_;
 };
 
+// While it lives, memory that this thread asks for in vain ends the process, as if LoadGen had said so. An exception
+// that leaves StartTest closes the log files that LoadGen's log thread still writes to: it must not be thrown at all.
+class EndsWithoutMemory {
+ public:
+  explicit EndsWithoutMemory(Failure& failure);
+  ~EndsWithoutMemory();
+  EndsWithoutMemory(const EndsWithoutMemory&) = delete;
+  EndsWithoutMemory& operator=(const EndsWithoutMemory&) = delete;
+};
+
 }  // namespace engineroom

@@ -200,6 +200,7 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
                                        config.cpu_affinity});
     stage.monitor.enter(Phase::kTest);
     try {
+      const EndsWithoutMemory ends(failure);
       // The name is always given: LoadGen's default would pick up an audit.config that lies in the working directory.
       mlperf::StartTest(sut.get(), &stage.library, settings, log_settings(config), config.audit_conf);
       check_outcome(config, stage);
@@ -208,7 +209,7 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
     }
     stage.monitor.enter(Phase::kDone);
   } catch (...) {
-    failure.end_process_on_exception("loadgen", std::nullopt);
+    failure.end_process_on_exception("engine load", std::nullopt);
   }
 }
 

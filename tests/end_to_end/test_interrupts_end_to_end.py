@@ -1,11 +1,15 @@
-"""Runs that are cut short: by Ctrl-C, by a signal to the parent or the child, by an engine that hangs."""
+"""What is cut short: by Ctrl-C and its like in every phase, by a signal to the child, by an engine that hangs."""
 
 from __future__ import annotations
 
 import os
+import pty
+import shutil
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +29,7 @@ LONG = (
     "--server_target_qps=2000 --min_duration=120000 --watchdog_s=3"
 )
 PATIENCE_S = 60.0
+Begun = Callable[["Checkout", str], bool]
 
 
 class Running:
@@ -44,9 +49,7 @@ class Running:
 
     def _is_under_way(self) -> bool:
         assert self.parent.poll() is None, self.parent.communicate()
-        folders = set(self.checkout.partial()) - self.others
-        new = [folder for folder in folders if folder.name.endswith("-PerformanceOnly.partial")]
-        return bool(new) and completed(new[0]) > 10
+        return under_way(self.checkout, self.others)
 
     def ended(self) -> tuple[int, str, str]:
         """Return the parent's exit code, stdout and stderr."""
@@ -132,14 +135,131 @@ def test_an_engine_that_hangs_is_ended_by_the_watchdog(house: Checkout, scenario
     folder.rename(folder.with_suffix(".failed"))
 
 
-def test_settings_that_lie_about_in_the_working_directory_are_not_picked_up(house: Checkout) -> None:
+SLOW_TO_SCORE = """
+import time
+from engineroom.benchmarks.digits import Digits
+
+class SlowToScore(Digits):
+    name = "slow_to_score"
+
+    def score(self, responses, labels):
+        while True:
+            time.sleep(1)
+
+BENCHMARK = SlowToScore()
+"""
+PERFORMANCE = "--scenarios=Offline --test_mode=PerformanceOnly"
+ACCURACY = "--engine=fixed_delay --scenarios=Offline --test_mode=AccuracyOnly"
+
+
+def in_phase(number: int) -> Begun:
+    """Return what tells whether a run's counters have reached a phase: 1 warm-up, 3 LoadGen's logs, 4 done."""
+
+    def begun(checkout: Checkout, words: str) -> bool:
+        return any(counter(folder, "phase") == number for folder in checkout.partial())
+
+    return begun
+
+
+# The task, its flags, and what tells, from the checkout and from the words of all processes, that the phase has begun.
+PHASES: dict[str, tuple[str, str, Begun]] = {
+    "set-up": ("build_harness", "", lambda checkout, words: "ninja" in words),
+    "calibration": (
+        "calibrate",
+        "--benchmarks=digits --force",
+        lambda checkout, words: any(checkout.root.glob("build/calibration/digits/.*.partial")),
+    ),
+    "engine build": (
+        "generate_engines",
+        "--benchmarks=digits --scenarios=Offline --precision=fp32 --force",
+        lambda checkout, words: "engineroom.build_engine" in words,
+    ),
+    "probe": (
+        "run_harness",
+        f"--engine=fixed_delay {PERFORMANCE} --probe_s=20",
+        lambda checkout, words: "--probe" in words,
+    ),
+    "warm-up": ("run_harness", f"{ACCURACY} --fixed_delay_us=5000000", in_phase(1)),
+    "logs": (
+        "run_harness",
+        f"--engine=null {PERFORMANCE} --offline_expected_qps=3000000 --min_duration=1000",
+        in_phase(3),
+    ),
+    "scoring": (
+        "run_harness",
+        f"{ACCURACY} --benchmarks=slow_to_score",
+        in_phase(4),
+    ),
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_interrupt_in_any_phase_leaves_no_process_and_loses_nothing(
+    copy: Checkout, tmp_path: Path, phase: str, number: signal.Signals
+) -> None:
+    task, run_args, begun = PHASES[phase]
+    if phase == "set-up":
+        shutil.rmtree(copy.root / "build" / "lib")
+    plugins = tmp_path / "overlay" / "benchmarks"
+    plugins.mkdir(parents=True)
+    (plugins / "slow_to_score.py").write_text(SLOW_TO_SCORE)
+    made = manifests(copy)
+    parent = copy.start(task, run_args, ENGINEROOM_PATH=str(plugins.parent))
+    wait_until(lambda: begun(copy, words_of(parent)))
+    started = psutil.Process(parent.pid).children(recursive=True)
+    os.kill(parent.pid, number)
+    out, err = parent.communicate(timeout=PATIENCE_S)
+    assert parent.returncode == 130 and "Traceback" not in out + err
+    assert err.splitlines()[-2:] == ["interrupted; what had been finished stays", "exit code 130"]
+    wait_until(lambda: not [process for process in started if process.is_running()])
+    assert not copy.results()
+    assert made <= manifests(copy)
+
+
+@pytest.mark.heavy
+def test_an_engine_build_dies_with_its_parent(copy: Checkout) -> None:
+    task, run_args, begun = PHASES["engine build"]
+    parent = copy.start(task, run_args)
+    wait_until(lambda: begun(copy, words_of(parent)))
+    started = psutil.Process(parent.pid).children(recursive=True)
+    made = manifests(copy)
+    parent.kill()
+    parent.communicate()
+    wait_until(lambda: not [process for process in started if process.is_running()])
+    assert manifests(copy) == made
+    copy.good(task, run_args.replace("--force", ""))
+
+
+@pytest.mark.heavy
+def test_a_terminal_that_goes_away_ends_the_run(house: Checkout) -> None:
+    others = set(house.partial())
+    inv = house.root / "build/venv/bin/inv"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(house.root)
+        os.execve(inv, [inv, "run_harness"], {**os.environ, "TERM": "xterm", "RUN_ARGS": LONG})
+    threading.Thread(target=drain, args=(terminal,), daemon=True).start()  # who reads nothing stops who writes
+    wait_until(lambda: under_way(house, others))
+    started = psutil.Process(pid).children(recursive=True)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    wait_until(lambda: not [process for process in started if process.is_running()])
+    (folder,) = set(house.partial()) - others
+    assert not (folder / "result.json").exists()
+    folder.rename(folder.with_suffix(".interrupted"))
+
+
+def test_settings_that_lie_about_are_not_picked_up(house: Checkout, tmp_path: Path) -> None:
     stray = "*.*.mode = 1\n*.*.accuracy_log_sampling_target = 7\n*.*.min_query_count = 3\n*.*.qsl_rng_seed = 1\n"
     names = ("audit.config", "user.conf", "mlperf.conf")
     for name in names:
         (house.root / name).write_text(stray)
-    house.good(
-        "run_harness", "--scenarios=SingleStream --precision=fp32 --test_mode=PerformanceOnly --min_duration=300"
-    )
+        (tmp_path / name).write_text(stray)
+    asked = "--scenarios=SingleStream --precision=fp32 --test_mode=PerformanceOnly --min_duration=300"
+    house.good("run_harness", asked, HOME=str(tmp_path))
     for name in names:
         (house.root / name).unlink()
     log = read_log(list(house.results())[-1])
@@ -150,10 +270,38 @@ def test_settings_that_lie_about_in_the_working_directory_are_not_picked_up(hous
     assert not [key for key in log if "audit" in key]
 
 
-def completed(folder: Path) -> int:
-    """Return how many samples a run's counters say are completed."""
+def under_way(checkout: Checkout, others: Collection[Path]) -> bool:
+    """Tell whether a performance test is running that is none of the `others`."""
+    new = [folder for folder in set(checkout.partial()) - set(others) if "-PerformanceOnly" in folder.name]
+    return bool(new) and counter(new[0], "completed_samples") > 10
+
+
+def counter(folder: Path, name: str) -> int:
+    """Return one of a run's counters."""
     with Counters(folder / "counters.bin") as counters:
-        return counters.value("completed_samples")
+        return counters.value(name)
+
+
+def words_of(parent: subprocess.Popen[str]) -> str:
+    """Return the command lines of all that `parent` has started."""
+    assert parent.poll() is None, parent.communicate()
+    words: list[str] = []
+    for process in psutil.Process(parent.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            words += process.cmdline()
+    return " ".join(words)
+
+
+def manifests(checkout: Checkout) -> set[Path]:
+    """Return what was made in a checkout: each manifest is the last file of something that is complete."""
+    return set((checkout.root / "build").glob("[cep]*/**/[!.]*/manifest.json"))
+
+
+def drain(terminal: int) -> None:
+    """Read what is written to a terminal, for as long as it is there."""
+    with suppress(OSError):
+        while os.read(terminal, 4096):
+            continue
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -327,9 +327,11 @@ def test_samples_that_do_not_fit_are_refused_before_the_test(
 @pytest.mark.usefixtures("samples")
 def test_settings_lying_about_are_not_picked_up(tmp_path: Path) -> None:
     audit = "*.*.mode = 1\n*.*.performance_sample_count_override = 7\n"
-    (tmp_path / "audit.config").write_text(audit)
-    (tmp_path / "user.conf").write_text("*.Offline.min_duration = 123\n")
     run = make_run(tmp_path, "Offline", "null")
+    for folder in (tmp_path, run.run_dir, tmp_path / "recipe"):  # its working directory, where it writes, what it reads
+        folder.mkdir(exist_ok=True)
+        (folder / "audit.config").write_text(audit)
+        (folder / "user.conf").write_text("*.Offline.min_duration = 123\n")
     run.finish()
     assert run.log()["effective_test_mode"] == "PerformanceOnly"
     assert run.log()["effective_performance_sample_count"] == 20

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from engineroom import shell, terminal
+from engineroom import processes, terminal
 from engineroom.errors import ExitCode, Terminated
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,6 +47,6 @@ def _first(number: int, frame: FrameType | None) -> None:
 
 
 def _end_at_once() -> None:
-    shell.kill_all_started()
+    processes.kill_all_started()
     os.write(2, f"interrupted again: ended at once\nexit code {ExitCode.INTERRUPTED.value}\n".encode())
     os._exit(ExitCode.INTERRUPTED)

@@ -225,6 +225,8 @@ def _run_child(
     ):
         stall = _Stall(config)
         while child.poll() is None:
+            if not folder.is_dir():  # what LoadGen logs would go nowhere: why wait for the end of it?
+                raise _removed(folder)
             show(counters)
             if samples:
                 samples.sample()
@@ -299,7 +301,7 @@ class _Stall:
 def _failure(folder: Path, status: int) -> EngineError:
     """Say why the child failed: its own record, else its signal, else its last words."""
     if not folder.is_dir():
-        return EngineError("the run's folder was removed while it ran", where=display(folder), mend="run it again")
+        return _removed(folder)
     log = display(folder / CHILD_LOG)
     try:
         record = json.loads((folder / "error.json").read_text(encoding="utf-8"))
@@ -319,3 +321,7 @@ def _failure(folder: Path, status: int) -> EngineError:
     words = (folder / CHILD_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = words[-1] if words else "it said nothing"
     return EngineError(f"the harness ended with status {status}: {last}", where=display(folder), mend=f"log: {log}")
+
+
+def _removed(folder: Path) -> EngineError:
+    return EngineError("the run's folder was removed while it ran", where=display(folder), mend="run it again")

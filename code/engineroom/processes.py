@@ -1,0 +1,58 @@
+"""The processes that one has started, and those that they have: a signal to one of them does not reach the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_PARENT, _BEGAN = 1, 19  # in /proc/PID/stat, counted from the state, which follows the name (proc_pid_stat(5))
+
+
+class Process(NamedTuple):
+    """A process: the kernel uses a `pid` again, but not with the same time, in its ticks, at which it `began`."""
+
+    pid: int
+    began: int
+
+
+def started_by(pid: int) -> list[Process]:
+    """Return what `pid` and its offspring have started and has not ended, parents before their children.
+
+    Written so that a signal handler may call it at any time: psutil, which knows this too, may just be being imported.
+    """
+    children: dict[int, list[Process]] = {}
+    for number in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()):
+        if found := _stat(number):
+            children.setdefault(found[_PARENT], []).append(Process(number, found[_BEGAN]))
+    found_in_order = children.get(pid, [])[:]
+    for process in found_in_order:  # grows while it is gone through
+        found_in_order += children.get(process.pid, [])
+    return found_in_order
+
+
+def send(number: int, processes: Iterable[Process]) -> None:
+    """Send a signal to those of the processes that still run."""
+    for process in processes:
+        found = _stat(process.pid)
+        if found and found[_BEGAN] == process.began:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+
+def kill_all_started() -> None:
+    """End at once whatever this process has started, and what that has started."""
+    send(signal.SIGKILL, started_by(os.getpid()))
+
+
+def _stat(pid: int) -> list[int] | None:
+    """Return the numbers after a process's name in /proc/PID/stat, 0 for its state; None if it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    _, *numbers = text.rpartition(")")[2].split()
+    return [0, *map(int, numbers)]
