@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from engineroom.bench import loop, models, product
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 LIMIT = 0.9
 PEER = "M/D/c"
 TIMES_ALONE = 10  # the latency limit, in inferences
-OFFICIAL_MS = {"resnet50": 15.0}  # MLPerf Inference rules, "Datacenter": the latency limit of Server
+OFFICIAL_MS = {"resnet50": 15}  # MLPerf Inference rules, "Datacenter": the latency limit of Server
 QUANTILE = 0.99  # of the latencies, that has to keep the limit: LoadGen's own
 QUERIES = 200_000  # simulated
 LENGTH = "--min_duration=3000"  # ms
 ENOUGH = "--min_query_count=1000"  # early stopping needs 662 for a p99, and then lets none be late
 SEED = 1
-STEPS = 4  # of a search: to 4 hundredths
-SEARCHED = (0.5, 1.0)  # shares of what the instances could do without a pause
+STEPS = 2  # of a search between what is asked for and what the instances could do without a pause: to 5 hundredths
+FALL = 8  # a machine that does not reach what is asked for is searched down to this part of it
 
 
 def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
@@ -85,36 +86,35 @@ def _figures(title: str, model: models.Model, flags: Sequence[str], pairs: int) 
     with product.run_harness(*flags, LENGTH, benchmark=model.benchmark, expect_valid=False) as ran:
         recipe = loop.recipe(ran.folders["performance"])
     alone_ms = loop.measure(recipe, "sync", 1, model.seconds)["p50_us"] / 1000
-    limits_ms = {f"{TIMES_ALONE} p50": TIMES_ALONE * alone_ms}
+    limits_ms = {f"{TIMES_ALONE} p50": ceil(TIMES_ALONE * alone_ms)}  # LoadGen reads whole milliseconds
     if model.benchmark in OFFICIAL_MS:
         limits_ms["official"] = OFFICIAL_MS[model.benchmark]
     return [_figure(f"{title}, {name}", model, flags, recipe, limit_ms, pairs) for name, limit_ms in limits_ms.items()]
 
 
 def _figure(
-    title: str, model: models.Model, flags: Sequence[str], recipe: Mapping[str, Any], limit_ms: float, pairs: int
+    title: str, model: models.Model, flags: Sequence[str], recipe: Mapping[str, Any], limit_ms: int, pairs: int
 ) -> Figure:
-    service_s = _service_s(recipe, model.seconds)
-    most = recipe["instances"] / service_s
-    take: dict[str, Callable[[], float]] = {
-        "engineroom": partial(_ours, model, (*flags, f"--server_target_latency_ns={round(limit_ms * 1e6)}"), most),
-        PEER: lambda: highest_rate(_service_s(recipe, model.seconds), recipe["instances"], limit_ms / 1000),
-    }
+    def ideal() -> float:
+        return highest_rate(_service_s(recipe, model.seconds), recipe["instances"], limit_ms / 1000)
+
+    valid = partial(_valid, model, (*flags, f"--server_target_latency_ns={limit_ms} ms"))
+    most = recipe["instances"] / _service_s(recipe, model.seconds)
+    name, start = f"Server, openvino, {title} = {limit_ms} ms", ideal()
+    if not start:  # one inference takes longer than that: no queue keeps the limit
+        return Figure(f"{name} (0: none)", "queries/s", (_searched(valid, most / 2, most),))
+    take: dict[str, Callable[[], float]] = {"engineroom": partial(_searched, valid, LIMIT * start, most), PEER: ideal}
     taken = interleaved(f"Server, {title}", pairs, take)
-    name = f"Server, openvino, {title} = {limit_ms:.3g} ms"
-    if not any(taken[PEER]):  # one inference takes longer than that: there is no rate to compare with
-        return Figure(f"{name} (0: none)", "queries/s", taken["engineroom"])
     return Figure(name, "queries/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
+
+
+def _searched(valid: Callable[[float], bool], start: float, most: float) -> float:
+    return highest(valid, start, most, STEPS) or highest(valid, start / FALL, start, STEPS) or 0.0
 
 
 def _service_s(recipe: Mapping[str, Any], seconds: float) -> float:
     """Return the median time of an inference while every instance runs."""
     return loop.measure(recipe, "sync", recipe["instances"], seconds)["p50_us"] / 1e6
-
-
-def _ours(model: models.Model, flags: Sequence[str], most: float) -> float:
-    low, high = (share * most for share in SEARCHED)
-    return highest(partial(_valid, model, flags), low, high, STEPS) or 0.0
 
 
 def _valid(model: models.Model, flags: Sequence[str], rate: float) -> bool:
