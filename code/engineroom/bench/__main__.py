@@ -26,6 +26,8 @@ MEASUREMENTS = {
     "memory": "resident memory of a run",
     "preprocess": "the time of a core from a JPEG to ResNet-50's input",
     "harness": "the null engine beside a bare LoadGen null SUT",
+    "rates": "the highest VALID Server rate of the null engine, beside that of a bare LoadGen null SUT",
+    "wheel": "the null engine beside LoadGen's own Python wheel (needs --extra=peers)",
     "server": "the highest VALID Server rate of the openvino engine, beside a simulated M/D/c queue",
     "reference": "ResNet-50 Offline, beside MLCommons' reference application (wants --reference)",
     "precisions": "ResNet-50 Offline on the openvino engine, int8 and bf16 beside fp32",
@@ -33,7 +35,7 @@ MEASUREMENTS = {
     "fresh": "from a fresh clone to the first table",
 }
 # They take minutes, or need packages that not everybody has: --only names them.
-WHEN_ASKED_FOR = ("preprocess", "server", "reference", "precisions", "torch_loop", "fresh")
+WHEN_ASKED_FOR = ("preprocess", "rates", "wheel", "server", "reference", "precisions", "torch_loop", "fresh")
 FLAGS = {
     "only=NAME": "only this measurement (or several, with commas between)",
     "pairs=N": "how often each value and its peer are taken, in turn; default 5",
