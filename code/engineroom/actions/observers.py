@@ -11,7 +11,7 @@ from engineroom.actions.work import Work
 from engineroom.benchmarks import AGREEMENT
 from engineroom.calibrators import Calibrator
 from engineroom.config import RunConfig
-from engineroom.errors import ExitCode, RequestError
+from engineroom.errors import ExitCode
 from engineroom.paths import display
 from engineroom.run_args import Request
 from engineroom.steps import calibrate, observers

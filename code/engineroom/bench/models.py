@@ -51,6 +51,7 @@ RESNET50 = Model(
 )
 MODELS = {model.benchmark: model for model in (DIGITS, RESNET50)}
 
+
 def native() -> set[Precision]:
     """Return the precisions that this CPU has instructions for."""
     machine = systems.detect()
