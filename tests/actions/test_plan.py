@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from engineroom import registry
 from engineroom.actions import plan
+from engineroom.actions.work import Work
+from engineroom.detection import Machine
+from engineroom.run_args import Request
 from engineroom.steps.estimate import RECORDED, ROUGH, SETTINGS, SIZES, Amount, Cost, exactly
+from engineroom.terms import Scenario, TestMode, Weights
 
 ASKED = "--engine=onnxruntime --precision=int8 --scenarios=Offline"
 TOLD = re.compile(r"(.+): (made|reused) (\S+) \((.+)\)")
@@ -111,6 +116,7 @@ def test_what_surely_does_not_fit_is_refused_after_the_plan(checkout: Path, comm
         (Amount(60, 90, SETTINGS), "60 to 90 s", "0 kB"),
         (Amount(90, 600, SETTINGS), "90 s to 10 min", "0 to 1 kB"),
         (Amount(3, None, SETTINGS), "at least 3.0 s", "at least 0 kB"),
+        (Amount(0, None, ROUGH), "unknown", "unknown"),
         (Amount(0, 7200.0, RECORDED), "at most 2.0 h", "at most 7 kB"),
         (Amount(2.5e6, 2.5e6, ROUGH), "about 694 h", "about 2.5 MB"),
     ],
@@ -126,6 +132,7 @@ def test_amounts_are_told_in_words(amount: Amount, seconds: str, size: str) -> N
         (exactly(1000, SIZES), 999, plan.NO),
         (exactly(1000, ROUGH), 999, plan.PERHAPS),
         (Amount(500, 1500, SIZES), 999, plan.PERHAPS),
+        (Amount(500, None, SIZES), 10**9, plan.PERHAPS),
     ],
 )
 def test_each_file_system_is_looked_at_for_room(
@@ -133,8 +140,31 @@ def test_each_file_system_is_looked_at_for_room(
 ) -> None:
     """build/engines lies on a file system of its own that is full; the other one has room."""
     monkeypatch.setattr(plan.estimate, "disk", lambda path: (1, free) if "engines" in str(path) else (2, 10**9))
-    folders = ("build/engines/s/b", "build/runs")
-    cost = Cost(disk_bytes=needed)
-    steps = [plan.Step(what="s", state=plan.MAKE, why="", folder=folder, cost=cost) for folder in folders]
+    written = {"build/engines/s/b": needed, "build/runs": exactly(1000, SIZES)}
+    steps = [
+        plan.Step(what="s", state=plan.MAKE, why="", folder=folder, cost=Cost(disk_bytes=amount))
+        for folder, amount in written.items()
+    ]
     rooms = {room.where: room.fits for room in plan._disks(steps)}
     assert rooms == {"disk of build/engines": fits, "disk of build/runs": plan.YES}
+
+
+def test_samples_are_counted_and_the_answers_are_those_of_the_float_twin(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The images are here, so that only their list is a raw file; the int8 model is a quarter of the one asked."""
+    for module in ("asking", "steps.preprocess"):
+        monkeypatch.setattr(f"engineroom.{module}.PREPROCESSED_DATA", tmp_path)
+    images = tmp_path / "images.sha256"
+    images.write_text("a list")
+    monkeypatch.setattr(Work, "data", {images: "d" * 64})
+    monkeypatch.setattr(Work, "asked_sha256", "a" * 64)
+    benchmark = registry.get("benchmarks", "resnet50-torch-int8").load().BENCHMARK.variant("auto", Weights.SYNTHETIC)
+    request = Request(plan=True, json=True)
+    work = Work(benchmark, request, machine)
+    work.expected(work.resolve(Scenario.OFFLINE, TestMode.ACCURACY_ONLY).config)
+    plan.making(request, [work])
+    samples, answers = (step["cost"] for step in json.loads(capsys.readouterr().out)["steps"])
+    assert samples["seconds"]["most"] > 500 / 100 / machine.cpu.usable_cores
+    assert answers["seconds"]["most"] == pytest.approx(500 * 102.5e6 / 1e9, rel=0.1)
+    assert answers["disk_bytes"]["most"] < 10_000

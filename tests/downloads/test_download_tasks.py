@@ -141,13 +141,20 @@ def test_a_plan_tells_what_would_be_fetched_and_fetches_nothing(toys: Any, serve
         "fetch",
         len(MODEL),
     )
-    data = json.loads(toys("download_data", "--plan --json").stdout)["steps"]
+    refused = toys("download_data", "--plan --json", code=2)
+    data = json.loads(refused.stdout)["steps"]
     assert [(step["what"], step["state"]) for step in data] == [
-        ("toys, toys.tar", "fetch"),
+        ("toys, toys.tar", "by hand"),
         ("toys, labels.tar", "fetch"),
     ]
+    assert all("under strict" in step["why"] for step in data)
+    assert refused.stderr == toys("download_data", code=2).stderr
+    own = checkout.parent / "toys.tar"
+    own.write_bytes(TOYS)
+    given = json.loads(toys("download_data", f"--plan --json --accept_licence=toys --from={own}").stdout)["steps"]
+    assert {step["state"] for step in given} == {"register"}
     assert server.asked == []
-    assert not (checkout / "build").exists()
+    assert not (checkout / "build" / "models").exists()
     toys("download_model")
     [model] = json.loads(toys("download_model", "--plan --json").stdout)["steps"]
     assert model["state"] == "reuse"

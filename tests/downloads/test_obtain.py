@@ -95,6 +95,22 @@ def test_about_a_size_is_said_beforehand_and_nothing_is_held_to_it(
     assert (place / "file").read_bytes() == MODEL
 
 
+def test_what_nobody_knows_the_size_of_is_not_said_to_be_nothing(
+    server: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.add("/set.tgz", ARCHIVE)
+    server.add("/other", MODEL)
+    asked = wanted(place, server.url("/set.tgz"), unpack=UNPACK)
+    assert missing_bytes(asked, State.MISSING) == (None, 1000)
+    assert missing_bytes(asked, State.HERE) == (0, 1000)
+    bring(asked)
+    assert f"fetching file to {place}: of unknown size, at most 1 kB unpacked; " in capsys.readouterr().err
+    known = SourceFile(sha256=sha256(MODEL), bytes=len(MODEL), sources=(server.url("/other"),))
+    (place / "images.sha256").unlink()
+    bring(asked, Wanted(place / "other", known, FREE, "toys", asked.command))
+    assert f"fetching 2 files to {place}: 5 kB and 1 of unknown size, " in capsys.readouterr().err
+
+
 def test_a_disk_that_is_too_small_for_about_a_size_is_tried(server: Any, place: Path) -> None:
     server.add("/file", MODEL)
     bring(wanted(place, server.url("/file"), about_bytes=10**18))
@@ -281,6 +297,13 @@ def test_a_licence_has_to_be_accepted_and_the_command_is_told(server: Any, place
         '  if you do: make download_data RUN_ARGS="--benchmarks=toys --accept_licence=toys"'
     )
     assert server.asked == []
+    assert "--accept_licence=toys --from=FOLDER" in refused(asked, given=place.parent)
+    owned = Wanted(place / "own", SourceFile(sha256=UNPUBLISHED), STRICT, "toys", asked.command)
+    with pytest.raises(Mistakes) as caught:
+        obtain([asked, owned], sha256_file, given=None, accepted=())
+    licence, by_hand = caught.value.mistakes  # in one pass: nobody shall accept it only to be told the rest
+    assert "licence that you have to accept" in licence.what
+    assert "--accept_licence=toys --from=FOLDER" in str(by_hand.mend)
     bring(asked, accepted=("toys",))
     bring(asked)  # what is here is not asked about again
 
@@ -307,6 +330,7 @@ def test_without_a_network_the_way_is_told_for_every_file(place: Path) -> None:
 def test_what_the_given_folder_does_not_have_is_told(place: Path, tmp_path: Path) -> None:
     said = refused(wanted(place, "http://127.0.0.1:9/set.tgz", unpack=UNPACK), given=tmp_path)
     assert f"is still missing: {tmp_path} has no file or set.tgz, or the folder of its 3 files x_*.jpg" in said
+    assert 'fetch it with: make download_data RUN_ARGS="--benchmarks=toys"' in said
     assert "is not there" in refused(wanted(place), given=tmp_path / "absent")
 
 

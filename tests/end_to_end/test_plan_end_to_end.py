@@ -32,9 +32,9 @@ def _state(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _plan(checkout: Checkout, run_args: str) -> dict[str, Any]:
+def _plan(checkout: Checkout, run_args: str, task: str = "run_harness") -> dict[str, Any]:
     before = _state(checkout.root)
-    plan: dict[str, Any] = json.loads(checkout.good("run_harness", f"--plan --json {run_args}").out)
+    plan: dict[str, Any] = json.loads(checkout.good(task, f"--plan --json {run_args}").out)
     assert _state(checkout.root) == before
     return plan
 
@@ -57,10 +57,12 @@ def _tests(plan: dict[str, Any]) -> list[tuple[str, ...]]:
     return [tuple(step["test"][name] for name in names) for step in _counted(plan) if step["test"]]
 
 
-def _run(checkout: Checkout, run_args: str) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def _run(
+    checkout: Checkout, run_args: str, task: str = "run_harness"
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     """Run, and return what was made or reused and why, as it was said, and the tests that were run."""
     before = set(checkout.results())
-    done = checkout.inv("run_harness", f"--explain {run_args}")
+    done = checkout.inv(task, f"--explain {run_args}")
     found = [TOLD.fullmatch(line) for line in done.err.splitlines()]
     names = ("benchmark", "scenario", "test_mode", "engine", "precision")
     ran = [result for path, result in checkout.results().items() if path not in before and not result["replaces"]]
@@ -73,24 +75,31 @@ def _fits(planned: tuple[str, ...], real: tuple[str, ...]) -> bool:
     return planned[:2] == real[:2] and (planned[2] == real[2] or "not known before it is made" in planned[2])
 
 
-@pytest.mark.parametrize("start", ["nothing made", "furnished", "another batch size"])
+@pytest.mark.parametrize(
+    ("start", "task"),
+    [("nothing made", "run_harness"), ("furnished", "run"), ("another batch size", "run_harness")],
+)
 def test_a_run_does_what_its_plan_said(
-    furnished: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path: Path, start: str
+    furnished: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path: Path, start: str, task: str
 ) -> None:
     source = ROOT if start == "nothing made" else furnished.root
     checkout = copy_checkout(source, tmp_path / "checkout")
     asked = f"--scenarios=Offline,SingleStream {QUICK}"
     if start == "another batch size":
         asked += " --batch_size=16"
-    plan = _plan(checkout, asked)
-    told, ran = _run(checkout, asked)
+        definition = checkout.root / "code/engineroom/benchmarks/digits.py"
+        definition.write_text(
+            definition.read_text().replace("    classes = 10\n", "    classes = 10\n    judged_by_float = True\n")
+        )
+    plan = _plan(checkout, asked, task)
+    told, ran = _run(checkout, asked, task)
     planned = _made(plan)
     assert len(planned) == len(told)
     for expected, real in zip(planned, told, strict=True):
         assert _fits(expected, real), (expected, real)
     assert _tests(plan) == ran
 
-    again = _plan(checkout, asked)
+    again = _plan(checkout, asked, task)
     assert {step["state"] for step in _counted(again)} == {"reuse", "run"}
     assert {step["cost"]["seconds"]["source"] for step in _counted(again) if step["test"]} == {"recorded"}
     assert not [step for step in again["steps"] if step["only_if"]], "that int8 holds is known"

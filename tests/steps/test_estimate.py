@@ -229,12 +229,38 @@ def test_what_was_made_of_another_model_or_other_data_says_nothing(tmp_path: Pat
     assert seconds_of(model=artifacts.UNKNOWN, data="d") == Amount(2, 2, RECORDED)
     assert seconds_of(model="of somebody else's", data="d") == rough.seconds
     assert seconds_of(model="of ours", data="other data") == rough.seconds
+    _made(tmp_path, 3, model="of a hundred", data="d", count="100")
+    assert seconds_of(model="of a hundred", data="d", count="500") == rough.seconds
 
 
-def test_a_download_of_about_a_size_is_told_as_that() -> None:
-    assert estimate.fetching(102_000_000).disk_bytes == Amount(0, 102_000_000, SIZES)
+def test_a_download_is_as_large_as_is_known_and_a_registered_file_takes_no_room() -> None:
+    assert estimate.fetching(102_000_000).disk_bytes == Amount(102_000_000, 102_000_000, SIZES)
     assert estimate.fetching(102_000_000, about=True).disk_bytes == Amount(102_000_000, 102_000_000, ROUGH)
-    assert estimate.fetching(0, about=True).disk_bytes == Amount(0, None, SIZES)
+    assert estimate.fetching(5_000, unpacked=9_000).disk_bytes == Amount(5_000, 14_000, SIZES)
+    unknown = estimate.fetching(None, unpacked=9_000)
+    assert unknown.seconds.most is unknown.disk_bytes.most is None
+    assert estimate.registering(10**9).disk_bytes.most == 0
+    assert estimate.registering(None, unpacked=9_000).disk_bytes == Amount(0, 9_000, SIZES)
+    assert estimate.registering(None).seconds.most is None
+
+
+def test_images_take_their_time_one_by_one_whatever_their_list_weighs() -> None:
+    """500 images of ImageNet took 4 to 6 s on two cores."""
+    images = estimate.preprocessing(images=500, data_bytes=0, array_bytes=301_056_000, cores=2)
+    assert 2 < images.seconds.least < 7
+    assert images.disk_bytes == Amount(301_056_000, 301_056_000, SIZES)
+    table = estimate.preprocessing(images=0, data_bytes=57_523, array_bytes=128_000, cores=2)
+    assert table.seconds.least < 1
+
+
+def test_answers_are_asked_of_a_whole_model_and_take_a_line_each() -> None:
+    """500 answers of ResNet-50 took 45 s and 2 kB."""
+    answers = estimate.asking(model_bytes=102_484_964, samples=500)
+    assert 30 < answers.seconds.least < 70
+    assert answers.disk_bytes == Amount(2000, 2000, ROUGH)
+    calibrated = estimate.calibrating(model_bytes=102_484_964, samples=500)
+    assert calibrated.seconds == answers.seconds
+    assert calibrated.disk_bytes.least == 102_484_964
 
 
 def test_compiling_what_changed_takes_no_longer_than_all() -> None:

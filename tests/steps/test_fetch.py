@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engineroom import registry
 from engineroom.benchmarks.digits import BENCHMARK, Digits
 from engineroom.datasets import Dataset
 from engineroom.errors import Mistakes
@@ -73,6 +74,24 @@ def test_the_command_that_restores_a_file_can_be_pasted() -> None:
         fetch.check_data(Elsewhere(path, {path: ""}))
     command = str(caught.value).partition("bring it back with: ")[2]
     assert shlex.split(command) == ["git", "checkout", "--", "data_maps/it's; gone"]
+
+
+def test_data_that_only_the_user_can_bring_are_asked_for_in_the_first_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images have no source, the labels have one: two commands, each of which does all that it can."""
+    monkeypatch.setattr("engineroom.datasets.DATA", tmp_path)
+    with pytest.raises(Mistakes) as caught:
+        fetch.check_data(registry.get("benchmarks", "resnet50").load().BENCHMARK)
+    images, labels = caught.value.mistakes
+    command = 'make download_data RUN_ARGS="--benchmarks=resnet50 --accept_licence=imagenet'
+    assert (images.where, labels.where) == (
+        f"{tmp_path}/imagenet/images.sha256",
+        f"{tmp_path}/imagenet/val.txt, {tmp_path}/imagenet/val_map.txt",
+    )
+    assert "get ILSVRC2012_img_val.tar" in str(images.mend)
+    assert str(images.mend).endswith(f'{command} --from=FOLDER"')
+    assert labels.mend == f'fetch it with: {command}"'
 
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engineroom import registry, run_args, terminal
@@ -11,7 +12,7 @@ from engineroom.actions.work import Kind, Need, Todo, Way, Work
 from engineroom.actions.works import works
 from engineroom.benchmarks import Part
 from engineroom.datasets import Dataset
-from engineroom.errors import ExitCode, RequestError, did_you_mean
+from engineroom.errors import ExitCode, Mistakes, RequestError, did_you_mean
 from engineroom.paths import display, typed
 from engineroom.run_args import Request
 from engineroom.steps import estimate, fetch
@@ -52,33 +53,57 @@ def _bring(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]]) ->
     asked = {work.benchmark.name for work, _ in wanted}
     if not request.benchmarks and (others := [name for name in registry.find("benchmarks") if name not in asked]):
         terminal.say(f"not here and not asked for: {', '.join(others)} (--benchmarks=NAME fetches what it needs)")
-    accepted = [name.strip() for name in request.extras.get("accept_licence", "").split(",")]
-    if unknown := [name for name in accepted if name and name not in {each.owner for each in files.values()}]:
-        owners = sorted({each.owner for each in files.values() if each.licence.accept})
-        where = f"{run_args.WHERE}: --accept_licence"
-        raise RequestError(f"nothing here is {unknown[0]}'s", where=where, mend=did_you_mean(unknown[0], owners))
+    accepted = _accepted(request, files.values())
     for line in fetch.bring(list(files.values()), given=_given(request), accepted=accepted):
         terminal.say(line)
 
 
 def _planned(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]], kind: Kind) -> int:
-    """Show what is here and what would be fetched or registered. What is shipped is checked as ever."""
-    given = _given(request)
+    """Show what is here and what would be fetched or registered. What is shipped is checked as ever.
+
+    Raises Mistakes, after the plan, with what keeps a file from coming here.
+    """
+    given, todo = _given(request), {}
+    accepted = _accepted(request, (each for _, files in wanted for each in files))
     for work, files in wanted:
         for each, state in zip(files, fetch.states(files, remember=False), strict=True):
-            todo = None if state is State.RIGHT else _todo(each, state, given)
-            work.needs[each.result] = Need(kind, f"{work.benchmark.name}, {each.place.name}", todo=todo)
+            need = Need(kind, f"{work.benchmark.name}, {each.place.name}")
+            if state is not State.RIGHT:
+                need, todo[each.place] = replace(need, todo=_todo(each, state, given)), each
+            work.needs[each.result] = need
         if not any(need.todo for need in work.needs.values()):
             _ = work.model_sha256 if kind is Kind.MODEL else work.data
-    return plan.making(request, [work for work, _ in wanted])
+    code = plan.making(request, [work for work, _ in wanted])
+    if refusals := fetch.refusals(todo.values(), given=given, accepted=accepted):
+        raise Mistakes(refusals)
+    return code
 
 
 def _todo(wanted: Wanted, state: State, given: Path | None) -> Todo:
-    fetched, unpacked = fetch.missing_bytes(wanted, state)
-    if given:  # it is linked: only what is unpacked adds to the disk
-        return Todo(Way.REGISTER, f"from {display(given)}, if it is there", estimate.fetching(unpacked))
-    about = bool(wanted.file.about_bytes)
-    return Todo(Way.FETCH, "it is not here", estimate.fetching(fetched + unpacked, about=about))
+    size, unpacked = fetch.missing_bytes(wanted, state)
+    if state is State.HERE:
+        cost = estimate.registering(wanted.place.stat().st_size, unpacked=unpacked)
+        return Todo(Way.REGISTER, "it is here, and is still to be verified", cost)
+    if given:
+        why = f"from {display(given)}, if it is there"
+        return Todo(Way.REGISTER, why, estimate.registering(size, unpacked=unpacked))
+    if not wanted.file.sources:
+        why = f"its owner hands it out to registered users only, under {wanted.licence.name}"
+        return Todo(Way.BY_HAND, why, estimate.registering(size, unpacked=unpacked))
+    under = f", under {wanted.licence.name}" if wanted.licence.accept else ""
+    cost = estimate.fetching(size, unpacked=unpacked, about=bool(wanted.file.about_bytes))
+    return Todo(Way.FETCH, f"it is not here{under}", cost)
+
+
+def _accepted(request: Request, files: Iterable[Wanted]) -> list[str]:
+    """Return whose licences the user accepts. Raises RequestError for a name that none of the files has."""
+    accepted = [name.strip() for name in request.extras.get("accept_licence", "").split(",")]
+    licences = {each.owner: each.licence for each in files}
+    if unknown := [name for name in accepted if name and name not in licences]:
+        owners = sorted(owner for owner, licence in licences.items() if licence.accept)
+        where = f"{run_args.WHERE}: --accept_licence"
+        raise RequestError(f"nothing here is {unknown[0]}'s", where=where, mend=did_you_mean(unknown[0], owners))
+    return accepted
 
 
 def _given(request: Request) -> Path | None:

@@ -16,15 +16,17 @@ from engineroom.actions.work import Kind, Need, Work
 from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks import CALIBRATION_LISTS, Benchmark, Part
 from engineroom.config import RunConfig
+from engineroom.datasets import Dataset
 from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import ROOT, RUNS, display
 from engineroom.run_args import Request
-from engineroom.steps import build, estimate, native, sizing
+from engineroom.steps import answers, build, estimate, native, sizing
 from engineroom.steps.estimate import Amount, Cost, Workload
 from engineroom.terms import Precision, Scenario, TestMode
 
 REUSE, MAKE, PERHAPS, RUN = "reuse", "make", "perhaps", "run"
 YES, NO = "yes", "no"  # besides PERHAPS
+UNKNOWN = "unknown"
 STATES = {State.REUSED: REUSE, State.TO_MAKE: MAKE, State.OPEN: PERHAPS}
 SCORED = {TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN}
 VERDICTS = {YES: "", PERHAPS: "May not fit: ", NO: "Does not fit: "}
@@ -49,7 +51,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One step. `state` is reuse, make, perhaps (what it follows from is not known yet), run, fetch or register.
+    """One step. `state` is reuse, make, perhaps (what it follows from is not known yet), run, or a Way.
 
     `why` is what the run itself would say. `folder` is where it writes. `only_if` is not empty for steps that follow
     only from a miss of the accuracy target: the totals leave them out.
@@ -97,12 +99,20 @@ def of_run(request: Request, asked: Sequence[Work]) -> Plan:
 
 
 def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
+    for work in asked:  # a run finds out what the answers should be before it compiles and builds
+        _ask_for_answers(request, work)
     draft = _Draft(request, asked)
     draft.native()
     for work in asked:
         for scenario in work.scenarios:
             draft.scenario(work, scenario)
     return draft
+
+
+def _ask_for_answers(request: Request, work: Work) -> None:
+    for scenario in work.scenarios:
+        for mode in SCORED.intersection(request.test_modes):
+            work.expected(work.resolve(scenario, mode).config)
 
 
 class _Draft:
@@ -150,8 +160,6 @@ class _Draft:
     ) -> tuple[RunConfig, Artifact]:
         for mode in self.request.test_modes:
             resolved, engine = work.best_precision(work.resolve(scenario, mode), missed)
-            if mode in SCORED:
-                work.expected(resolved.config)
             self._take(work, only_if)
             self.steps.append(_test(work, resolved.config, engine, only_if))
         return resolved.config, engine
@@ -208,7 +216,7 @@ def _disk(steps: Sequence[Step], free: int) -> Room:
 
 
 def _fitted(where: str, needed: Amount, free: int, *, no: bool) -> Room:
-    fits = NO if no else PERHAPS if max(needed.least, needed.most or 0) > free else YES
+    fits = NO if no else PERHAPS if needed.most is None or needed.most > free else YES
     return Room(where=where, needed=needed, free_bytes=free, fits=fits)
 
 
@@ -244,34 +252,31 @@ def _at_most(amount: Amount) -> Amount:
 
 def _cost(work: Work, need: Need, artifact: Artifact) -> Cost:
     """Return what it takes to make an artifact: as it was the last time, else by sizes."""
-    benchmark, shelf = work.benchmark, artifact.folder.parent
+    shelf = artifact.folder.parent
+    other_scenarios = sorted(shelf.parent.parent.glob(f"*/{shelf.name}")) if need.kind is Kind.ENGINE else []
+    return estimate.as_recorded(_by_sizes(work, need), [shelf, *other_scenarios], artifact.inputs)
+
+
+def _by_sizes(work: Work, need: Need) -> Cost:
+    benchmark = need.benchmark or work.benchmark
     if need.part:
-        data = sum(path.stat().st_size for path in work.data if path.is_file()) + sum(
-            int(other.todo.cost.disk_bytes.least)
-            for other in work.needs.values()
-            if other.kind is Kind.DATA and other.todo
-        )
-        return estimate.as_recorded(
-            estimate.preprocessing(
-                data_bytes=data,
-                array_bytes=_array_bytes(need.benchmark or benchmark, need.part),
-                cores=work.machine.cpu.usable_cores,
-            ),
-            [shelf],
-            artifact.inputs,
-        )
-    if need.kind in (Kind.CALIBRATION, Kind.ANSWERS):
-        part = CALIBRATION_LISTS[work.which["calibration_list"]]
-        samples = (
-            benchmark.for_calibration().sample_count(part)
-            if need.kind is Kind.CALIBRATION
-            else benchmark.sample_count(Part.EVALUATION)
-        )
-        cost = estimate.calibrating(model_bytes=benchmark.model_bytes, samples=samples)
-        return estimate.as_recorded(cost, [shelf], artifact.inputs)
-    other_scenarios = sorted(shelf.parent.parent.glob(f"*/{shelf.name}"))
-    cost = estimate.building(model_bytes=benchmark.model_bytes)
-    return estimate.as_recorded(cost, [shelf, *other_scenarios], artifact.inputs)
+        return _preprocessing(benchmark, need.part, work.machine.cpu.usable_cores)
+    if need.kind is Kind.CALIBRATION:
+        samples = benchmark.for_calibration().sample_count(CALIBRATION_LISTS[work.which["calibration_list"]])
+        return estimate.calibrating(model_bytes=benchmark.model_bytes, samples=samples)
+    if need.kind is Kind.ANSWERS:
+        samples = benchmark.sample_count(Part.EVALUATION)
+        return estimate.asking(model_bytes=answers.asked_bytes(benchmark), samples=samples)
+    return estimate.building(model_bytes=benchmark.model_bytes)
+
+
+def _preprocessing(benchmark: Benchmark, part: Part, cores: int) -> Cost:
+    """Samples are files of their own, images, or lie together in the raw files."""
+    images = benchmark.sample_count(part) if Dataset(benchmark.dataset).manifest.folder else 0
+    raw = [] if images else [path.stat().st_size for path in benchmark.data_files() if path.is_file()]
+    return estimate.preprocessing(
+        images=images, data_bytes=sum(raw), array_bytes=_array_bytes(benchmark, part), cores=cores
+    )
 
 
 def _array_bytes(benchmark: Benchmark, part: Part) -> int:
@@ -326,7 +331,7 @@ def _print(plan: Plan, *, explain: bool) -> None:
 
 
 def _room(room: Room) -> str:
-    needed = "nothing" if room.needed.most == 0 else _bytes(room.needed)
+    needed = {"-": "nothing", UNKNOWN: "an unknown amount"}.get(told := _bytes(room.needed), told)
     return f"{room.where}: {needed} needed, {terminal.size(room.free_bytes)} free"
 
 
@@ -349,9 +354,9 @@ def _bytes(amount: Amount) -> str:
 
 
 def _span(amount: Amount, shown: Callable[[float], str]) -> str:
-    """Return an amount in words: "-", "4.2 s", "about 1.0 s", "3.0 to 4.5 s", "at least 3.0 s"."""
+    """Return an amount in words: "-", "4.2 s", "about 1.0 s", "3.0 to 4.5 s", "at least 3.0 s", "unknown"."""
     if amount.most is None:
-        return f"at least {shown(amount.least)}"
+        return f"at least {shown(amount.least)}" if amount.least else UNKNOWN
     if not amount.most:
         return "-"
     least, most = shown(amount.least), shown(amount.most)

@@ -19,8 +19,7 @@ from engineroom.terms import Precision, Scenario, TestMode
 def run(argv: Sequence[str]) -> int:
     """generate_engines, then run_harness."""
     request, asked = works(argv, explain=True)
-    if not request.plan:  # the plan of run_harness names the engines, too
-        engines.build_engines(asked)
+    engines.build_engines(asked)
     return _run(request, asked)
 
 

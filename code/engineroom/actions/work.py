@@ -43,8 +43,9 @@ class Kind(StrEnum):
 
 
 class Way(StrEnum):
-    """How a file comes here that is no artifact."""
+    """How a file comes here that is no artifact; BY_HAND: only the user can bring it."""
 
+    BY_HAND = "by hand"
     FETCH = "fetch"
     REGISTER = "register"
     MAKE = "make"

@@ -19,12 +19,20 @@ from engineroom.config import RunConfig
 from engineroom.engines import BuildRequest, Engine
 from engineroom.terms import Precision, TensorSpec
 
-__all__ = ["LABELS", "answers", "asked_of", "read"]
+__all__ = ["LABELS", "answers", "asked_bytes", "asked_of", "read"]
 
 
 def asked_of(benchmark: Benchmark) -> Path:
     """Return the model that is asked: the float twin where there is one, else the benchmark's own."""
     return benchmark.twin.path if benchmark.made_model and benchmark.twin else benchmark.model_file()[0]
+
+
+def asked_bytes(benchmark: Benchmark) -> int:
+    """Return the size of that model's file; while it is not here what is known of it, 0 if nothing is."""
+    made, twin = benchmark.made_model, benchmark.twin
+    if not (made and twin):
+        return benchmark.model_bytes
+    return twin.path.stat().st_size if twin.path.is_file() else twin.bytes
 
 
 def answers(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from engineroom import artifacts, registry
 from engineroom.config import RunConfig
@@ -40,10 +41,13 @@ COMPILE_CORE_S = 200  # LoadGen and the harness, once
 COMPILE_DISK_BYTES = 10_000_000
 COMPILE_JOB_BYTES = 600_000_000  # of one compiler process
 FETCH_BYTES_PER_S = 10e6
+VERIFY_BYTES_PER_S = 100e6  # of a file that is hashed, and of what is unpacked
 MAKE_BYTES_PER_S = 10e6  # synthetic images and weights
-PREPROCESS_S, PREPROCESS_BYTES_PER_S = 0.3, 10e6  # of raw data, on one core: about 90 JPEG images of ImageNet
+PREPROCESS_S, PREPROCESS_BYTES_PER_S = 0.3, 10e6  # of raw data, on one core
+PREPROCESS_IMAGES_PER_S = 90  # of ImageNet, on one core
 PREPROCESS_BYTES = 150_000_000  # of one process
-CALIBRATE_BYTES_PER_S = 1e9  # of model, read once per sample
+ASK_BYTES_PER_S = 1e9  # of model, read once per sample
+ANSWER_BYTES = 4  # a class and the end of its line
 BUILD_BYTES_PER_S = 20e6  # of model
 PYTHON_S, PYTHON_BYTES = 1.5, 150_000_000  # a process that imports an inference library
 MODEL_COPIES = 4  # of the model, in memory while it is compiled or calibrated
@@ -133,21 +137,33 @@ def compiling(*, seconds_before: float | None, whole: bool, cores: int) -> Cost:
     )
 
 
-def fetching(size: int, *, about: bool = False) -> Cost:
-    """Return the cost of a file that is fetched and unpacked, or registered.
+def fetching(size: int | None, *, unpacked: int = 0, about: bool = False) -> Cost:
+    """Return the cost of fetching a file of `size` bytes, None if nobody knows, of which at most `unpacked` come out.
 
-    `size` is what it adds, 0 if unknown; `about` tells that it is no more than nearly so.
+    `about` tells that `size` is no more than nearly so. Until it is unpacked, an archive takes room, too.
     """
+    if size is None:
+        return Cost(seconds=Amount(0, None, ROUGH), disk_bytes=Amount(0, None, SIZES))
     return Cost(
-        seconds=Amount(0, size / FETCH_BYTES_PER_S if size else None, ROUGH),
-        disk_bytes=exactly(size, ROUGH) if size and about else Amount(0, size or None, SIZES),
+        seconds=exactly(size / FETCH_BYTES_PER_S + unpacked / VERIFY_BYTES_PER_S, ROUGH),
+        disk_bytes=Amount(size, size + unpacked, ROUGH if about else SIZES),
     )
 
 
-def preprocessing(*, data_bytes: int, array_bytes: int, cores: int) -> Cost:
-    """Return the cost of turning raw data into arrays, which processes on `cores` cores write a piece at a time."""
+def registering(size: int | None, *, unpacked: int = 0) -> Cost:
+    """Return the cost of verifying a file that somebody has, and of unpacking it. It is linked: it takes no room."""
+    seconds = Amount(0, None, ROUGH) if size is None else exactly((size + unpacked) / VERIFY_BYTES_PER_S, ROUGH)
+    return Cost(seconds=seconds, disk_bytes=Amount(0, unpacked, SIZES))
+
+
+def preprocessing(*, images: int, data_bytes: int, array_bytes: int, cores: int) -> Cost:
+    """Return the cost of turning raw data into arrays, which processes on `cores` cores write a piece at a time.
+
+    The raw data are `images` files with an image each, and `data_bytes` of others.
+    """
+    core_s = images / PREPROCESS_IMAGES_PER_S + data_bytes / PREPROCESS_BYTES_PER_S
     return Cost(
-        seconds=exactly(PREPROCESS_S + data_bytes / PREPROCESS_BYTES_PER_S / cores, ROUGH),
+        seconds=exactly(PREPROCESS_S + core_s / cores, ROUGH),
         disk_bytes=exactly(array_bytes, SIZES),
         memory_bytes=exactly(min(array_bytes + data_bytes, PREPROCESS_BYTES * cores), ROUGH),
     )
@@ -155,9 +171,14 @@ def preprocessing(*, data_bytes: int, array_bytes: int, cores: int) -> Cost:
 
 def calibrating(*, model_bytes: int, samples: int) -> Cost:
     """Return the cost of running `samples` through the float model and writing the quantized one."""
+    return replace(asking(model_bytes=model_bytes, samples=samples), disk_bytes=exactly(model_bytes, ROUGH))
+
+
+def asking(*, model_bytes: int, samples: int) -> Cost:
+    """Return the cost of running `samples` through a model of `model_bytes` and keeping its answers."""
     return Cost(
-        seconds=exactly(PYTHON_S + samples * model_bytes / CALIBRATE_BYTES_PER_S, ROUGH),
-        disk_bytes=exactly(model_bytes, ROUGH),
+        seconds=exactly(PYTHON_S + samples * model_bytes / ASK_BYTES_PER_S, ROUGH),
+        disk_bytes=exactly(samples * ANSWER_BYTES, ROUGH),
         memory_bytes=exactly(PYTHON_BYTES + MODEL_COPIES * model_bytes, ROUGH),
     )
 
@@ -201,7 +222,7 @@ def _decisive(inputs: Mapping[str, str], *others: str) -> dict[str, str]:
     The calibration stands for a model that is still to be quantized.
     """
     model = "calibration" if inputs.get("model") == artifacts.UNKNOWN and "calibration" in inputs else "model"
-    return {name: inputs[name] for name in (model, "data", "inputs", *others) if name in inputs}
+    return {name: inputs[name] for name in (model, "data", "inputs", "count", *others) if name in inputs}
 
 
 # LoadGen tests
@@ -283,7 +304,7 @@ def earlier(config: RunConfig, inputs: Mapping[str, str], runs: Path = RUNS) -> 
         except (OSError, ValueError):  # msgspec's errors are ValueErrors
             continue
         if _alike(run, config, wanted):
-            found.append(msgspec.structs.replace(run, folder=str(path.parent)))
+            found.append(replace(run, folder=str(path.parent)))
     return found
 
 

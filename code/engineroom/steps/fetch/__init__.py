@@ -26,8 +26,6 @@ from engineroom.images import imagenet
 from engineroom.networks import layout
 from engineroom.paths import (
     BUILD,
-    DATA,
-    MODELS,
     display,
     ensure_folder,
     locked,
@@ -38,7 +36,7 @@ from engineroom.paths import (
 )
 from engineroom.sources import UNPUBLISHED, Recorded, record, recorded
 from engineroom.steps.fetch import obtain
-from engineroom.steps.fetch.obtain import State, Wanted, missing_bytes
+from engineroom.steps.fetch.obtain import State, Wanted, by_hand, missing_bytes, refusals
 
 __all__ = [
     "State",
@@ -55,6 +53,7 @@ __all__ = [
     "missing_bytes",
     "model_makings",
     "model_wanted",
+    "refusals",
     "states",
 ]
 
@@ -116,17 +115,19 @@ def _check(files: dict[Path, str], benchmark: Benchmark, kind: str, force: bool,
     what = f"the {kind} of {benchmark.name}"
     with _memory(force=force, remember=remember) as found:
         for path, published in files.items():
-            where, mend = display(path), _restore(path, benchmark, kind)
+            where = display(path)
             try:
                 if not path.is_file():
                     continue
                 known = recorded(path) if published == UNPUBLISHED else None
                 if published == UNPUBLISHED and known is None:
-                    raise RequestError(f"{what} has not been verified yet", where=where, mend=mend)
+                    raise RequestError(
+                        f"{what} has not been verified yet", where=where, mend=_restore(path, benchmark, kind)
+                    )
                 sha256, right[path] = _sha256(path, found), known.sha256 if known else published
                 if sha256 != right[path]:
                     wrong = f"{what} is not the right file: its SHA-256 is {sha256}, must be {right[path]}"
-                    raise RequestError(wrong, where=where, mend=mend)
+                    raise RequestError(wrong, where=where, mend=_restore(path, benchmark, kind))
             except RequestError as error:
                 mistakes.append(error)
     for mend, missing in _missing(files, benchmark, kind).items():
@@ -337,7 +338,19 @@ def _remember(known: dict[str, Checked]) -> None:
 
 
 def _restore(path: Path, benchmark: Benchmark, kind: str) -> str:
-    if path.is_relative_to(DATA) or path.is_relative_to(MODELS):
-        named = _named(Dataset(benchmark.dataset), benchmark) if kind == "data" else ""
-        return f'fetch it with: make download_{kind} RUN_ARGS="--benchmarks={benchmark.name}{named}"'
+    """Say what the user types, or does, so that the right file is at `path`."""
+    if wanted := _brings(path, benchmark, kind):
+        return f"fetch it with: {wanted.typed()}" if wanted.file.sources else by_hand(wanted)
+    if path.is_relative_to(BUILD):
+        return "put the right one there"
     return f"it is shipped with Engineroom; bring it back with: git checkout -- {shlex.quote(display(path))}"
+
+
+def _brings(path: Path, benchmark: Benchmark, kind: str) -> Wanted | None:
+    """Return what has to be fetched or registered so that `path` is there: itself, or what it is made from."""
+    if kind == "model":
+        return next((wanted for wanted in model_wanted(benchmark) if wanted.result == path), None)
+    dataset = Dataset(benchmark.dataset)
+    made_from = {dataset.map_of(name): part.made_from for name, part in dataset.manifest.parts.items()}
+    found = data_wanted(dataset, benchmark)
+    return next((each for each in found if each.result == path or each.result.name == made_from.get(path)), None)

@@ -90,11 +90,13 @@ def state_of(wanted: Wanted, hashed: Hashed) -> State:
     return State.HERE if wanted.place.is_file() else State.MISSING
 
 
-def missing_bytes(wanted: Wanted, state: State) -> tuple[int, int]:
-    """Return what is known of the bytes to fetch, if only about how many, and of those that unpacking adds."""
+def missing_bytes(wanted: Wanted, state: State) -> tuple[int | None, int]:
+    """Return how many bytes are to be fetched, if only about, or None if nobody knows; and how many unpacking adds."""
     unpacked = wanted.file.unpack.bytes if wanted.file.unpack and state is not State.RIGHT else 0
-    to_come = max(0, wanted.file.likely_bytes - _order(wanted).arrived_bytes) if state is State.MISSING else 0
-    return to_come, unpacked
+    if state is not State.MISSING:
+        return 0, unpacked
+    likely = wanted.file.likely_bytes
+    return max(0, likely - _order(wanted).arrived_bytes) if likely else None, unpacked
 
 
 def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accepted: Collection[str]) -> list[str]:
@@ -106,7 +108,8 @@ def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accep
     with _locks({wanted.place.parent for wanted in asked}):
         todo = [wanted for wanted in asked if state_of(wanted, hashed) is not State.RIGHT]
         _tell_what_is_lost(todo, hashed)
-        _check_licences(todo, accepted)
+        if _under_open_licences(todo, accepted):
+            raise Mistakes(refusals(todo, given=given, accepted=accepted))
         done: list[str] = []
         mistakes: list[RequestError] = []
         missing = [wanted for wanted in todo if not _take_what_is_here(wanted, done, mistakes)]
@@ -130,16 +133,30 @@ def _locks(folders: Iterable[Path]) -> Iterator[None]:
         yield
 
 
-def _check_licences(todo: Iterable[Wanted], accepted: Collection[str]) -> None:
-    open_ = {wanted.owner: wanted for wanted in todo if wanted.licence.accept and wanted.owner not in accepted}
-    if open_:
-        raise Mistakes(
-            RequestError(
-                f"{owner} is under a licence that you have to accept: {wanted.licence.name}, {wanted.licence.url}",
-                mend=f"if you do: {wanted.typed()}",
-            )
-            for owner, wanted in open_.items()
+def refusals(todo: Iterable[Wanted], *, given: Path | None, accepted: Collection[str]) -> list[RequestError]:
+    """Return what keeps files that are not right here from coming: a licence, or that nobody can fetch them."""
+    todo, flags = list(todo), ["--from=FOLDER"] if given else []
+    licences = [
+        RequestError(
+            f"{owner} is under a licence that you have to accept: {wanted.licence.name}, {wanted.licence.url}",
+            mend=f"if you do: {wanted.typed(*flags)}",
         )
+        for owner, wanted in _under_open_licences(todo, accepted).items()
+    ]
+    missing = [] if given else [wanted for wanted in todo if not wanted.place.is_file()]
+    return [*licences, *_cannot_be_fetched(missing)]
+
+
+def _under_open_licences(todo: Iterable[Wanted], accepted: Collection[str]) -> dict[str, Wanted]:
+    """Return, by its owner, a file of each licence that is still to be accepted."""
+    return {wanted.owner: wanted for wanted in todo if wanted.licence.accept and wanted.owner not in accepted}
+
+
+def _cannot_be_fetched(missing: Iterable[Wanted]) -> Iterator[RequestError]:
+    for wanted in missing:
+        if not wanted.file.sources:
+            what = f"{wanted.place.name} cannot be fetched for you: its owner hands it out to registered users only"
+            yield RequestError(what, where=display(wanted.place), mend=by_hand(wanted))
 
 
 # What is here already
@@ -340,7 +357,7 @@ def _find(wanted: Wanted, given: Path, *, alone: bool) -> Path:
     useful = [name for name in names if name != wanted.result.name or wanted.one_will_do]
     raise RequestError(
         f"{display(wanted.place)} is still missing: {given} has no {' or '.join(useful)}{or_folder}",
-        mend=_elsewhere(wanted),
+        mend=f"fetch it with: {wanted.typed()}\n  or {by_hand(wanted)}" if wanted.file.sources else by_hand(wanted),
     )
 
 
@@ -356,11 +373,11 @@ def _register_member(wanted: Wanted, found: Path, done: list[str]) -> None:
     published = wanted.file.unpack and wanted.file.unpack.sha256
     if not wanted.one_will_do:
         what = f"cannot be verified: a checksum is published only of {wanted.place.name}, which it is in"
-        raise RequestError(what, where=str(found), mend=_elsewhere(wanted))
+        raise RequestError(what, where=str(found), mend=by_hand(wanted))
     known, sha256 = _known(wanted.result, wanted.file), _digests(found, ["sha256"])["sha256"]
     if published and sha256 != published:
         what = f"is not the right file: its sha256 is {sha256}, must be {published}"
-        raise RequestError(what, where=str(found), mend=_elsewhere(wanted))
+        raise RequestError(what, where=str(found), mend=by_hand(wanted))
     if not published and known and known.sha256 != sha256:
         what = f"is not the file that was recorded at the first use: its sha256 is {sha256}, was {known.sha256}"
         raise RequestError(what, where=str(found))
@@ -490,17 +507,14 @@ def _raise(mistakes: list[RequestError], folder: Path) -> None:
 
 def _download(missing: Sequence[Wanted], done: list[str], mistakes: list[RequestError]) -> None:
     """Fetch what can be fetched; say of the rest how the user comes by it."""
-    for wanted in missing:
-        if not wanted.file.sources:
-            what = f"{wanted.place.name} cannot be fetched for you: its owner hands it out to registered users only"
-            mistakes.append(RequestError(what, where=display(wanted.place), mend=_elsewhere(wanted)))
+    mistakes += _cannot_be_fetched(missing)
     fetched = [wanted for wanted in missing if wanted.file.sources]
     if not fetched:
         return
     title = _announce(fetched)
     for wanted, outcome in zip(fetched, downloads.download([_order(each) for each in fetched], title), strict=True):
         if isinstance(outcome, RequestError):
-            mistakes.append(RequestError(outcome.what, where=outcome.where, mend=outcome.mend or _elsewhere(wanted)))
+            mistakes.append(RequestError(outcome.what, where=outcome.where, mend=outcome.mend or by_hand(wanted)))
         else:
             _finish(wanted, outcome.sha256, outcome.source, done, mistakes)
 
@@ -513,18 +527,25 @@ def _order(wanted: Wanted) -> downloads.Order:
 
 
 def _announce(fetched: Sequence[Wanted]) -> str:
-    """Return in words what will be fetched. Raises RequestError if there is no room for it."""
+    """Return in words what will be fetched. Raises RequestError if there is surely no room for it."""
     sizes = [missing_bytes(wanted, State.MISSING) for wanted in fetched]
-    known, unpacked = (sum(column) for column in zip(*sizes, strict=True))
-    guessed = sum(size for wanted, (size, _) in zip(fetched, sizes, strict=True) if not wanted.file.bytes)
+    unpacked = sum(size for _, size in sizes)
+    sure = sum(size or 0 for wanted, (size, _) in zip(fetched, sizes, strict=True) if wanted.file.bytes)
     folder = fetched[0].place.parent
-    free = _check_room(folder, known - guessed + unpacked)
-    open_ = sum(not wanted.file.likely_bytes for wanted in fetched)
-    about = "about " if guessed else ""
-    size = about + terminal.size(known) + (f" and {open_} of unknown size" if open_ else "")
-    needs = f"{about}{terminal.size(known + unpacked)} needed with what is unpacked, " if unpacked else ""
+    free = _check_room(folder, sure + unpacked)
     files = fetched[0].place.name if len(fetched) == 1 else f"{len(fetched)} files"
-    return f"fetching {files} to {display(folder)}: {size}; {needs}{terminal.size(free)} free"
+    size = _size_of([size for size, _ in sizes], about=any(wanted.file.about_bytes for wanted in fetched))
+    limit = f", at most {terminal.size(unpacked)} unpacked" if unpacked else ""
+    return f"fetching {files} to {display(folder)}: {size}{limit}; {terminal.size(free)} free"
+
+
+def _size_of(sizes: Sequence[int | None], *, about: bool) -> str:
+    """Return in words how much several files are; None is one of unknown size."""
+    known = [size for size in sizes if size is not None]
+    told = ("about " if about else "") + terminal.size(sum(known))
+    if len(known) == len(sizes):
+        return told
+    return f"{told} and {len(sizes) - len(known)} of unknown size" if known else "of unknown size"
 
 
 def _check_room(folder: Path, needed: int) -> int:
@@ -539,7 +560,7 @@ def _check_room(folder: Path, needed: int) -> int:
     return free
 
 
-def _elsewhere(wanted: Wanted) -> str:
+def by_hand(wanted: Wanted) -> str:
     """Say how a file comes here without a network, or from a site that asks who one is."""
     whence, unpack = wanted.file.sources[0] if wanted.file.sources else wanted.licence.url, wanted.file.unpack
     or_folder = f", or name the folder that has its files {unpack.members}" if unpack and unpack.into else ""
