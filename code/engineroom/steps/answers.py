@@ -29,10 +29,10 @@ def asked_of(benchmark: Benchmark) -> Path:
 
 def asked_bytes(benchmark: Benchmark) -> int:
     """Return the size of that model's file; while it is not here what is known of it, 0 if nothing is."""
-    made, twin = benchmark.made_model, benchmark.twin
-    if not (made and twin):
+    asked, twin = asked_of(benchmark), benchmark.twin
+    if twin is None or asked != twin.path:
         return benchmark.model_bytes
-    return twin.path.stat().st_size if twin.path.is_file() else twin.bytes
+    return asked.stat().st_size if asked.is_file() else twin.bytes
 
 
 def answers(
