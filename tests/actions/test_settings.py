@@ -69,7 +69,7 @@ def test_on_a_narrow_terminal_origins_stay_whole(
     assert max(map(len, lines)) <= 80
     place = next(number for number, line in enumerate(lines) if line.split()[-2:] == ["64", "samples"])
     assert lines[place].startswith("batch_size ")
-    assert lines[place + 1].split() == ["Offline", "configs/default/digits.yaml:20"]
+    assert lines[place + 1].split() == ["Offline", "configs/default/digits.yaml:21"]
 
 
 def test_a_doubtful_value_is_warned_of_once(capsys: pytest.CaptureFixture[str]) -> None:
