@@ -242,7 +242,7 @@ def only_one() -> Iterator[None]:
     with (BUILD / ".bootstrap.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             say("another make is setting up build/venv; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -105,7 +105,7 @@ def test_a_child_that_is_killed_is_a_failure_of_the_harness(running: Running) ->
 
 def test_the_child_dies_with_its_parent(running: Running) -> None:
     running.parent.kill()
-    wait_until(lambda: not running.child.is_running() or running.child.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not is_alive(running.child))
     assert running.folder.is_dir() and not (running.folder / "result.json").exists()
 
 
@@ -213,7 +213,7 @@ def test_an_interrupt_in_any_phase_leaves_no_process_and_loses_nothing(
     out, err = parent.communicate(timeout=PATIENCE_S)
     assert parent.returncode == 130 and "Traceback" not in out + err
     assert err.splitlines()[-2:] == ["interrupted; what had been finished stays", "exit code 130"]
-    wait_until(lambda: not [process for process in started if process.is_running()])
+    wait_until(lambda: not any(map(is_alive, started)))
     assert not copy.results()
     assert made <= manifests(copy)
 
@@ -227,7 +227,7 @@ def test_an_engine_build_dies_with_its_parent(copy: Checkout) -> None:
     made = manifests(copy)
     parent.kill()
     parent.communicate()
-    wait_until(lambda: not [process for process in started if process.is_running()])
+    wait_until(lambda: not any(map(is_alive, started)))
     assert manifests(copy) == made
     copy.good(task, run_args.replace("--force", ""))
 
@@ -246,7 +246,7 @@ def test_a_terminal_that_goes_away_ends_the_run(house: Checkout) -> None:
     os.close(terminal)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 130
-    wait_until(lambda: not [process for process in started if process.is_running()])
+    wait_until(lambda: not any(map(is_alive, started)))
     (folder,) = set(house.partial()) - others
     assert not (folder / "result.json").exists()
     folder.rename(folder.with_suffix(".interrupted"))
@@ -295,6 +295,14 @@ def words_of(parent: subprocess.Popen[str]) -> str:
 def manifests(checkout: Checkout) -> set[Path]:
     """Return what was made in a checkout: each manifest is the last file of something that is complete."""
     return set((checkout.root / "build").glob("[cep]*/**/[!.]*/manifest.json"))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process runs; one that has ended, but that nobody has asked about yet, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def drain(terminal: int) -> None:

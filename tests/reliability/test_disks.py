@@ -52,6 +52,7 @@ def test_a_disk_that_fills_up_during_the_test_leaves_logs_that_are_refused(trial
             accuracy.score(BENCHMARK, run.folder, BENCHMARK.labels())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("only", ["the logs", "the folder"])
 def test_logs_that_are_removed_while_it_runs_end_the_run(trial: Prepare, only: str) -> None:
     run = trial("Server", ms=3000 if only == "the logs" else 60_000)

@@ -17,28 +17,30 @@ Prepare = Callable[..., "Trial"]
 LATER = 10  # after the warm-up
 
 
-@pytest.mark.parametrize(
-    ("fault", "at", "message"),
-    [
-        ("load", 1, "engine load.*: engine faulty: RuntimeError: no licence"),
-        ("throws", 1, r"engine infer: RuntimeError: out of luck \(.*faulty.py:\d+\)"),
-        ("throws", LATER, r"engine infer: RuntimeError: out of luck \(.*faulty.py:\d+\)"),
-        ("no output", LATER, "engine infer: the engine must return a sequence of 1 arrays, it returned 0"),
-        ("wrong shape", LATER, r"output 0 must be double float32\[3\] for each of 4 samples, .* shape \(4, 2\)"),
-        ("too few samples", LATER, r"output 0 must be double float32\[3\] for each of 4 samples, .* shape \(3, 3\)"),
-        ("NaN", 1, "engine infer: output double holds NaN for 4 of the 4 samples of the warm-up\n.*--precision=fp32"),
-        ("segmentation fault", LATER, "the harness was ended by SIGSEGV\n.*log: .*harness.log"),
-        ("abort", LATER, "the harness was ended by SIGABRT\n.*log: .*harness.log"),
-        ("memory", LATER, "engine infer: .*MemoryError: Unable to allocate 1.00 PiB"),
-        ("killed", LATER, "the harness was ended by SIGKILL; out of memory?"),
-    ],
+# What the engine does, in which of its batches, and the message.
+FAULTS = (
+    ("load", 1, "engine load.*: engine faulty: RuntimeError: no licence"),
+    ("throws", 1, r"engine infer: RuntimeError: out of luck \(.*faulty.py:\d+\)"),
+    ("throws", LATER, r"engine infer: RuntimeError: out of luck \(.*faulty.py:\d+\)"),
+    ("no output", LATER, "engine infer: the engine must return a sequence of 1 arrays, it returned 0"),
+    ("wrong shape", LATER, r"output 0 must be double float32\[3\] for each of 4 samples, .* shape \(4, 2\)"),
+    ("too few samples", LATER, r"output 0 must be double float32\[3\] for each of 4 samples, .* shape \(3, 3\)"),
+    ("NaN", 1, "engine infer: output double holds NaN for 4 of the 4 samples of the warm-up\n.*--precision=fp32"),
+    ("segmentation fault", LATER, "the harness was ended by SIGSEGV\n.*log: .*harness.log"),
+    ("abort", LATER, "the harness was ended by SIGABRT\n.*log: .*harness.log"),
+    ("memory", LATER, "engine infer: .*MemoryError: Unable to allocate 1.00 PiB"),
+    ("killed", LATER, "the harness was ended by SIGKILL; out of memory?"),
 )
+
+
+@pytest.mark.parametrize(("fault", "at", "message"), FAULTS, ids=[f"{fault}, {at}" for fault, at, _ in FAULTS])
 def test_a_fault_of_the_engine_is_named(trial: Prepare, fault: str, at: int, message: str) -> None:
     error = trial("Offline", fault, at=at).fails()
     assert re.search(message, str(error)), error
     assert not psutil.Process().children(recursive=True)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scenario", ["SingleStream", "Server"])
 def test_an_engine_that_never_returns_is_ended_by_the_watchdog(trial: Prepare, scenario: str) -> None:
     begin = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -29,6 +30,7 @@ def named(cells: list[str]) -> set[tuple[str, str]]:
     return set(re.findall(r"`([\w/]+\.py)::(\w+)`", cells[-1]))
 
 
+@cache
 def names_in(path: Path) -> set[str]:
     """Return the names of a file's tests."""
     module = ast.parse(path.read_text(encoding="utf-8"))
