@@ -98,16 +98,15 @@ def test_early_stopping_needs_what_the_binomial_distribution_says(scenario: Scen
 
 
 def test_every_key_of_user_conf_is_one_that_loadgen_reads_there() -> None:
-    """What LoadGen reads from mlperf.conf alone, such as the seeds, is in no list."""
+    """And the other way round. What LoadGen reads from mlperf.conf alone, such as the seeds, is in no list."""
     source = (loadgen() / "test_settings_internal.cc").read_text(encoding="utf-8")
     built_in_only = source[
         source.index("conf_type == 0) {\n    lookupkv") : source.index("// keys that can be overriden")
     ]
     read = set(re.findall(r'lookupkv\([^;]*?"(\w+)",\s*(?:&|nullptr|0)', source))
     conf = rounds.read(NEWEST).user_conf
-    named = {key.rpartition(".")[2] for key in (*conf.allowed, *conf.open_only)}
-    assert named <= read
-    assert not named & set(re.findall(r'"(\w+)"', built_in_only))
+    named = {key.rpartition(".")[2] for key in (*conf.allowed, *conf.open_only, *conf.by_effect)}
+    assert named == read - set(re.findall(r'"(\w+)"', built_in_only))
     assert {"qsl_rng_seed", "schedule_rng_seed"} <= read - named
 
 

@@ -34,6 +34,7 @@ CONFIG = RunConfig(
 )
 # What LoadGen logs of a run that could be submitted.
 LOG = {
+    "effective_accuracy_sample_count": 50_000,
     **{f"effective_{name}": seed for name, seed in SEEDS.items()},
     "effective_min_duration_ms": 600_000,
     "effective_max_duration_ms": 0,
@@ -110,9 +111,11 @@ def test_a_run_by_the_rules_can_be_submitted(scenario: Scenario, mode: TestMode)
         ),
         ({"log": {"errors": ["error_invalid_config"]}}, "LoadGen's log holds errors"),
         ({"valid": False}, "LoadGen calls it INVALID"),
-        ({"user_conf": {"qsl_rng_seed": 1.0}}, "user.conf may not set qsl_rng_seed"),
-        ({"user_conf": {"mode": 2.0}}, "user.conf may not set mode"),
-        ({"user_conf": {"performance_issue_unique": 1.0}}, "user.conf may not set performance_issue_unique"),
+        ({"log": {"effective_test_mode": "AccuracyOnly"}}, "LoadGen ran AccuracyOnly instead of PerformanceOnly"),
+        (
+            {"log": {"effective_accuracy_sample_count": 100}, "test_mode": TestMode.ACCURACY_ONLY},
+            "accuracy over 100 of 50,000 samples",
+        ),
         ({"engine": "null"}, "the engine null does not run the model"),
         ({"test_mode": TestMode.FIND_PEAK_PERFORMANCE}, "FindPeakPerformance is no test of a submission"),
     ],
@@ -207,6 +210,16 @@ def test_user_conf_is_read_as_loadgen_reads_it(tmp_path: Path) -> None:
     path.write_text(CONF)
     found = {"min_query_count": 1.0, "min_duration": 16.0, "target_qps": 160.0}  # `max_duration=70` is one word to it
     assert rules.read_user_conf(path, "resnet50", Scenario.OFFLINE) == found
+
+
+def test_keys_that_loadgen_ignores_are_named_and_leave_every_division() -> None:
+    """Published results of v5.1 have such keys."""
+    conf = {"qsl_rng_seed": 1.0, "multi_stream_samples_per_query": 8.0, "target_qps": 1.0, "mode": 2.0}
+    assert after(user_conf=conf).divisions == ALL
+    assert [words.split()[2].strip(",") for words in rules.ignored(CONFIG, conf)] == [
+        "qsl_rng_seed",
+        "multi_stream_samples_per_query",
+    ]
 
 
 @given(st.lists(st.sampled_from(["not submittable: a", "not submittable: b", "open only: c"])))

@@ -144,7 +144,7 @@ def execute(
         submittable=bool(verdict.divisions),
         rules=verdict,
         errors=tuple(log["errors"]),
-        notes=(*_notes(benchmark, config, machine, recipe["engine"]["options"]), *notes),
+        notes=(*_notes(benchmark, config, machine, recipe["engine"]["options"]), *rules.ignored(config, conf), *notes),
         made_from=recipe["made_from"],
         loadgen={key: value for key, value in log.items() if key.startswith(LOADGEN_KEYS)},
         counters=counters,

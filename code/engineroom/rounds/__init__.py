@@ -61,10 +61,15 @@ class PerScenario(_Section, frozen=True, kw_only=True):
 
 
 class UserConf(_Section, frozen=True, kw_only=True):
-    """The keys of user.conf: `key` in every scenario, or `Scenario.key`."""
+    """The keys that LoadGen reads from user.conf: `key` in every scenario, or `Scenario.key`."""
 
     allowed: tuple[str, ...]
     open_only: tuple[str, ...]
+    by_effect: tuple[str, ...]
+
+    def knows(self, key: str, scenario: Scenario) -> bool:
+        """Tell whether LoadGen reads a key in this scenario."""
+        return bool({key, f"{scenario}.{key}"} & {*self.allowed, *self.open_only, *self.by_effect})
 
 
 class Audit(_Section, frozen=True, kw_only=True):

@@ -82,12 +82,19 @@ def after(
     return _judge(rounds.read(config.round), benchmark, config, log, user_conf, checks)
 
 
+def ignored(config: RunConfig, user_conf: Mapping[str, float]) -> list[str]:
+    """Say which keys of a user.conf LoadGen ignores, of which it says nothing itself."""
+    known = rounds.read(config.round).user_conf
+    keys = [key for key in user_conf if not known.knows(key, config.scenario)]
+    return [f"user.conf sets {key}, which LoadGen ignores there: it has had no effect." for key in keys]
+
+
 def read_user_conf(path: Path, benchmark: str, scenario: Scenario) -> dict[str, float]:
     """Return what a user.conf sets for a test, as LoadGen reads it (test_settings_internal.cc, FromConfig).
 
     Of several lines for a key the nearest counts. What LoadGen does not take for a setting is left out.
     """
-    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
     settings = {words[0]: words[2] for words in lines if len(words) == 3 and words[1] == "="}
     found: dict[str, float] = {}
     for prefix in ("*.*.", f"{benchmark}.*.", f"*.{scenario}.", f"{benchmark}.{scenario}."):
@@ -160,18 +167,11 @@ def _scenario(case: Case) -> Iterator[Reason]:
 
 
 def _user_conf(case: Case) -> Iterator[Reason]:
-    """Name the keys that a submission's user.conf may not have, of which LoadGen says nothing.
-
-    Those with a value of the round's own are judged by what LoadGen then uses.
-    """
-    known, scenario = case.rules.user_conf, case.config.scenario
+    """Name the keys that leave the closed division; those with a value of the round's own are judged by that."""
     for key in sorted(case.user_conf):
-        names = {key, f"{scenario}.{key}"}
-        if names & set(known.open_only):
-            if key not in _JUDGED_BY_VALUE:
-                yield Reason(f"user.conf sets {key}", open_only=True)
-        elif not names & set(known.allowed):
-            yield Reason(f"user.conf may not set {key}")
+        names = {key, f"{case.config.scenario}.{key}"}
+        if names & set(case.rules.user_conf.open_only) and key not in _JUDGED_BY_VALUE:
+            yield Reason(f"user.conf sets {key}", open_only=True)
 
 
 def _duration(case: Case) -> Iterator[Reason]:
@@ -212,6 +212,18 @@ def _release(case: Case, loadgen: str) -> Iterator[Reason]:
 # What LoadGen says it used
 
 
+def _test_mode(case: Case) -> Iterator[Reason]:
+    if (used := case.effective.get("effective_test_mode", case.config.test_mode)) != case.config.test_mode:
+        yield Reason(f"LoadGen ran {used} instead of {case.config.test_mode}")
+
+
+def _accuracy_count(case: Case) -> Iterator[Reason]:
+    count, least = case.effective.get("effective_accuracy_sample_count"), case.model.dataset_size
+    whole = case.benchmark.sample_count(Part.EVALUATION) >= least  # else it has been told already
+    if not case.is_performance and whole and count is not None and count < least:
+        yield Reason(f"accuracy over {count:,} of {least:,} samples")
+
+
 def _seeds(case: Case) -> Iterator[Reason]:
     used = {name: case.effective.get(f"effective_{name}") for name in case.rules.seeds.all()}
     if used == case.rules.seeds.all():
@@ -245,7 +257,9 @@ def _audit(case: Case) -> Iterator[Reason]:
         yield Reason(f"settings of an audit were in effect: {' and '.join(changed)}")
 
 
-_OF_LOG: tuple[Check, ...] = (_seeds, _offline_samples, _percentile, _per_query, _audit)
+_OF_LOG: tuple[Check, ...] = (
+    *(_test_mode, _seeds, _accuracy_count, _offline_samples, _percentile, _per_query, _audit),
+)
 _JUDGED_BY_VALUE = ("target_latency", "target_latency_percentile", "samples_per_query")
 _PERCENTILE = "effective_target_latency_percentile"
 _PER_QUERY = "effective_samples_per_query"
