@@ -19,11 +19,11 @@ SETTINGS = {"min_duration": 1000, "target_latency": 10}
 
 
 class Peer(NamedTuple):
-    """How LoadGen issues to the bare SUT, and the ratio to reach."""
+    """How LoadGen issues to a bare SUT, and the ratio to reach; None where it is only to be known."""
 
     name: str
     coalesce_queries: int
-    limit: float
+    limit: float | None
 
 
 PEERS = (Peer("bare null SUT, one by one", 0, 1.0), Peer("bare null SUT, coalesced", 1, 0.9))

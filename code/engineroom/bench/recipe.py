@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,10 @@ TRIES = 2  # a rate counts if one of so many tests is VALID: one stall of the ma
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe in `folder`, of a run with the settings `config`; each test leaves its logs in `folder`/test."""
+    """A recipe in `folder`, of a run with the settings `config`; each test leaves its logs in `folder`/test.
+
+    Engines in `folder`/engines are known to it.
+    """
 
     config: RunConfig
     folder: Path
@@ -45,7 +49,8 @@ class Recipe:
 
     def run(self, settings: Mapping[str, float], **changes: Any) -> dict[str, Any]:
         """Run the test and return LoadGen's detail log. Raises EngineError if it fails."""
-        product.run(self.command(settings, **changes))
+        brought = {"ENGINEROOM_PATH": str(self.folder)} if (self.folder / "engines").is_dir() else {}
+        product.run(self.command(settings, **changes), {**os.environ, **brought})
         return read_log(self.folder / "test")
 
     def counters(self) -> dict[str, Any]:
