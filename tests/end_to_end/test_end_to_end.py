@@ -181,6 +181,8 @@ def test_all_that_was_issued_was_completed(run: Run, scenario: str, mode: str) -
     assert len(counters["issued_fingerprint"]) == 16
     if mode == "AccuracyOnly":
         assert counters["completed_samples"] == (MULTI_STREAM_SAMPLES if scenario == "MultiStream" else SAMPLES)
+    elif scenario == "Server":  # LoadGen may hand over several queries that are due at once
+        assert 0 < counters["queries_issued"] <= counters["completed_samples"]
     elif scenario != "Offline":
         per_query = 8 if scenario == "MultiStream" else 1
         assert counters["queries_issued"] * per_query == counters["completed_samples"]

@@ -22,7 +22,7 @@ REPEAT = {"repeat": "run each performance test so many times; median and spread 
 
 def run(argv: Sequence[str]) -> int:
     """generate_engines, then run_harness."""
-    request, asked = works(argv, explain=True, extras=REPEAT)
+    request, asked = _asked(argv, explain=True)
     _find_inputs(asked)
     engines.build_engines(asked)
     return _run(request, asked)
@@ -30,11 +30,16 @@ def run(argv: Sequence[str]) -> int:
 
 def run_harness(argv: Sequence[str]) -> int:
     """Set up and build what is missing, run LoadGen, score, and print one table."""
-    return _run(*works(argv, extras=REPEAT))
+    return _run(*_asked(argv))
+
+
+def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
+    request, asked = works(argv, explain=explain, extras=REPEAT)
+    times(request, TestMode.PERFORMANCE_ONLY)  # refused here, if it is no number
+    return request, asked
 
 
 def _run(request: Request, asked: Sequence[Work]) -> int:
-    times(request, TestMode.PERFORMANCE_ONLY)  # refused here, if it is no number
     if request.test_run:
         terminal.say("--test_run: performance tests of 60 s at most, whose results cannot be submitted")
     _find_inputs(asked)

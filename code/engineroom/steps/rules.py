@@ -50,6 +50,7 @@ class Case:
 
     @property
     def is_performance(self) -> bool:
+        """Whether LoadGen measures performance: the length and the size of other tests are not the user's."""
         return self.config.test_mode is not TestMode.ACCURACY_ONLY
 
 
