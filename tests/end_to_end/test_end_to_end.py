@@ -428,7 +428,7 @@ def test_null_misses_the_accuracy_target(house: Checkout) -> None:
 
 @pytest.mark.heavy
 def test_more_queries_than_the_engine_can_answer_are_invalid(house: Checkout) -> None:
-    asked = "--engine=fixed_delay --fixed_delay_us=5000 --server_target_qps=3000 --min_duration=300"
+    asked = "--engine=fixed_delay --fixed_delay_us=5000 --batch_size=1 --server_target_qps=3000 --min_duration=300"
     done = house.inv("run_harness", f"--scenarios=Server --test_mode=PerformanceOnly {asked}")
     result = house.result()
     assert done.code == 1 == result["exit_code"]
