@@ -156,6 +156,11 @@ def test_a_padded_query_may_ask_twice() -> None:
     assert score([*answers(), *answers()[:4]]).good == 500
 
 
+def not_finite(value: float) -> bytes:
+    """Return a response whose last logit is `value`."""
+    return np.append(np.zeros(9, np.float32), np.float32(value)).tobytes()
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -166,7 +171,11 @@ def test_a_padded_query_may_ask_twice() -> None:
         (lambda given: [*given[1:], (0, bytes(44))], "sample 0 has 44 bytes"),
         (lambda given: [*given, (500, response(0))], "sample 500, but the evaluation part has 500"),
         (lambda given: [*given, (-1, response(0))], "sample -1"),
-        (lambda given: [*given[1:], (0, np.full(10, np.nan, np.float32).tobytes())], "not finite"),
+        (
+            lambda given: [*given[1:], (0, not_finite(np.nan))],
+            "1 of 500 samples hold NaN or an infinity, first sample 0",
+        ),
+        (lambda given: [*given[:-2], (498, not_finite(np.inf)), (499, not_finite(np.nan))], "2 of 500 .* sample 498"),
     ],
 )
 def test_an_incomplete_or_malformed_log_is_refused(spoil: Any, said: str) -> None:

@@ -36,6 +36,7 @@ def _raiser(error: BaseException) -> Callable[..., int]:
         (OSError(28, "No space left on device", "/x"), 3, "No space left on device: '/x'"),
         (BrokenPipeError(32, "of a child"), 3, "of a child"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 3, "invalid start byte"),
+        (MemoryError("Unable to allocate 6.00 TiB"), 3, "MemoryError: Unable to allocate 6.00 TiB"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

@@ -19,12 +19,25 @@ from engineroom.paths import CODE
 # What runs is a shell and what that has started; both may be deaf to all that a program can be deaf to.
 PARENT = """
 import sys
+from pathlib import Path
 from engineroom import shell
 from engineroom.actions import interrupts
 
 try:
+    with interrupts.heeded():  # what the shell says comes from here: then this process surely waits for it
+        shell.run(["/bin/sh", "-c", sys.argv[1]], log=Path("/dev/null"), on_line=lambda line: print(line, flush=True))
+except KeyboardInterrupt as error:
+    print(type(error).__name__, flush=True)
+"""
+FORGETFUL = """
+import signal, subprocess, sys
+from engineroom.actions import interrupts
+
+try:
     with interrupts.heeded():
-        shell.run(["/bin/sh", "-c", sys.argv[1]])
+        subprocess.Popen(["/bin/sh", "-c", sys.argv[1]])
+        while True:
+            signal.pause()
 except KeyboardInterrupt as error:
     print(type(error).__name__, flush=True)
 """
@@ -35,9 +48,9 @@ WORK = "sleep 600 & echo started; wait; wait"
 class Running:
     """A parent whose child has begun."""
 
-    def __init__(self, script: str, *prefix: str) -> None:
+    def __init__(self, script: str, *prefix: str, parent: str = PARENT) -> None:
         self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-c", PARENT, script],
+            [*prefix, sys.executable, "-c", parent, script],
             env={**os.environ, "PYTHONPATH": str(CODE)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -97,6 +110,14 @@ def test_a_second_interrupt_ends_at_once_what_the_first_waits_for(running: list[
     code, _, err, seconds = run.ended()
     assert code == 130 and seconds < 3
     assert err.splitlines() == ["interrupted again: ended at once", "exit code 130"]
+
+
+def test_what_nobody_waits_for_is_ended_too(running: list[Running]) -> None:
+    """An interrupt can come while a process is being started: it runs, but nobody knows it."""
+    running.append(run := Running(DEAF + WORK, parent=FORGETFUL))
+    os.kill(run.process.pid, signal.SIGTERM)
+    code, out, err, seconds = run.ended()
+    assert (code, out, err) == (0, "Terminated\n", "") and seconds < 4
 
 
 @pytest.mark.heavy

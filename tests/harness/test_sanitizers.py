@@ -32,7 +32,9 @@ def test_native_cases() -> None:
 @pytest.mark.parametrize("sanitizer", ["address", "undefined", "thread"])
 def test_native_cases_under_a_sanitizer(tmp_path: Path, sanitizer: str) -> None:
     def cmake(*arguments: str | Path) -> None:
-        subprocess.run([Path(sys.executable).with_name("cmake"), *arguments], check=True, capture_output=True)
+        command = [Path(sys.executable).with_name("cmake"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr
 
     settings = {
         "CMAKE_MAKE_PROGRAM": Path(sys.executable).with_name("ninja"),

@@ -48,7 +48,8 @@ def _act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> ExitCode:
     except EngineroomError as error:
         _tell(str(error))
         return error.code
-    except (OSError, UnicodeError, json.JSONDecodeError) as error:  # a disk, a file that something else has damaged
+    # a disk, a file that something else has damaged, no memory
+    except (OSError, UnicodeError, json.JSONDecodeError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             raise
         _tell(f"{type(error).__name__}: {error}\n  {TRACEBACK}=1 shows where it came from")

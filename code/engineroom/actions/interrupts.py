@@ -19,31 +19,33 @@ SAME_S = 0.3
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """While the body runs, SIGINT, SIGTERM and SIGHUP interrupt it, but those that the caller ignores (nohup)."""
+    """While the body runs, SIGINT, SIGTERM and SIGHUP interrupt it, but those that the caller ignores (nohup).
+
+    When the body has ended after that, so has every process that was started in it.
+    """
+    first: list[float] = []
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if first:
+            if time.monotonic() - first[0] > SAME_S:
+                _end_at_once()
+            return
+        first.append(time.monotonic())
+        if number == signal.SIGHUP:  # the terminal is gone: every further word to it would be an error
+            terminal.forget_readers()
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         if before[number] is not signal.SIG_IGN:
-            signal.signal(number, _first)
+            signal.signal(number, heed)
     try:
         yield
     finally:
+        if first:
+            processes.kill_all_started()  # one that was interrupted while it was started has nobody else to end it
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _first(number: int, frame: FrameType | None) -> None:
-    began = time.monotonic()
-
-    def second(number: int, frame: FrameType | None) -> None:
-        if time.monotonic() - began > SAME_S:
-            _end_at_once()
-
-    for each in SIGNALS:
-        if signal.getsignal(each) is _first:
-            signal.signal(each, second)
-    if number == signal.SIGHUP:  # the terminal is gone: every further word to it would be an error
-        terminal.forget_readers()
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def _end_at_once() -> None:

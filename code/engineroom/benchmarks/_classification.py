@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+class NotFiniteError(ValueError):
+    """An output holds NaN or an infinity."""
+
+
 class Classification(Benchmark):
     """One class for each sample of a data set of data_maps/.
 
@@ -72,12 +76,23 @@ class Classification(Benchmark):
         LoadGen pads MultiStream queries with samples it asks for twice: a second answer must name the same class.
         """
         answers: dict[int, int] = {}
+        not_finite: set[int] = set()
         for index, response in responses:
             if not 0 <= index < count:
                 raise EngineError(f"an answer for sample {index}, but the evaluation part has {count} samples")
-            named = self._class_of(index, response)
+            try:
+                named = self._class_of(index, response)
+            except NotFiniteError:
+                not_finite.add(index)
+                continue
             if answers.setdefault(index, named) != named:
                 raise EngineError(f"sample {index} was answered twice, as {answers[index]} and as {named}")
+        if not_finite:
+            raise EngineError(
+                f"the answers for {len(not_finite)} of {count} samples hold NaN or an infinity, first sample "
+                f"{min(not_finite)}",
+                mend="a precision with a smaller range overflows: try another, such as --precision=fp32",
+            )
         missing = [index for index in range(count) if index not in answers]
         if missing:
             raise EngineError(f"{len(missing)} of {count} samples were never answered, first sample {missing[0]}")
@@ -101,6 +116,8 @@ class Classification(Benchmark):
             raise EngineError(f"the answer for sample {index} has {len(response)} bytes instead of {wanted}")
         try:
             return self.classes_of(np.frombuffer(response, spec.dtype).reshape(1, *spec.shape))[0]
+        except NotFiniteError:
+            raise
         except ValueError as error:
             raise EngineError(f"the answer for sample {index} {error}") from None
 
@@ -113,7 +130,7 @@ class Classification(Benchmark):
 
         values = outputs.reshape(len(outputs), -1)
         if not np.isfinite(values).all():
-            raise ValueError("holds values that are not finite")
+            raise NotFiniteError("holds values that are not finite")
         named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
         if len(unknown := named[(named < 0) | (named >= self.classes)]):
             raise ValueError(f"names the class {unknown[0]}; there are {self.classes}")
