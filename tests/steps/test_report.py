@@ -111,6 +111,9 @@ def test_the_table_fits_80_columns_and_breaks_no_word(
 def test_invalid_and_failed_runs_are_not_taken_for_results(capsys: pytest.CaptureFixture[str]) -> None:
     reasons = ("Min duration satisfied : NO",)
     assert _line(capsys, _row(performance=_performance(valid=False, reasons=reasons)))[4] == "INVALID"
+    none = _performance(value=0.0, valid=False)  # as LoadGen's logs have it where early stopping has too few queries
+    assert _line(capsys, _row(performance=none))[3] == "throughput too few queries"
+    assert "throughput too few queries, INVALID" in line(none)
     assert _line(capsys, _row(failure="engine died"))[3:] == ["-", "FAILED", "-"]
 
 

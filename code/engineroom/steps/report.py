@@ -12,7 +12,7 @@ import msgspec
 
 from engineroom import registry, terminal
 from engineroom.benchmarks import AGREEMENT
-from engineroom.runs import Result, in_one_line
+from engineroom.runs import PerformanceResult, Result, in_one_line
 
 
 class Repeats(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +100,7 @@ def line(result: Result) -> str:
     words = [f"{', '.join([f'{result.benchmark} {result.scenario}', *result.variant, engine])}:"]
     if performance := result.performance:
         verdict = "VALID" if performance.valid else "INVALID"
-        words.append(f"{performance.metric} {significant(performance.value)} {performance.unit}, {verdict};")
+        words.append(f"{performance.metric} {_figure(performance)}, {verdict};")
     if accuracy := result.accuracy:
         verdict = f"target {'met' if accuracy.met else 'missed'}" if accuracy.target else "no target"
         words.append(f"{accuracy.metric} {accuracy.value:.3f}{accuracy.unit}, {verdict};")
@@ -144,6 +144,11 @@ def _disturbed(row: Row) -> str:
     return f"{row.benchmark} {row.scenario} ({', '.join(words)})" if words else ""
 
 
+def _figure(performance: PerformanceResult) -> str:
+    """Return the figure. LoadGen gives 0 for a percentile that its queries were too few to tell."""
+    return f"{significant(performance.value)} {performance.unit}" if performance.value else "too few queries"
+
+
 def significant(value: float) -> str:
     """Write a figure with at least four significant digits and thousands separators: 0.02134, 12.50, 48,310."""
     rounded = abs(float(f"{value:.4g}"))  # 9.9996 is shown as 10.00: the digits count after rounding
@@ -158,7 +163,7 @@ def _cells(row: Row) -> list[str]:
     accuracy = row.accuracy.accuracy if row.accuracy else None
     result, verdict, score = "-", "-", "-"
     if performance and not (repeats := row.repeats):
-        figure = f"{significant(performance.value)} {performance.unit}"
+        figure = _figure(performance)
         result = "\n".join([*textwrap.wrap(performance.metric, METRIC_COLUMNS), figure])
         verdict = "VALID" if performance.valid else "INVALID"
     elif performance and repeats:
