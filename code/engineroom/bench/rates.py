@@ -54,7 +54,7 @@ def ours(recipe: Recipe) -> float:
     """Return the highest rate of the recipe's engine."""
 
     def valid(rate: float) -> bool:
-        return recipe.run({**SETTINGS, "target_qps": rate})["result_validity"] == "VALID"
+        return bool(recipe.run({**SETTINGS, "target_qps": rate})["result_validity"] == "VALID")
 
     return highest_rate(valid, LOWEST_QPS)
 
