@@ -140,16 +140,15 @@ def test_a_command_that_fails_is_an_error_with_its_last_words() -> None:
     assert "no engine" in str(caught.value)
 
 
-@pytest.mark.parametrize(("limit", "found"), [(123_000.0, 113_137.1), (100_000.0, 100_000.0), (480_000.0, 475_682.8)])
-def test_the_highest_rate_is_below_what_still_holds_and_within_a_tenth(limit: float, found: float) -> None:
+@pytest.mark.parametrize("limit", [50_000.0, 99_999.0, 100_000.0, 123_000.0, 480_000.0])
+def test_the_highest_rate_still_holds_and_is_within_a_tenth_of_what_does(limit: float) -> None:
     asked: list[float] = []
 
     def valid(rate: float) -> bool:
         asked.append(rate)
         return rate <= limit
 
-    assert highest_rate(valid, 50_000.0) == pytest.approx(found)
-    assert limit / 1.1 < found <= limit
+    assert limit / 1.1 < highest_rate(valid, 50_000.0) <= limit
     assert all(asked.count(rate) == 1 for rate in asked if rate <= limit)
     with pytest.raises(EngineError, match="not even 500,000 queries/s"):
         highest_rate(valid, 500_000.0)
