@@ -11,13 +11,14 @@
 #include <span>
 #include <vector>
 
+#include "histogram.h"
+
 namespace engineroom {
 
 // What a worker has taken. `samples` lie in LoadGen's memory or in the room the worker gave.
 struct Taken {
   std::span<const mlperf::QuerySample> samples;  // empty: the source is closed, the worker ends
-  std::int64_t at_ns = 0;                        // when they were taken, if the worker had to wait; 0: at once
-  std::int64_t queued_ns = 0;                    // how long they had waited, summed over the samples
+  std::int64_t at_ns = 0;                        // when they were taken
 };
 
 // push() and flush() by LoadGen's issuing thread, take() by any number of workers, close() by the owner.
@@ -29,8 +30,9 @@ class BatchSource {
   virtual void push(std::span<const mlperf::QuerySample> samples) = 0;
   // No more samples come for now: none is held back to fill a batch.
   virtual void flush() = 0;
-  // Blocks until there is work, then takes up to `room.size()` samples in LoadGen's order.
-  virtual Taken take(std::span<mlperf::QuerySample> room) = 0;
+  // Blocks until there is work, then takes up to `room.size()` samples in LoadGen's order and notes how long each had
+  // waited. `free_ns`: when the worker last looked at the clock, just now, which spares another look.
+  virtual Taken take(std::span<mlperf::QuerySample> room, std::int64_t free_ns, DurationHistogram& queue_time) = 0;
   // Wakes every worker; take() then returns nothing.
   virtual void close() = 0;
 };
@@ -44,14 +46,15 @@ class OfflineSource : public BatchSource {
   // Waits until the query before has been answered: accuracy mode may issue several.
   void push(std::span<const mlperf::QuerySample> samples) override;
   void flush() override {}
-  Taken take(std::span<mlperf::QuerySample> room) override;
+  Taken take(std::span<mlperf::QuerySample> room, std::int64_t free_ns, DurationHistogram& queue_time) override;
   void close() override;
 
  private:
   std::span<const mlperf::QuerySample> claim(std::size_t most);
 
   const std::size_t workers_;
-  std::span<const mlperf::QuerySample> query_;  // changes only while every worker is parked
+  std::span<const mlperf::QuerySample> query_;  // changes only while every worker is parked, as does
+  std::int64_t posted_ns_ = 0;                  // when it came
   alignas(64) std::atomic<std::size_t> next_{0};
   alignas(64) std::mutex mutex_;
   std::condition_variable all_parked_, posted_;
@@ -70,7 +73,7 @@ class ServerSource : public BatchSource {
 
   void push(std::span<const mlperf::QuerySample> samples) override;
   void flush() override;
-  Taken take(std::span<mlperf::QuerySample> room) override;
+  Taken take(std::span<mlperf::QuerySample> room, std::int64_t free_ns, DurationHistogram& queue_time) override;
   void close() override;
 
  private:
@@ -82,8 +85,8 @@ class ServerSource : public BatchSource {
 
   void push_one(const mlperf::QuerySample& sample, std::int64_t now);
   void announce(std::size_t pushed);
-  std::size_t claim(std::span<mlperf::QuerySample> room, Taken& taken, std::int64_t& oldest_ns);
-  std::size_t fill(std::span<mlperf::QuerySample> room, Taken& taken, std::int64_t oldest_ns);
+  void wait_until_full(std::size_t batch_size);
+  Taken claim(std::span<mlperf::QuerySample> room, DurationHistogram& queue_time);
   void release_filling();
   void sleep_until_pushed();
 
@@ -95,7 +98,7 @@ class ServerSource : public BatchSource {
   // Workers with nothing to do sleep on `pushes_`.
   alignas(64) std::atomic<std::uint32_t> pushes_{0};
   std::atomic<std::uint32_t> sleepers_{0};
-  // With a queue delay one worker at a time fills its batch; the others leave the samples to it.
+  // With a queue delay one worker at a time waits for its batch to fill; the others leave the samples to it.
   std::atomic<bool> filling_{false};
   std::atomic<std::uint32_t> fill_wakes_{0};
   std::atomic<std::uint64_t> full_at_{0};  // tail position at which the filling worker's batch is full

@@ -9,6 +9,7 @@
 #include <new>
 
 #include "clock.h"
+#include "fingerprint.h"
 
 namespace engineroom {
 namespace {
@@ -100,15 +101,23 @@ void Lane::complete(std::span<const mlperf::QuerySample> samples) {
   const std::size_t count = samples.size();
   for (std::size_t i = 0; i < count; ++i) responses_[i].id = samples[i].id;
   // Counted first: once LoadGen knows, it may end the test and the totals are compared.
+  counters_.fingerprints.add(fingerprint(samples));
   counters_.batches_by_size[count].add(1);
   mlperf::QuerySamplesComplete(responses_.data(), count);
 }
 
-void Lane::warm_up() {
+std::int64_t Lane::warm_up() {
   std::vector<mlperf::QuerySample> samples(responses_.size());
   for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = {0, i % library_.total_sample_count()};
-  const std::int64_t end = now_ns() + kWarmUpNs;
-  for (int batch = 0; batch < kWarmUpBatches && (batch < kLeastWarmUpBatches || now_ns() < end); ++batch) infer(samples);
+  std::int64_t begin_ns = now_ns(), took_ns = 0;
+  const std::int64_t until_ns = begin_ns + kWarmUpNs;
+  for (int batch = 0; batch < kWarmUpBatches && (batch < kLeastWarmUpBatches || begin_ns < until_ns); ++batch) {
+    infer(samples);
+    const std::int64_t end_ns = now_ns();
+    took_ns = end_ns - begin_ns;
+    begin_ns = end_ns;
+  }
+  return took_ns;
 }
 
 }  // namespace engineroom

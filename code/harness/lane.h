@@ -28,8 +28,8 @@ class Lane {
   // From then on LoadGen may take back the memory that `samples` lie in.
   void complete(std::span<const mlperf::QuerySample> samples);
 
-  // Runs a few full batches of the library's first samples, untimed.
-  void warm_up();
+  // Runs a few full batches of the library's first samples, which do not count; returns how long the last one took.
+  std::int64_t warm_up();
 
  private:
   struct Free {

@@ -20,11 +20,14 @@ namespace {
 constexpr std::size_t kHeaderBytes = 4096;
 constexpr std::int64_t kPeriodNs = 100'000'000;
 constexpr std::int64_t kLoadFactor = 10;  // loading reads and compiles, an inference does not
+constexpr std::size_t kRanges = DurationHistogram::kRanges;
 
-std::uint64_t samples(const std::vector<Count>& batches_by_size) {
-  std::uint64_t sum = 0;
-  for (std::size_t size = 1; size < batches_by_size.size(); ++size) sum += size * batches_by_size[size].get();
-  return sum;
+std::string duration_bounds_ns() {
+  std::string bounds = "0";
+  for (std::size_t range = 1; range < kRanges; ++range) {
+    bounds += "," + std::to_string(DurationHistogram::lower_bound_ns(range));
+  }
+  return bounds;
 }
 
 std::string ago(std::int64_t since_ns) {
@@ -49,9 +52,10 @@ Monitor::Monitor(const Counters& counters, std::size_t batch_size, const std::st
   const std::size_t workers = counters.workers.size();
   const std::pair<const char*, std::size_t> layout[] = {
       {"phase", 1},           {"published_ns", 1},          {"test_start_ns", 1},     {"queries_issued", 1},
-      {"issued_samples", 1},  {"completed_samples", 1},     {"batches", 1},           {"queue_time_ns_total", 1},
-      {"compute_time_ns_total", 1}, {"total_samples_expected", 1}, {"min_duration_ns", 1}, {"min_query_count", 1},
-      {"heartbeat_ns", workers}, {"worker_samples", workers}, {"batch_size_histogram", batch_size + 1}};
+      {"issued_samples", 1},  {"completed_samples", 1},     {"issued_fingerprint", 1}, {"answered_fingerprint", 1},
+      {"batches", 1},         {"total_samples_expected", 1}, {"min_duration_ns", 1},  {"min_query_count", 1},
+      {"heartbeat_ns", workers}, {"worker_samples", workers}, {"batch_size_histogram", batch_size + 1},
+      {"queue_time_histogram", kRanges}, {"compute_time_histogram", kRanges}};
   std::string header;
   std::size_t count = 0;
   for (const auto& [name, extent] : layout) {
@@ -60,7 +64,8 @@ Monitor::Monitor(const Counters& counters, std::size_t batch_size, const std::st
               std::to_string(kHeaderBytes + count * sizeof(std::uint64_t)) + ", " + std::to_string(extent) + "]";
     count += extent;
   }
-  map_file(path, R"({"version": 1, "byte_order": "little", "fields": {)" + header + "}}", count);
+  map_file(path, R"({"version": 2, "byte_order": "little", "duration_bounds_ns": [)" + duration_bounds_ns() +
+                     R"(], "fields": {)" + header + "}}", count);
   const std::int64_t now = now_ns();
   for (Progress& progress : workers_) progress.since_ns = now;
   load_.since_ns = completion_.since_ns = logs_.since_ns = now;
@@ -109,12 +114,6 @@ void Monitor::set(const std::string& name, std::uint64_t value) {
 
 void Monitor::enter(Phase phase) { phase_ = phase; }
 
-std::uint64_t Monitor::completed_samples() const {
-  std::uint64_t sum = 0;
-  for (const WorkerCounters& worker : counters_.workers) sum += samples(worker.batches_by_size);
-  return sum;
-}
-
 void Monitor::run() {
   const std::int64_t period = std::clamp<std::int64_t>(limit_ns_ / 4, 1'000'000, kPeriodNs);
   while (stop_ == 0) {
@@ -127,11 +126,13 @@ void Monitor::run() {
 
 void Monitor::publish(std::int64_t now) {
   // Completed before issued: read the other way round, more could seem answered than asked.
-  set("completed_samples", completed_samples());
+  set("completed_samples", counters_.answered_samples());
   set("queries_issued", counters_.issue.queries.get());
   set("issued_samples", counters_.issue.samples.get());
   set("test_start_ns", counters_.issue.start_ns.get());
-  std::uint64_t batches = 0, queue_time = 0, compute_time = 0;
+  set("issued_fingerprint", counters_.issue.fingerprints.get());
+  set("answered_fingerprint", counters_.answered_fingerprint());
+  std::uint64_t batches = 0;
   for (std::size_t size = 0; size <= batch_size_; ++size) {
     std::uint64_t of_size = 0;
     for (const WorkerCounters& worker : counters_.workers) of_size += worker.batches_by_size[size].get();
@@ -139,24 +140,29 @@ void Monitor::publish(std::int64_t now) {
     batches += of_size;
   }
   for (std::size_t i = 0; i < counters_.workers.size(); ++i) {
-    const WorkerCounters& worker = counters_.workers[i];
-    queue_time += worker.queue_time_ns.get();
-    compute_time += worker.compute_time_ns.get();
-    field("worker_samples", i).store(samples(worker.batches_by_size), std::memory_order_relaxed);
+    field("worker_samples", i).store(counters_.workers[i].samples(), std::memory_order_relaxed);
     field("heartbeat_ns", i).store(static_cast<std::uint64_t>(workers_[i].since_ns), std::memory_order_relaxed);
   }
   set("batches", batches);
-  set("queue_time_ns_total", queue_time);
-  set("compute_time_ns_total", compute_time);
+  publish("queue_time_histogram", &WorkerCounters::queue_time);
+  publish("compute_time_histogram", &WorkerCounters::compute_time);
   set("phase", static_cast<std::uint64_t>(visible_phase()));
   set("published_ns", static_cast<std::uint64_t>(now));
+}
+
+void Monitor::publish(const std::string& name, DurationHistogram WorkerCounters::* histogram) {
+  for (std::size_t range = 0; range < kRanges; ++range) {
+    std::uint64_t sum = 0;
+    for (const WorkerCounters& worker : counters_.workers) sum += (worker.*histogram).count(range);
+    field(name, range).store(sum, std::memory_order_relaxed);
+  }
 }
 
 // LoadGen does not say when it turns to its logs: that is when all queries of a series are issued and answered.
 Phase Monitor::visible_phase() const {
   const IssueCounters& issue = counters_.issue;
   const bool flushed = issue.queries.get() != 0 && issue.queries_at_flush.get() == issue.queries.get();
-  const bool answered = flushed && completed_samples() == issue.samples.get();
+  const bool answered = flushed && counters_.answered_samples() == issue.samples.get();
   return phase_ == Phase::kTest && answered ? Phase::kLogs : phase_.load();
 }
 
@@ -169,13 +175,14 @@ std::int64_t Monitor::Progress::stood_still_ns(std::uint64_t current, std::int64
 }
 
 void Monitor::watch(std::int64_t now) {
+  watch_accounts();
   watch_logs(now);
   if (phase_ == Phase::kLoad && load_.stood_still_ns(0, now) > kLoadFactor * limit_ns_) {
     failure_.end_process("watchdog", "loading the engine has not returned for " + ago(now - load_.since_ns),
                          std::nullopt, "raise watchdog_s if this engine needs so long");
   }
   for (std::size_t worker = 0; worker < workers_.size(); ++worker) watch_worker(worker, now);
-  const std::uint64_t completed = completed_samples();
+  const std::uint64_t completed = counters_.answered_samples();
   const bool pending = counters_.issue.samples.get() > completed;
   // Counted from the moment work was there: a quiet server is not a stalled one.
   if (!pending) completion_.since_ns = now;
@@ -192,6 +199,15 @@ void Monitor::watch_worker(std::size_t worker, std::int64_t now) {
   failure_.end_process("watchdog",
                        "worker " + std::to_string(worker) + " has been inside the engine for " + ago(still_ns), worker,
                        "it hangs, or a batch takes longer than watchdog_s: use smaller batches or raise it");
+}
+
+// When one sample is answered twice and another never, LoadGen waits for that one for ever.
+void Monitor::watch_accounts() {
+  const std::uint64_t queries = counters_.issue.queries.get();
+  if (visible_phase() != Phase::kLogs) return;
+  const std::string difference = counters_.difference();
+  const bool still = counters_.issue.queries.get() == queries;  // else the next series has begun meanwhile
+  if (still && !difference.empty()) failure_.end_process("loadgen", difference);
 }
 
 // LoadGen's logger can lose its last entries when a thread logs more than 1,024 of them between two of its polls (its

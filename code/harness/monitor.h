@@ -16,7 +16,8 @@ namespace engineroom {
 enum class Phase : std::uint64_t { kLoad = 0, kWarmUp = 1, kTest = 2, kLogs = 3, kDone = 4 };
 
 // The file starts with one line of JSON, padded to 4096 bytes, that says where each field lies; every field is an
-// array of uint64. It is rewritten ten times a second and once at the end; a reader needs no lock.
+// array of uint64. Histograms count durations from duration_bounds_ns[i] on and below the next; the last has no
+// end. The file is rewritten ten times a second and once at the end; a reader needs no lock.
 //
 // The watchdog asks each time: has any worker been inside the engine, have samples waited for an answer, or has LoadGen
 // been at its logs, for `watchdog_s` with nothing happening? Loading an engine may take ten times as long. The thread
@@ -33,8 +34,6 @@ class Monitor {
   void enter(Phase phase);
   // Sets a field that is known before the test: "total_samples_expected", "min_duration_ns", "min_query_count".
   void set(const std::string& field, std::uint64_t value);
-  // Samples answered so far.
-  std::uint64_t completed_samples() const;
 
  private:
   struct Progress {
@@ -49,8 +48,10 @@ class Monitor {
   void run();
   Phase visible_phase() const;
   void publish(std::int64_t now);
+  void publish(const std::string& name, DurationHistogram WorkerCounters::* histogram);
   void watch(std::int64_t now);
   void watch_worker(std::size_t worker, std::int64_t now);
+  void watch_accounts();
   void watch_logs(std::int64_t now);
 
   const Counters& counters_;

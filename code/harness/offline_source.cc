@@ -10,6 +10,7 @@ void OfflineSource::push(std::span<const mlperf::QuerySample> samples) {
   std::unique_lock lock(mutex_);
   all_parked_.wait(lock, [this] { return parked_ == workers_; });
   query_ = samples;
+  posted_ns_ = now_ns();
   next_ = 0;
   parked_ = 0;
   ++queries_;
@@ -23,9 +24,12 @@ std::span<const mlperf::QuerySample> OfflineSource::claim(std::size_t most) {
   return query_.subspan(first, std::min(most, query_.size() - first));
 }
 
-Taken OfflineSource::take(std::span<mlperf::QuerySample> room) {
-  for (bool waited = false;; waited = true) {
-    if (const auto samples = claim(room.size()); !samples.empty()) return {samples, waited ? now_ns() : 0, 0};
+Taken OfflineSource::take(std::span<mlperf::QuerySample> room, std::int64_t free_ns, DurationHistogram& queue_time) {
+  for (std::int64_t now = free_ns;; now = now_ns()) {
+    if (const auto samples = claim(room.size()); !samples.empty()) {
+      queue_time.note(now - posted_ns_, samples.size());
+      return {samples, now};
+    }
     std::unique_lock lock(mutex_);
     if (++parked_ == workers_) all_parked_.notify_one();
     posted_.wait(lock, [this, seen = queries_] { return queries_ != seen || closed_; });

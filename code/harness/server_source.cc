@@ -47,52 +47,45 @@ void ServerSource::announce(std::size_t pushed) {
   }
 }
 
-std::size_t ServerSource::claim(std::span<mlperf::QuerySample> room, Taken& taken, std::int64_t& oldest_ns) {
+// Returns when as many samples wait as a batch holds, the oldest has waited long enough, or no more will come. They
+// stay in the ring meanwhile, from which nobody else takes.
+void ServerSource::wait_until_full(std::size_t batch_size) {
+  const std::uint64_t head = head_;
+  if (tail_ == head) return;
+  const std::int64_t until_ns = slots_[head % kSlots].pushed_ns + queue_delay_ns_;
+  full_at_ = head + std::min<std::uint64_t>(batch_size, kSlots);
+  for (std::uint32_t seen = fill_wakes_; tail_ < full_at_ && !flushed_ && !closed_; seen = fill_wakes_) {
+    const std::int64_t left_ns = until_ns - now_ns();
+    if (left_ns <= 0) return;
+    futex_wait(fill_wakes_, seen, left_ns);
+  }
+}
+
+Taken ServerSource::claim(std::span<mlperf::QuerySample> room, DurationHistogram& queue_time) {
   std::uint64_t head = head_;
   std::size_t count = 0;
   do {
     count = static_cast<std::size_t>(std::min<std::uint64_t>(tail_ - head, room.size()));
-    if (count == 0) return 0;
+    if (count == 0) return {};
   } while (!head_.compare_exchange_weak(head, head + count));
-  taken.at_ns = now_ns();
-  oldest_ns = slots_[head % kSlots].pushed_ns;
+  const std::int64_t now = now_ns();
   for (std::size_t i = 0; i < count; ++i) {
     Slot& slot = slots_[(head + i) % kSlots];
     room[i] = slot.sample;
-    taken.queued_ns += taken.at_ns - slot.pushed_ns;
+    queue_time.note(now - slot.pushed_ns);
     slot.free_for.store(head + i + kSlots, std::memory_order_release);
   }
-  return count;
+  return {room.first(count), now};
 }
 
-// Waits for the rest of a batch; returns how many more were taken.
-std::size_t ServerSource::fill(std::span<mlperf::QuerySample> room, Taken& taken, std::int64_t oldest_ns) {
-  std::size_t count = 0;
-  while (count < room.size() && !flushed_ && !closed_) {
-    const std::int64_t left_ns = oldest_ns + queue_delay_ns_ - now_ns();
-    if (left_ns <= 0) break;
-    const std::uint32_t seen = fill_wakes_;
-    full_at_ = head_ + std::min<std::uint64_t>(room.size() - count, kSlots);  // the ring holds no more at a time
-    if (tail_ < full_at_ && !flushed_) futex_wait(fill_wakes_, seen, left_ns);
-    std::int64_t unused = 0;
-    count += claim(room.subspan(count), taken, unused);
-  }
-  return count;
-}
-
-Taken ServerSource::take(std::span<mlperf::QuerySample> room) {
+Taken ServerSource::take(std::span<mlperf::QuerySample> room, std::int64_t, DurationHistogram& queue_time) {
   const bool fills = queue_delay_ns_ > 0 && room.size() > 1;
   for (;;) {
     if (!fills || !filling_.exchange(true)) {
-      Taken taken;
-      std::int64_t oldest_ns = 0;
-      std::size_t count = claim(room, taken, oldest_ns);
-      if (fills && count != 0) count += fill(room.subspan(count), taken, oldest_ns);
+      if (fills) wait_until_full(room.size());
+      const Taken taken = claim(room, queue_time);
       if (fills) release_filling();
-      if (count != 0) {
-        taken.samples = room.first(count);
-        return taken;
-      }
+      if (!taken.samples.empty()) return taken;
     }
     if (closed_) return {};
     sleep_until_pushed();

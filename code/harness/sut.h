@@ -13,6 +13,7 @@
 #include "counters.h"
 #include "engine.h"
 #include "failure.h"
+#include "fingerprint.h"
 #include "lane.h"
 #include "sample_library.h"
 
@@ -43,6 +44,9 @@ class Sut : public mlperf::SystemUnderTest {
     issue.queries.add(1);
     issue.samples.add(samples.size());
   }
+  void count_fingerprints(const std::vector<mlperf::QuerySample>& samples) {
+    parts_.counters.issue.fingerprints.add(fingerprint(samples));
+  }
 
   const SutParts parts_;
 
@@ -59,6 +63,7 @@ class InlineSut : public Sut {
 
  private:
   Lane lane_;
+  std::uint64_t timed_one_in_ = 1, batches_ = 0;
 };
 
 // Server and Offline: one thread per engine instance takes batches from the source and reports its own answers. The

@@ -175,6 +175,8 @@ def test_all_that_was_issued_was_completed(run: Run, scenario: str, mode: str) -
     sizes = counters["batch_size_histogram"]
     assert sum(sizes) == counters["batches"]
     assert sum(size * count for size, count in enumerate(sizes)) == counters["completed_samples"]
+    assert counters["issued_fingerprint"] == counters["answered_fingerprint"]
+    assert len(counters["issued_fingerprint"]) == 16
     if mode == "AccuracyOnly":
         assert counters["completed_samples"] == (MULTI_STREAM_SAMPLES if scenario == "MultiStream" else SAMPLES)
     elif scenario != "Offline":

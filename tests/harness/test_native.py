@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from engineroom.child import PARENT_VARIABLE, ChildError, read_npy_header
@@ -180,8 +181,14 @@ def test_a_fast_enough_engine_is_valid_and_counted(tmp_path: Path, scenario: str
     assert counters["completed_samples"] == [sum(size * batches for size, batches in sizes)]
     assert counters["completed_samples"] == [sum(counters["worker_samples"])]
     assert counters["queries_issued"] == [log["result_query_count"]]
-    if scenario in ("Server", "Offline"):
-        assert counters["compute_time_ns_total"][0] >= 200_000 * counters["batches"][0]
+    assert counters["issued_fingerprint"] == counters["answered_fingerprint"] != [0]
+    content = (run.run_dir / "counters.bin").read_bytes()
+    bounds = json.loads(content[: content.index(b"\n")])["duration_bounds_ns"]
+    computed = dict(zip(bounds, counters["compute_time_histogram"], strict=True))
+    assert sum(computed.values()) == counters["batches"][0]
+    assert min(bound for bound, count in computed.items() if count) >= 163_840  # the range that 200 us are in
+    queued = sum(counters["queue_time_histogram"])
+    assert queued == (counters["completed_samples"][0] if scenario in ("Server", "Offline") else 0)
 
 
 @pytest.mark.usefixtures("samples")
@@ -284,6 +291,25 @@ def test_an_engine_that_never_returns_is_named(tmp_path: Path, scenario: str) ->
     assert error["where"] == "watchdog"
     assert error["worker"] == 0
     assert re.match(r"worker 0 has been inside the engine for \d+\.\d s, since \d\d:\d\d:\d\d UTC", error["what"])
+
+
+@pytest.mark.usefixtures("samples")
+def test_nothing_is_busy_while_a_python_engine_waits(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "Offline", "time.sleep(0.05)")
+    run.user_conf += "*.Offline.target_qps = 1\n*.Offline.min_query_count = 400\n"
+    child = run.start()
+
+    def answered() -> bool:
+        return (run.run_dir / "counters.bin").exists() and run.counters()["completed_samples"][0] > 0
+
+    _wait_for(answered)
+    process, begin = psutil.Process(child.pid), time.monotonic()
+    before = sum(process.cpu_times()[:2])
+    time.sleep(0.8)
+    share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - begin)
+    assert child.poll() is None, "the test was over too soon"
+    assert share < 0.1, "of one core, by all of its threads"
+    assert child.wait(60) == 0
 
 
 @pytest.mark.usefixtures("samples")

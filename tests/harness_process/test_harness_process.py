@@ -17,7 +17,9 @@ from engineroom.steps import harness
 from engineroom.terms import Scenario, TestMode
 
 HEADER_BYTES = 4096
-FIELDS = ("phase", "issued_samples", "completed_samples", "test_start_ns", "worker_samples")
+SINGLES = ("phase", "issued_samples", "completed_samples", "test_start_ns", "worker_samples", "issued_fingerprint")
+BOUNDS_NS = [0, 8, 16, 32, 64]
+FIELDS = {**dict.fromkeys(SINGLES, 1), "compute_time_histogram": len(BOUNDS_NS)}
 
 
 @pytest.fixture
@@ -47,12 +49,17 @@ def failure(folder: Path, script: str, **settings: Any) -> EngineError:
     return raised.value
 
 
-def write_counters(folder: Path, **values: int) -> None:
+def write_counters(folder: Path, **values: int | list[int]) -> None:
     """Write a counter file as the native harness lays it out."""
-    places = {name: [HEADER_BYTES + 8 * at, 1] for at, name in enumerate(FIELDS)}
-    header = json.dumps({"version": 1, "byte_order": "little", "fields": places}).ljust(HEADER_BYTES - 1) + "\n"
-    numbers = struct.pack(f"<{len(FIELDS)}Q", *(values.get(name, 0) for name in FIELDS))
-    (folder / "made.bin").write_bytes(header.encode() + numbers)
+    places: dict[str, list[int]] = {}
+    numbers: list[int] = []
+    for name, count in FIELDS.items():
+        places[name] = [HEADER_BYTES + 8 * len(numbers), count]
+        value = values.get(name, [0] * count)
+        numbers += value if isinstance(value, list) else [value]
+    header = {"version": 2, "byte_order": "little", "duration_bounds_ns": BOUNDS_NS, "fields": places}
+    text = json.dumps(header).ljust(HEADER_BYTES - 1) + "\n"
+    (folder / "made.bin").write_bytes(text.encode() + struct.pack(f"<{len(numbers)}Q", *numbers))
 
 
 def test_the_counters_come_back(folder: Path) -> None:
@@ -60,12 +67,30 @@ def test_the_counters_come_back(folder: Path) -> None:
     counters = run(folder, "mv made.bin counters.bin")
     assert (counters["issued_samples"], counters["completed_samples"]) == (7, 2**40)
     assert counters["worker_samples"] == [0], "a counter per worker is a list, also where there is one worker"
+    assert counters["compute_time_histogram"]["counts"] == [0]
+
+
+def test_histograms_have_their_bounds_and_fingerprints_all_their_digits(folder: Path) -> None:
+    write_counters(folder, compute_time_histogram=[0, 5, 0, 6, 0], issued_fingerprint=2**63 + 11)
+    counters = run(folder, "mv made.bin counters.bin")
+    assert counters["compute_time_histogram"] == {"bounds_ns": [8, 16, 32, 64], "counts": [5, 0, 6]}
+    assert counters["issued_fingerprint"] == "800000000000000b"
+    write_counters(folder, compute_time_histogram=[0, 0, 0, 0, 7])
+    counters = run(folder, "mv made.bin counters.bin")
+    assert counters["compute_time_histogram"] == {"bounds_ns": [64], "counts": [7]}, "the last range has no end"
 
 
 def test_counters_of_an_earlier_child_are_not_taken_for_this_ones(folder: Path) -> None:
     write_counters(folder, completed_samples=7)
     (folder / "made.bin").rename(folder / "counters.bin")
     assert run(folder, "true") == {}
+
+
+def test_watching_a_test_takes_next_to_no_processor_time(folder: Path) -> None:
+    write_counters(folder, test_start_ns=time.monotonic_ns(), issued_samples=7)
+    begin_s = time.thread_time()
+    run(folder, "mv made.bin counters.bin; sleep 1.5")
+    assert time.thread_time() - begin_s < 0.15, "a tenth of a core"
 
 
 def test_a_signal_is_named(folder: Path) -> None:

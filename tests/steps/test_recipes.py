@@ -123,6 +123,7 @@ def test_user_conf_holds_loadgens_keys_and_units() -> None:
         "user.conf", "none", {"benchmark": "digits", "scenario": "Server", "loadgen_settings": settings}
     )
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        "digits.Server.coalesce_queries = 1",
         "digits.Server.min_duration = 0",
         "digits.Server.target_latency = 15",
         "digits.Server.target_qps = 1e-7",
@@ -134,7 +135,7 @@ def test_user_conf_holds_loadgens_keys_and_units() -> None:
     [
         (Scenario.SINGLE_STREAM, {"target_latency": 3}),
         (Scenario.MULTI_STREAM, {"target_latency": 4}),
-        (Scenario.SERVER, {"target_latency": 5, "target_qps": 6.0}),
+        (Scenario.SERVER, {"target_latency": 5, "target_qps": 6.0, "coalesce_queries": 0}),
         (Scenario.OFFLINE, {"target_qps": 7.0}),
     ],
 )
@@ -145,6 +146,7 @@ def test_each_scenario_gets_its_own_target(scenario: Scenario, expected: dict[st
         multi_stream_expected_latency_ns=4_000_000,
         server_target_latency_ns=5_000_000,
         server_target_qps=6.0,
+        server_coalesce_queries=False,
         offline_expected_qps=7.0,
     )
     assert recipes.loadgen_settings(config) == expected

@@ -26,6 +26,12 @@ MEASUREMENTS = {
     "memory": "resident memory of a run",
     "preprocess": "the time of a core from a JPEG to ResNet-50's input",
     "harness": "the null engine beside a bare LoadGen null SUT",
+    "rates": "the highest VALID Server rate of the null engine, beside that of a bare LoadGen null SUT",
+    "wheel": "the null engine beside LoadGen's own Python wheel (needs --extra=peers)",
+    "bridge": "what the way into Python costs, with a callable that does nothing and with ONNX Runtime",
+    "gather": "how fast batches are gathered, beside memcpy, and beside inference",
+    "scaling": "rate and memory against batch size, instances, samples pending and run length",
+    "queues": "what queue and worker add to a batch, by the engine fixed_delay",
     "server": "the highest VALID Server rate of the openvino engine, beside a simulated M/D/c queue",
     "reference": "ResNet-50 Offline, beside MLCommons' reference application (wants --reference)",
     "precisions": "ResNet-50 Offline on the openvino engine, int8 and bf16 beside fp32",
@@ -33,7 +39,20 @@ MEASUREMENTS = {
     "fresh": "from a fresh clone to the first table",
 }
 # They take minutes, or need packages that not everybody has: --only names them.
-WHEN_ASKED_FOR = ("preprocess", "server", "reference", "precisions", "torch_loop", "fresh")
+WHEN_ASKED_FOR = (
+    "preprocess",
+    "rates",
+    "wheel",
+    "bridge",
+    "gather",
+    "scaling",
+    "queues",
+    "server",
+    "reference",
+    "precisions",
+    "torch_loop",
+    "fresh",
+)
 FLAGS = {
     "only=NAME": "only this measurement (or several, with commas between)",
     "pairs=N": "how often each value and its peer are taken, in turn; default 5",

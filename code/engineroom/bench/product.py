@@ -116,9 +116,9 @@ sys.exit(os.waitstatus_to_exitcode(status) != 0)
 """
 
 
-def run(argv: Sequence[str]) -> str:
+def run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     """Run a command unseen and return what it printed. Raises EngineError if it fails."""
-    return _run(argv).stdout
+    return _run(argv, env=env).stdout
 
 
 def _run(

@@ -196,6 +196,14 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             null="LoadGen's own",
         ),
     ] = None
+    server_coalesce_queries: Annotated[
+        bool,
+        _about(
+            "whether LoadGen issues what is due already in one call; each query keeps its own arrival and latency",
+            loadgen="coalesce_queries",
+            scenarios=(Scenario.SERVER,),
+        ),
+    ] = True
     single_stream_expected_latency_ns: Annotated[
         Latency | None,
         _about(

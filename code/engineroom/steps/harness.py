@@ -33,8 +33,10 @@ AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SI
 DETAIL_LOG = "mlperf_log_detail.txt"
 CHILD_LOG = "harness.log"
 LEFT_BEHIND = ("counters.bin", "error.json")  # by the probe: must not be taken for the test's
-HISTOGRAM = "batch_size_histogram"
-LISTS = ("heartbeat_ns", "worker_samples", HISTOGRAM)  # counters with a place per worker or size
+BATCH_SIZES = "batch_size_histogram"
+DURATIONS = ("queue_time_histogram", "compute_time_histogram")
+FINGERPRINTS = ("issued_fingerprint", "answered_fingerprint")
+LISTS = ("heartbeat_ns", "worker_samples", BATCH_SIZES)  # counters with a place per worker or size
 MLLOG = ":::MLLOG "
 
 
@@ -145,6 +147,7 @@ class Counters:
         self._path = path
         self._map: mmap.mmap | None = None
         self._fields: dict[str, list[int]] = {}
+        self._bounds_ns: list[int] = []
 
     def __enter__(self) -> Self:
         return self
@@ -168,23 +171,31 @@ class Counters:
         return [int.from_bytes(self._map[at : at + 8], "little") for at in range(offset, offset + 8 * count, 8)]
 
     def all(self) -> dict[str, Any]:
-        """Return every counter; the sizes of batches beyond the largest that occurred are left out."""
-        if not self._opened():
-            return {}
-        found: dict[str, Any] = {}
-        for name in self._fields:
-            values = self.values(name)
-            while name == HISTOGRAM and len(values) > 1 and not values[-1]:
-                values.pop()
-            found[name] = values if name in LISTS else values[0]
-        return found
+        """Return every counter, in the shape of result.json.
+
+        The sizes of batches beyond the largest that occurred are left out, and so are durations below the shortest and
+        above the longest: `counts[i]` are from `bounds_ns[i]` on and below `bounds_ns[i + 1]`.
+        """
+        return {name: self._shaped(name, self.values(name)) for name in self._fields} if self._opened() else {}
+
+    def _shaped(self, name: str, values: list[int]) -> Any:
+        used = [place for place, value in enumerate(values) if value] or [0]
+        if name in DURATIONS:
+            first, end = used[0], used[-1] + 1
+            return {"bounds_ns": self._bounds_ns[first : end + 1], "counts": values[first:end]}
+        if name in FINGERPRINTS:
+            return f"{values[0]:016x}"  # more digits than a reader of JSON may keep of a number
+        if name == BATCH_SIZES:
+            return values[: used[-1] + 1]
+        return values if name in LISTS else values[0]
 
     def _opened(self) -> bool:
         if self._map is None:
             try:
                 with self._path.open("rb") as file:
                     self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                self._fields = json.loads(self._map[: self._map.find(b"\n")])["fields"]
+                header = json.loads(self._map[: self._map.find(b"\n")])
+                self._fields, self._bounds_ns = header["fields"], header["duration_bounds_ns"]
             except (OSError, ValueError):  # not there yet, or not complete yet
                 self._map = None
         return self._map is not None

@@ -70,7 +70,8 @@ def loadgen_settings(config: RunConfig) -> dict[str, int | float]:
     for name in fields.settable():
         about, value = fields.about(name), getattr(config, name)
         if about.loadgen and value is not None and config.scenario in (about.scenarios or (config.scenario,)):
-            found[about.loadgen] = _milliseconds(value) if about.unit == "ns" else value
+            number = int(value) if isinstance(value, bool) else value
+            found[about.loadgen] = _milliseconds(number) if about.unit == "ns" else number
     return found
 
 

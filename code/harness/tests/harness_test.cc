@@ -4,7 +4,9 @@
 //   harness_test NAME DIR   runs one case in DIR
 //
 // A case that must fail is expected to leave with status 3 and an error.json that says the right words.
+#include <loadgen.h>
 #include <sys/wait.h>
+#include <test_settings.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +19,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <map>
 #include <set>
 #include <sstream>
@@ -30,7 +33,10 @@
 #include "../engine.h"
 #include "../failure.h"
 #include "../harness.h"
+#include "../histogram.h"
+#include "../monitor.h"
 #include "../sample_library.h"
+#include "../sut.h"
 
 namespace engineroom {
 namespace {
@@ -96,6 +102,7 @@ struct Case {
   int status = 0;
   std::string error;                        // part of error.json
   std::function<void(const fs::path&)> check;
+  std::function<void(mlperf::QuerySample*)> damage;  // Offline: done once to two samples that a worker has taken
 };
 
 HarnessConfig config(const Case& test, const fs::path& dir) {
@@ -202,12 +209,64 @@ std::map<std::string, Case> all_cases() {
   Case& coalesced = cases["Server coalesced"] = good("Server", "PerformanceOnly", engine("null", 8, 2), check_valid);
   coalesced.user_conf += "*.Server.coalesce_queries = 1\n";
   coalesced.queue_delay_us = 500;
+  Case& twice = cases["Offline answered twice"] = good("Offline", "PerformanceOnly", engine("null", 8, 2));
+  twice.damage = [](mlperf::QuerySample* samples) { samples[1] = samples[0]; };
+  Case& swapped = cases["Offline another's data"] = good("Offline", "PerformanceOnly", engine("null", 8, 2));
+  swapped.damage = [](mlperf::QuerySample* samples) { std::swap(samples[0].index, samples[1].index); };
+  for (Case* damaged : {&twice, &swapped}) {
+    damaged->user_conf += "*.Offline.target_qps = 9000\n";
+    damaged->status = 3;
+    damaged->error = "samples answered are not those that LoadGen issued";
+  }
   return cases;
+}
+
+// Hands over two samples of the query that are not as LoadGen issued them.
+class DamagedSource : public OfflineSource {
+ public:
+  DamagedSource(std::size_t workers, std::function<void(mlperf::QuerySample*)> damage)
+      : OfflineSource(workers), damage_(std::move(damage)) {}
+
+  Taken take(std::span<mlperf::QuerySample> room, std::int64_t free_ns, DurationHistogram& queue_time) override {
+    const Taken taken = OfflineSource::take(room, free_ns, queue_time);
+    if (taken.samples.size() < 2 || done_.test_and_set()) return taken;
+    std::copy(taken.samples.begin(), taken.samples.end(), room.begin());
+    damage_(room.data());
+    return {room.first(taken.samples.size()), taken.at_ns};
+  }
+
+ private:
+  const std::function<void(mlperf::QuerySample*)> damage_;
+  std::atomic_flag done_;
+};
+
+// As run_test, with a DamagedSource.
+void run_damaged(const Case& test, const HarnessConfig& config) {
+  Failure failure(config.run_dir + "/error.json");
+  const auto engine = make_native_engine(test.engine);
+  Counters counters(test.engine.instances, test.engine.batch_size);
+  Monitor monitor(counters, test.engine.batch_size, "", config.watchdog_s, failure);
+  SampleLibrary library("damaged", config.samples, kSamples, kPerformanceSamples, failure);
+  PooledSut sut({"damaged", *engine, library, counters, failure, {}},
+                std::make_unique<DamagedSource>(test.engine.instances, test.damage));
+  mlperf::TestSettings settings;
+  settings.scenario = mlperf::TestScenario::Offline;
+  CHECK(settings.FromConfig(config.user_conf, "damaged", "Offline") == 0);
+  mlperf::LogSettings logs;
+  logs.log_output.outdir = config.run_dir;
+  logs.enable_trace = false;
+  monitor.enter(Phase::kTest);
+  mlperf::StartTest(&sut, &library, settings, logs, "");
+  failure.end_process("loadgen", counters.difference());
 }
 
 void run_case(const std::string& name, const fs::path& dir) {
   const Case test = all_cases().at(name);
-  run_test(config(test, dir), factory(test.engine));
+  if (test.damage) {
+    run_damaged(test, config(test, dir));
+  } else {
+    run_test(config(test, dir), factory(test.engine));
+  }
 }
 
 // --- parts that need no LoadGen test -------------------------------------------------------------------------------
@@ -223,7 +282,9 @@ std::size_t drain(BatchSource& source, std::size_t workers, std::size_t room, co
   for (std::size_t i = 0; i < workers; ++i) {
     threads.emplace_back([&] {
       std::vector<mlperf::QuerySample> mine(room);
-      for (Taken got = source.take(mine); !got.samples.empty(); got = source.take(mine)) {
+      DurationHistogram waits;
+      for (Taken got = source.take(mine, now_ns(), waits); !got.samples.empty();
+           got = source.take(mine, now_ns(), waits)) {
         ++batches;
         for (const auto& sample : got.samples) ++taken[sample.index];
       }
@@ -297,7 +358,26 @@ void test_engines(const fs::path&) {
   CHECK(load({{"delay", "1"}}).find("unknown engine option delay") == 0);
 }
 
+void test_histogram(const fs::path&) {
+  const auto bound = DurationHistogram::lower_bound_ns;
+  const std::size_t last = DurationHistogram::kRanges - 1;
+  for (std::size_t range = 0; range < last; ++range) {
+    DurationHistogram histogram;
+    const auto first = static_cast<std::int64_t>(bound(range)), next = static_cast<std::int64_t>(bound(range + 1));
+    CHECK(first < next && 4 * (next - first) <= std::max<std::int64_t>(first, 4));
+    histogram.note(first);
+    histogram.note(next - 1, 2);
+    histogram.note(next);
+    CHECK(histogram.count(range) == 3 && histogram.count(range + 1) == 1);
+  }
+  DurationHistogram histogram;
+  histogram.note(-1);
+  histogram.note(std::numeric_limits<std::int64_t>::max());
+  CHECK(histogram.count(0) == 1 && histogram.count(last) == 1);
+}
+
 const std::map<std::string, std::function<void(const fs::path&)>> kParts{
+    {"part: histogram", test_histogram},
     {"part: sources", test_sources}, {"part: library", test_library}, {"part: engines", test_engines}};
 
 // --- running them ---------------------------------------------------------------------------------------------------

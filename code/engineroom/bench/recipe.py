@@ -1,0 +1,85 @@
+"""Runs the recipe of a finished run again with what a measurement varies: a child process each, without a probe."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engineroom import runs
+from engineroom.bench import product
+from engineroom.bench.search import highest
+from engineroom.config import RunConfig
+from engineroom.errors import EngineError
+from engineroom.steps import recipes
+from engineroom.steps.harness import Counters, read_log
+
+SEARCH_STEPS = 3  # halvings of a doubled rate: known to a factor of 1.09
+TRIES = 2  # a rate counts if one of so many tests is VALID: one stall of the machine decides a test of a second
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe in `folder`, of a run with the settings `config`; each test leaves its logs in `folder`/test.
+
+    Engines in `folder`/engines are known to it.
+    """
+
+    config: RunConfig
+    folder: Path
+
+    def command(self, settings: Mapping[str, float], **changes: Any) -> list[str]:
+        """Write the recipe with LoadGen's `settings` and the `changes` of harness.json; return what runs it."""
+        lines = {**recipes.loadgen_settings(self.config), **settings}
+        conf = "".join(f"*.{self.config.scenario}.{key} = {value}\n" for key, value in lines.items())
+        made, used = self.folder / "made", self.folder / runs.RECIPE
+        shutil.rmtree(self.folder / "test", ignore_errors=True)
+        (self.folder / "test").mkdir()
+        shutil.copytree(made, used, dirs_exist_ok=True)
+        (used / "user.conf").write_text(conf, encoding="utf-8")
+        harness = json.loads((made / "harness.json").read_text(encoding="utf-8"))
+        (used / "harness.json").write_text(json.dumps({**harness, **changes}), encoding="utf-8")
+        return ["/bin/sh", str(used / "run.sh"), str(self.folder / "test")]
+
+    def run(self, settings: Mapping[str, float], **changes: Any) -> dict[str, Any]:
+        """Run the test and return LoadGen's detail log. Raises EngineError if it fails."""
+        brought = {"ENGINEROOM_PATH": str(self.folder)} if (self.folder / "engines").is_dir() else {}
+        product.run(self.command(settings, **changes), {**os.environ, **brought})
+        return read_log(self.folder / "test")
+
+    def counters(self) -> dict[str, Any]:
+        """Return what the harness counted in the last test."""
+        with Counters(self.folder / "test" / "counters.bin") as counters:
+            return counters.all()
+
+
+@contextmanager
+def prepared(*flags: str, benchmark: str = "digits") -> Iterator[Recipe]:
+    """Run a performance test once, shortly, and yield its recipe."""
+    words = ("--test_mode=PerformanceOnly", "--min_duration=100", *flags)
+    with product.run_harness(*words, benchmark=benchmark, expect_valid=False) as ran, product.scratch() as folder:
+        run = ran.folders["performance"]
+        shutil.copytree(run / runs.RECIPE, folder / "made")
+        yield Recipe(runs.read_config(run).config, folder)
+
+
+def highest_rate(valid: Callable[[float], bool], low: float) -> float:
+    """Return the highest rate from `low` on at which a test is VALID. Raises EngineError if `low` is not."""
+
+    @cache
+    def holds(rate: float) -> bool:
+        return any(valid(rate) for _ in range(TRIES))
+
+    high = low
+    while holds(high):
+        high *= 2
+    found = highest(holds, high / 2, high, SEARCH_STEPS) if high > low else None
+    if found is None:
+        raise EngineError(f"not even {low:,.0f} queries/s are VALID")
+    return found

@@ -1,0 +1,123 @@
+"""The null engine beside LoadGen's own Python wheel, whose FastSUT answers at once in Python.
+
+The peer is this file as a program, in a process of its own: `python -m engineroom.bench.wheel SCENARIO USER_CONF DIR`.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from engineroom import registry
+from engineroom.bench import product, rates
+from engineroom.bench.figures import Comparison, Figure, interleaved
+from engineroom.bench.harness import Contest, key
+from engineroom.bench.recipe import Recipe, highest_rate, prepared
+from engineroom.errors import RequestError
+from engineroom.paths import VENV
+from engineroom.steps.harness import read_log
+from engineroom.terms import Scenario
+
+PEER = "FastSUT of the wheel"
+SAMPLES = 1024
+LOWEST_QPS = 10_000.0
+OFFLINE_SAMPLES = 2_000_000
+CONTESTS = (
+    Contest(Scenario.SINGLE_STREAM, key("result_qps_with_loadgen_overhead"), "queries/s", 2.0),
+    Contest(Scenario.OFFLINE, key("result_samples_per_second"), "samples/s", 4.0),
+)
+# LoadGen's words; milliseconds and samples/s. Offline, a fixed number of samples, whatever time they take.
+SETTINGS: dict[Scenario, dict[str, float]] = {
+    Scenario.SINGLE_STREAM: {"min_duration": 2000, "target_latency": 0.002},
+    Scenario.OFFLINE: {"min_duration": 1, "min_query_count": OFFLINE_SAMPLES, "target_qps": 1000},
+}
+# As LoadGen does by default, and coalesced: then it enters Python once for many queries, and is the limit of both.
+SERVERS = (
+    rates.Peer(f"{PEER}, one by one", 0, 4.0),
+    rates.Peer(f"{PEER}, coalesced", 1, None),
+)
+
+
+def measure(pairs: int) -> list[Figure]:
+    """Return the rate of three scenarios; in Server the highest VALID one. Raises RequestError without the wheel."""
+    if registry.missing(("mlperf_loadgen",)):
+        raise RequestError("needs LoadGen's wheel, not installed here", mend='make install RUN_ARGS="--extra=peers"')
+    return [*(_figure(contest, pairs) for contest in CONTESTS), *_server(pairs)]
+
+
+def _figure(contest: Contest, pairs: int) -> Figure:
+    settings = SETTINGS[contest.scenario]
+
+    def ours() -> float:
+        return contest.rate(recipe.run(settings))
+
+    def peer() -> float:
+        return contest.rate(_wheel(recipe, settings))
+
+    with prepared("--engine=null", f"--scenarios={contest.scenario}") as recipe:
+        taken = interleaved(f"wheel, {contest.scenario}", pairs, {"engineroom": ours, PEER: peer})
+    name = f"{contest.scenario}, null engine"
+    return Figure(name, contest.unit, taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, contest.limit)
+
+
+def _server(pairs: int) -> list[Figure]:
+    def peer(coalesce_queries: int) -> float:
+        def valid(rate: float) -> bool:
+            settings = {**rates.SETTINGS, "target_qps": rate, "coalesce_queries": coalesce_queries}
+            return bool(_wheel(recipe, settings)["result_validity"] == "VALID")
+
+        return highest_rate(valid, LOWEST_QPS)
+
+    with prepared(*rates.FLAGS) as recipe:
+        take = {"engineroom": partial(rates.ours, recipe)}
+        take |= {server.name: partial(peer, server.coalesce_queries) for server in SERVERS}
+        taken = interleaved("wheel, Server", pairs, take)
+    return [
+        Figure(
+            "Server, null engine",
+            "queries/s",
+            taken["engineroom"],
+            taken[server.name],
+            server.name,
+            Comparison.RATIO,
+            server.limit,
+        )
+        for server in SERVERS
+    ]
+
+
+def _wheel(recipe: Recipe, settings: dict[str, float]) -> dict[str, object]:
+    """Run LoadGen's wheel with the settings that the recipe's test would have, and return its log."""
+    scenario = recipe.config.scenario
+    with product.scratch() as folder:
+        recipe.command(settings)  # writes user.conf
+        conf = recipe.folder / "recipe" / "user.conf"
+        program = [str(VENV / "bin" / "python"), "-m", "engineroom.bench.wheel"]
+        product.run([*program, scenario, str(conf), str(folder)])
+        return read_log(folder)
+
+
+def main(scenario: str, user_conf: str, folder: str) -> None:
+    """Run one test whose queries are answered at once."""
+    import mlperf_loadgen as loadgen
+
+    settings = loadgen.TestSettings()
+    settings.scenario = getattr(loadgen.TestScenario, scenario)
+    settings.mode = loadgen.TestMode.PerformanceOnly
+    settings.FromConfig(user_conf, "null", scenario)
+    logs = loadgen.LogSettings()
+    logs.log_output.outdir = folder
+    logs.log_output.copy_summary_to_stdout = False
+    logs.enable_trace = False
+    response, complete = loadgen.QuerySampleResponse, loadgen.QuerySamplesComplete
+
+    def issue(ids: list[int], indices: list[int]) -> None:
+        complete([response(id_, 0, 0) for id_ in ids])
+
+    sut = loadgen.ConstructFastSUT(issue, lambda: None)
+    library = loadgen.ConstructQSL(SAMPLES, SAMPLES, lambda samples: None, lambda samples: None)
+    loadgen.StartTestWithLogSettings(sut, library, settings, logs, "")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
