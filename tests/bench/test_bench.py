@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from engineroom.bench import __main__ as bench
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
+from engineroom.bench.recipe import highest_rate
 from engineroom.errors import EngineError, EngineroomError, ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ def test_a_wrong_flag_is_refused_before_anything_is_measured(argv: list[str], sa
 
 
 def test_every_measurement_has_its_file_and_its_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
-    others = {"__init__", "__main__", "figures", "loop", "models", "product", "search"}
+    others = {"__init__", "__main__", "figures", "loop", "models", "product", "recipe", "search"}
     files = {path.stem for path in (ROOT / "code/engineroom/bench").glob("*.py")}
     assert files == others | set(bench.MEASUREMENTS)
     assert bench.main(["--help"]) == 0
@@ -139,6 +140,32 @@ def test_a_command_that_fails_is_an_error_with_its_last_words() -> None:
     assert "no engine" in str(caught.value)
 
 
+@pytest.mark.parametrize("limit", [50_000.0, 99_999.0, 100_000.0, 123_000.0, 480_000.0])
+def test_the_highest_rate_still_holds_and_is_within_a_tenth_of_what_does(limit: float) -> None:
+    asked: list[float] = []
+
+    def valid(rate: float) -> bool:
+        asked.append(rate)
+        return rate <= limit
+
+    assert limit / 1.1 < highest_rate(valid, 50_000.0) <= limit
+    assert all(asked.count(rate) == 1 for rate in asked if rate <= limit)
+    with pytest.raises(EngineError, match="not even 500,000 queries/s"):
+        highest_rate(valid, 500_000.0)
+
+
+def test_a_stall_of_the_machine_does_not_decide_a_rate() -> None:
+    stalled: set[float] = set()
+
+    def valid(rate: float) -> bool:
+        if rate not in stalled:
+            stalled.add(rate)
+            return False
+        return rate <= 100_000
+
+    assert highest_rate(valid, 50_000.0) == 100_000
+
+
 @pytest.mark.heavy
 def test_bench_measures_from_end_to_end() -> None:
     """One pair of the two quickest measurements: the values make sense, and no run folder is left behind."""
@@ -152,6 +179,6 @@ def test_bench_measures_from_end_to_end() -> None:
     figures = {figure["name"]: figure for figure in record["figures"]}
     assert not record["failures"]
     assert 0 < figures["bare make"]["ours"][0] < figures["bare make"]["peer"][0]
-    single, offline = figures["SingleStream, null engine"], figures["Offline, null engine"]
-    assert single["value"] > 0.3 and offline["value"] > 0.3  # a hand-off between threads, or worse, would be below
+    for scenario in ("SingleStream", "MultiStream", "Offline"):  # a hand-off to another thread would be below
+        assert figures[f"{scenario}, null engine"]["value"] > 0.3
     assert set(runs.iterdir()) == before

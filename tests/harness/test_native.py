@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from engineroom.child import PARENT_VARIABLE, ChildError, read_npy_header
@@ -290,6 +291,25 @@ def test_an_engine_that_never_returns_is_named(tmp_path: Path, scenario: str) ->
     assert error["where"] == "watchdog"
     assert error["worker"] == 0
     assert re.match(r"worker 0 has been inside the engine for \d+\.\d s, since \d\d:\d\d:\d\d UTC", error["what"])
+
+
+@pytest.mark.usefixtures("samples")
+def test_nothing_is_busy_while_a_python_engine_waits(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "Offline", "time.sleep(0.05)")
+    run.user_conf += "*.Offline.target_qps = 1\n*.Offline.min_query_count = 400\n"
+    child = run.start()
+
+    def answered() -> bool:
+        return (run.run_dir / "counters.bin").exists() and run.counters()["completed_samples"][0] > 0
+
+    _wait_for(answered)
+    process, begin = psutil.Process(child.pid), time.monotonic()
+    before = sum(process.cpu_times()[:2])
+    time.sleep(0.8)
+    share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - begin)
+    assert child.poll() is None, "the test was over too soon"
+    assert share < 0.1, "of one core, by all of its threads"
+    assert child.wait(60) == 0
 
 
 @pytest.mark.usefixtures("samples")

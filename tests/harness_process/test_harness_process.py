@@ -86,6 +86,13 @@ def test_counters_of_an_earlier_child_are_not_taken_for_this_ones(folder: Path) 
     assert run(folder, "true") == {}
 
 
+def test_watching_a_test_takes_next_to_no_processor_time(folder: Path) -> None:
+    write_counters(folder, test_start_ns=time.monotonic_ns(), issued_samples=7)
+    begin_s = time.thread_time()
+    run(folder, "mv made.bin counters.bin; sleep 1.5")
+    assert time.thread_time() - begin_s < 0.15, "a tenth of a core"
+
+
 def test_a_signal_is_named(folder: Path) -> None:
     error = failure(folder, "kill -SEGV $$")
     assert error.what == "the harness was ended by SIGSEGV"

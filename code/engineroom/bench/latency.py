@@ -22,13 +22,7 @@ PEER = "bare loop"
 def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
     """Return the percentiles of each precision."""
     loop.build()
-    chosen = models.chosen(benchmarks)
-    return [
-        figure
-        for model in chosen
-        for precision in models.precisions(model)
-        for figure in figures(model, precision, pairs)
-    ]
+    return [figure for model, precision in models.subjects(benchmarks) for figure in figures(model, precision, pairs)]
 
 
 def figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:

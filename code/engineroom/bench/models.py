@@ -72,3 +72,8 @@ def chosen(names: str | None) -> tuple[Model, ...]:
             what = f"the bench has no measurement of {name!r}"
             raise RequestError(what, where="--benchmarks", mend=did_you_mean(name, MODELS))
     return tuple(model for name, model in MODELS.items() if name in wanted)
+
+
+def subjects(names: str | None) -> list[tuple[Model, Precision]]:
+    """Return each model that --benchmarks names with each of its precisions."""
+    return [(model, precision) for model in chosen(names) for precision in precisions(model)]

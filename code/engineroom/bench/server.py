@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from engineroom.bench import loop, models, product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.bench.search import highest
-from engineroom.terms import Scenario
+from engineroom.terms import Precision, Scenario
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,21 +32,13 @@ LENGTH = "--min_duration=3000"  # ms
 ENOUGH = "--min_query_count=1000"  # early stopping needs 662 for a p99, and then lets none be late
 SEED = 1
 STEPS = 2  # of a search between what is asked for and what the instances could do without a pause: to 5 hundredths
-FALL = 8  # a machine that does not reach what is asked for is searched down to this part of it
+FALL = 4  # a machine that does not reach what is asked for is searched down to this part of it
 
 
 def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
     """Return the rates of each model and precision."""
     loop.build()
-    chosen = models.chosen(benchmarks)
-    return [
-        figure
-        for model in chosen
-        for precision in models.precisions(model)
-        for figure in _figures(
-            f"{model.benchmark} {precision}", model, model.openvino(Scenario.SERVER, precision), pairs
-        )
-    ]
+    return [figure for model, precision in models.subjects(benchmarks) for figure in _figures(model, precision, pairs)]
 
 
 def arrivals(rate: float, queries: int) -> npt.NDArray[np.float64]:
@@ -82,7 +74,9 @@ def highest_rate(service_s: float, servers: int, limit_s: float) -> float:
     return highest(keeps, 0.01 * servers / service_s, servers / service_s, steps=12) or 0.0
 
 
-def _figures(title: str, model: models.Model, flags: Sequence[str], pairs: int) -> list[Figure]:
+def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
+    flags = model.openvino(Scenario.SERVER, precision)
+    title = f"Server, openvino, {model.benchmark} {precision}"
     one_by_one = (*flags, LENGTH, "--batch_size=1")
     with product.run_harness(*one_by_one, benchmark=model.benchmark, expect_valid=False) as ran:
         recipe = loop.recipe(ran.folders["performance"])
@@ -90,7 +84,10 @@ def _figures(title: str, model: models.Model, flags: Sequence[str], pairs: int) 
     limits_ms = {f"{TIMES_ALONE} p50": ceil(TIMES_ALONE * alone_ms)}  # LoadGen reads whole milliseconds
     if model.benchmark in OFFICIAL_MS:
         limits_ms["official"] = OFFICIAL_MS[model.benchmark]
-    return [_figure(f"{title}, {name}", model, flags, recipe, limit_ms, pairs) for name, limit_ms in limits_ms.items()]
+    return [
+        _figure(f"{title}, {name} = {limit_ms} ms", model, flags, recipe, limit_ms, pairs)
+        for name, limit_ms in limits_ms.items()
+    ]
 
 
 def _figure(
@@ -101,12 +98,12 @@ def _figure(
 
     valid = partial(_valid, model, (*flags, f"--server_target_latency_ns={limit_ms} ms"))
     most = recipe["instances"] / _service_s(recipe, model.seconds)
-    name, start = f"Server, openvino, {title} = {limit_ms} ms", ideal()
+    start = ideal()
     if not start:  # one inference takes longer than that: no queue keeps the limit
-        return Figure(f"{name} (0: none)", "queries/s", (_searched(valid, most / 2, most),))
+        return Figure(f"{title} (0: none)", "queries/s", (highest(valid, most / 2, most, STEPS) or 0.0,))
     take: dict[str, Callable[[], float]] = {"engineroom": partial(_searched, valid, LIMIT * start, most), PEER: ideal}
-    taken = interleaved(f"Server, {title}", pairs, take)
-    return Figure(name, "queries/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
+    taken = interleaved(title, pairs, take)
+    return Figure(title, "queries/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
 
 
 def _searched(valid: Callable[[float], bool], start: float, most: float) -> float:

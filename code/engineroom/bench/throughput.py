@@ -30,13 +30,7 @@ DEVICE = "CPU"
 def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
     """Return the throughput of each precision, beside each peer."""
     loop.build()
-    chosen = models.chosen(benchmarks)
-    return [
-        figure
-        for model in chosen
-        for precision in models.precisions(model)
-        for figure in _figures(model, precision, pairs)
-    ]
+    return [figure for model, precision in models.subjects(benchmarks) for figure in _figures(model, precision, pairs)]
 
 
 def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
