@@ -120,6 +120,20 @@ def test_what_nobody_waits_for_is_ended_too(running: list[Running]) -> None:
     assert (code, out, err) == (0, "Terminated\n", "") and seconds < 4
 
 
+def test_an_import_is_finished_before_it_is_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\nprint('started', flush=True)\ntime.sleep(0.5)\nprint('imported')\n")
+    parent = FORGETFUL.replace('subprocess.Popen(["/bin/sh", "-c", sys.argv[1]])', "import slow")
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent],
+        env={**os.environ, "PYTHONPATH": f"{CODE}{os.pathsep}{tmp_path}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout and process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[0] == "imported\nKeyboardInterrupt\n"
+
+
 @pytest.mark.heavy
 def test_a_signal_that_make_passes_on_is_not_a_second_one(running: list[Running], tmp_path: Path) -> None:
     tidy = tmp_path / "tidied"
