@@ -43,6 +43,12 @@ sys.exit(int(os.environ.get("RECORDER_EXIT", "0")))
 """
 
 
+def pytest_configure() -> None:
+    """Let programs under test meet a hangup as in a terminal: whoever runs under nohup hands down that it is ignored."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # not inherited, and tests still survive the terminal
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Return a copy of the checkout without build/, in a folder whose name has a space."""
