@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Whoever starts the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup; a handler is not inherited, and we still live on
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 # The machines that run the tests are shared and noisy: a slow example is no failure.
 settings.register_profile("engineroom", deadline=None)
@@ -41,12 +43,6 @@ with open("calls.jsonl", "a") as file:
     file.write(json.dumps(record) + "\\n")
 sys.exit(int(os.environ.get("RECORDER_EXIT", "0")))
 """
-
-
-def pytest_configure() -> None:
-    """Let programs under test meet a hangup as in a terminal: whoever runs under nohup hands down that it is ignored."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda number, frame: None)  # not inherited, and tests still survive the terminal
 
 
 @pytest.fixture
