@@ -260,7 +260,7 @@ void run_damaged(const Case& test, const HarnessConfig& config) {
   const auto engine = make_native_engine(test.engine);
   Counters counters(test.engine.instances, test.engine.batch_size);
   Monitor monitor(counters, test.engine.batch_size, "", config.watchdog_s, failure);
-  SampleLibrary library("damaged", config.samples, kSamples, kPerformanceSamples, failure);
+  SampleLibrary library("damaged", config.samples, kSamples, kPerformanceSamples, counters.library, failure);
   PooledSut sut({"damaged", *engine, library, counters, failure, {}},
                 std::make_unique<DamagedSource>(test.engine.instances, test.damage));
   mlperf::TestSettings settings;
