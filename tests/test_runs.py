@@ -28,6 +28,17 @@ CONFIG = RunConfig(
     instances=2,
     threads_per_instance=0,
 )
+RESULT = Result(
+    benchmark="digits",
+    scenario="Offline",
+    test_mode="PerformanceOnly",
+    system="s",
+    engine="e",
+    precision="int8",
+    exit_code=0,
+    started="now",
+    seconds=1.0,
+)
 
 
 def _resolved(**changes: Any) -> Resolved:
@@ -47,22 +58,26 @@ def test_a_folder_tells_what_run_it_is_and_is_new_each_time(tmp_path: Path) -> N
 
 def test_only_a_finished_run_has_a_result_and_a_final_name(tmp_path: Path) -> None:
     partial = runs.open_folder(CONFIG, runs=tmp_path)
-    result = Result(
-        benchmark="digits",
-        scenario="Offline",
-        test_mode="PerformanceOnly",
-        system="s",
-        engine="e",
-        precision="int8",
-        exit_code=0,
-        started="now",
-        seconds=1.0,
-    )
-    final = runs.finish(partial, result)
+    final = runs.finish(partial, RESULT)
     assert [path.name for path in tmp_path.iterdir()] == [final.name]
     assert not final.name.endswith(".partial")
+    assert runs.read_result(final) is not None
     written = json.loads((final / "result.json").read_text())
     assert (written["run"], written["exit_code"]) == (str(final), 0)
+
+
+def test_a_run_that_was_killed_before_it_had_its_final_name_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = runs.open_folder(CONFIG, runs=tmp_path)
+
+    def killed(path: Path, target: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        runs.finish(partial, RESULT)
+    assert (partial / "result.json").is_file() and runs.read_result(partial) is None
 
 
 def test_every_value_stands_with_its_origin(tmp_path: Path) -> None:

@@ -215,6 +215,15 @@ def write_beside(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Let what was created or renamed in `folder` last. Raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` so that a reader sees the old content or the new, never a part."""
     with write_beside(path) as beside:

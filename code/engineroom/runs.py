@@ -5,7 +5,7 @@
       env.json          machine, libraries, git revision   mlperf_log_* LoadGen's own
       telemetry*.csv    load, clocks, memory, power        result.json  verdict, metric, reasons, checksums
 
-While it is being written its name ends in `.partial`, so a killed run can never look finished.
+While it is being written its name ends in `.partial`, so a killed run can never look finished, whatever is in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.datasets import Agreement
 from engineroom.errors import RequestError
-from engineroom.paths import RUNS, display, ensure_folder, not_writable, write_text
+from engineroom.paths import RUNS, display, ensure_folder, not_writable, sync_folder, write_text
 from engineroom.yaml_file import entries
 
 PARTIAL = ".partial"
@@ -178,18 +178,26 @@ def open_folder(config: RunConfig, *, runs: Path = RUNS) -> Path:
 
 
 def finish(partial: Path, result: Result) -> Path:
-    """Write result.json, the last file of a run, and give the folder its final name."""
+    """Write result.json, the last file of a run, and give the folder its final name.
+
+    Both last when this returns. Raises RequestError if they cannot be written.
+    """
     final = partial.with_name(partial.name.removesuffix(PARTIAL))
     finished = msgspec.structs.replace(result, run=display(final))
     write_text(partial / RESULT, msgspec.json.format(msgspec.json.encode(finished), indent=1).decode() + "\n")
-    partial.rename(final)
+    try:
+        sync_folder(partial)
+        partial.rename(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise not_writable(partial, error) from error
     return final
 
 
 def read_result(folder: Path) -> Result | None:
     """Return a run's result, None if it did not finish. Raises RequestError if result.json holds something else."""
     path = folder / RESULT
-    if not path.is_file():
+    if folder.name.endswith(PARTIAL) or not path.is_file():  # a kill between result.json and the final name leaves both
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Result)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engineroom import actions
-from engineroom.actions import house
+from engineroom.actions import house, mishaps
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import CODE, ROOT
 
@@ -44,7 +44,7 @@ def test_a_failure_is_one_message_and_the_exit_code_the_last_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
 ) -> None:
     monkeypatch.setattr(house, "build", _raiser(error))
-    monkeypatch.delenv(actions.TRACEBACK, raising=False)
+    monkeypatch.delenv(mishaps.TRACEBACK, raising=False)
     assert actions.act("house", "build", list) == code
     err = capsys.readouterr().err
     assert said in err
@@ -57,7 +57,7 @@ def test_the_traceback_of_what_nobody_expected_can_be_seen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], variable: str
 ) -> None:
     monkeypatch.setattr(house, "build", _raiser(OSError(5, "Input/output error")))
-    monkeypatch.setenv(actions.TRACEBACK, variable)
+    monkeypatch.setenv(mishaps.TRACEBACK, variable)
     assert actions.act("house", "build", lambda: words) == 3
     assert "Traceback" in capsys.readouterr().err
 

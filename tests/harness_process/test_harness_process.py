@@ -201,6 +201,12 @@ def test_the_child_reads_nothing_from_the_terminal(folder: Path) -> None:
     assert (folder / "heard").read_text() == ""
 
 
+def test_what_the_system_refuses_is_a_failure_of_this_test(folder: Path) -> None:
+    (folder / harness.CHILD_LOG).mkdir()
+    error = failure(folder, "exit 0")
+    assert error.what == f"the test cannot go on: Is a directory: {folder}/harness.log"
+
+
 def test_telemetry_is_written_beside_a_test(folder: Path) -> None:
     run(folder, "sleep 1.3")
     first, *rows = (folder / "telemetry.csv").read_text().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -325,5 +326,30 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / telemetry.HOST
     path.write_text("elapsed_s,monotonic_s,cpu_mhz\n0.0,100.0,2000\n1.0,101.0,2100\n2.0,1")
     assert summarize(tmp_path, Window(0, 0, 0)).rows == 2
+    assert summarize(tmp_path, Window(100.0, 130.0, 9)).disturbances == (
+        "telemetry.csv tells nothing of the last 29 s",
+    )
     path.unlink()
     assert summarize(tmp_path, Window(0, 0, 0)) == TelemetrySummary(rows=0, host={})
+    assert summarize(tmp_path, Window(100.0, 130.0, 9)).disturbances == (
+        "telemetry.csv tells nothing of the last 30 s",
+    )
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_file_that_cannot_grow_ends_the_telemetry_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, limits = tmp_path / telemetry.HOST, resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Telemetry(path, os.getpid(), root=tmp_path) as samples:
+        samples.sample()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+        try:
+            for _ in range(3):
+                time.sleep(2 * telemetry.PERIOD_S)
+                samples.sample()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(_read(path)) >= 1
+    said = "warning: telemetry.csv ends here: File too large; the test goes on without telemetry\n"
+    assert capsys.readouterr().err == said

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import os
-import select
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 
 from engineroom import run_args, terminal
-from engineroom.actions import interrupts
+from engineroom.actions import interrupts, mishaps
 from engineroom.errors import EngineroomError, ExitCode
 
 Action = Callable[[Sequence[str]], int]
 
 CLOSED_PIPE = 128 + signal.SIGPIPE  # what a shell reports of a command whose reader went away
-TRACEBACK = "ENGINEROOM_TRACEBACK"
 
 
 def act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> int:
@@ -48,14 +43,10 @@ def _act(module: str, name: str, argv: Callable[[], Sequence[str]]) -> ExitCode:
     except EngineroomError as error:
         _tell(str(error))
         return error.code
-    # a disk, a file that something else has damaged, no memory
-    except (OSError, UnicodeError, json.JSONDecodeError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            raise
-        _tell(f"{type(error).__name__}: {error}\n  {TRACEBACK}=1 shows where it came from")
-        if "--verbose" in words or os.environ.get(TRACEBACK):
-            traceback.print_exc()
-        return ExitCode.ENGINE
+    except mishaps.MISHAPS as mishap:
+        failure = mishaps.named(mishap, verbose="--verbose" in words)
+        _tell(str(failure))
+        return failure.code
     except KeyboardInterrupt:
         print("interrupted; what had been finished stays", file=sys.stderr)
         return ExitCode.INTERRUPTED
@@ -77,11 +68,3 @@ def _done(action: Action, words: Sequence[str]) -> ExitCode:
 def _tell(message: str) -> None:
     sys.stdout.flush()
     print(f"error: {message}", file=sys.stderr)
-
-
-def _reader_is_gone() -> bool:
-    """Tell whether stdout or stderr is a pipe that nobody reads any more."""
-    pipes = select.poll()
-    for number in (1, 2):
-        pipes.register(number, 0)
-    return any(event & select.POLLERR for _, event in pipes.poll(0))

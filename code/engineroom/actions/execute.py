@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from engineroom import artifacts, registry, runs, systems, terminal
+from engineroom.actions import rulebook
 from engineroom.actions.work import Work
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Benchmark, Part, variant_of
@@ -163,9 +164,11 @@ def rerun(argv: Sequence[str]) -> int:
     """
     recipe = Path(argv[0])
     config = runs.read_config(recipe.parent).config
-    _recipe(recipe.parent, config)
+    user_conf = recipe / _recipe(recipe.parent, config)["user_conf"]
     notes = _check_unchanged(recipe.parent)
     benchmark = benchmark_of(config)
+    if remark := rulebook.remark_on(benchmark, config, user_conf):
+        terminal.say(remark)
     folder = runs.open_folder(config)
     shutil.copytree(recipe, folder / runs.RECIPE, dirs_exist_ok=True)
     shutil.copy(recipe.parent / runs.RUN_CONFIG, folder / runs.RUN_CONFIG)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from engineroom.actions.work import Work
+from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig
 from engineroom.runs import Submittable, in_one_line
 from engineroom.steps import native, recipes, rules
 from engineroom.terms import TestMode
-
-
-def expected(work: Work, config: RunConfig) -> Submittable:
-    """Return what the settings of a run alone allow."""
-    version, _ = native.loadgen_pin()
-    return rules.before(work.benchmark, config, recipes.loadgen_settings(config), version)
 
 
 def remarks(asked: Iterable[Work], modes: Iterable[TestMode]) -> list[str]:
@@ -22,6 +18,23 @@ def remarks(asked: Iterable[Work], modes: Iterable[TestMode]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for work in asked:
         for scenario in work.scenarios:
-            why = in_one_line(expected(work, work.resolve(scenario, mode).config) for mode in modes)
+            why = in_one_line(_of_settings(work.benchmark, work.resolve(scenario, mode).config) for mode in modes)
             found.setdefault((work.benchmark.name, why), []).append(scenario)
     return [f"{name} {', '.join(scenarios)}: {why}" for (name, why), scenarios in found.items() if why]
+
+
+def remark_on(benchmark: Benchmark, config: RunConfig, user_conf: Path) -> str:
+    """Return the line for a run by a user.conf that is there already and may have been edited; "" if there is none."""
+    settings = rules.read_user_conf(user_conf, config.benchmark, config.scenario)
+    why = in_one_line([_judged(benchmark, config, settings)])
+    return f"{benchmark.name} {config.scenario}: {why}" if why else ""
+
+
+def _of_settings(benchmark: Benchmark, config: RunConfig) -> Submittable:
+    return _judged(benchmark, config, recipes.loadgen_settings(config))
+
+
+def _judged(benchmark: Benchmark, config: RunConfig, user_conf: Mapping[str, float]) -> Submittable:
+    """Return what the settings of a run alone allow."""
+    version, _ = native.loadgen_pin()
+    return rules.before(benchmark, config, user_conf, version)

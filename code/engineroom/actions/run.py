@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engineroom import artifacts, terminal
-from engineroom.actions import engines, execute, plan, rulebook
+from engineroom import artifacts, shell, terminal
+from engineroom.actions import engines, execute, mishaps, plan, rulebook
 from engineroom.actions.plan import times
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.artifacts import Artifact
 from engineroom.config import Resolved
-from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
+from engineroom.errors import EngineroomError, ExitCode, Mistakes, RequestError
 from engineroom.run_args import Request
 from engineroom.steps import build, native, report, sizing
 from engineroom.steps.report import Row
@@ -103,20 +103,31 @@ def _check_memory(work: Work, resolved: Resolved) -> None:
 
 
 def _run_scenario(work: Work, scenario: Scenario, row: Row) -> None:
-    """Fill one row: every test mode asked for, in the precision that holds. A failure ends only this row."""
+    """Fill one row. A failure of any kind ends only this row: the results of the others are worth having."""
     try:
-        while True:
-            for mode in work.request.test_modes:
-                resolved, engine = work.best_precision(work.resolve(scenario, mode))
-                row.engine, row.precision = resolved.config.engine, resolved.config.precision
-                for count in range(1, times(work.request, mode) + 1):
-                    _measure(work, resolved, engine, row, count)
-            if not _falls_back(work, scenario, row):
-                return
-            row.performance, row.accuracy, row.repeated = None, None, ()
-    except EngineError as error:
-        row.failure = str(error)
-        terminal.say(f"{row.benchmark} {row.scenario} failed: {error}")
+        _measure_row(work, scenario, row)
+    except EngineroomError as error:
+        _fail(row, error)
+    except mishaps.MISHAPS as mishap:
+        _fail(row, mishaps.named(mishap, verbose=shell.verbose))
+
+
+def _fail(row: Row, error: EngineroomError) -> None:
+    row.failure, row.failure_code = str(error), error.code
+    terminal.say(f"{row.benchmark} {row.scenario} failed: {error}")
+
+
+def _measure_row(work: Work, scenario: Scenario, row: Row) -> None:
+    """Run every test mode asked for, in the precision that holds."""
+    while True:
+        for mode in work.request.test_modes:
+            resolved, engine = work.best_precision(work.resolve(scenario, mode))
+            row.engine, row.precision = resolved.config.engine, resolved.config.precision
+            for count in range(1, times(work.request, mode) + 1):
+                _measure(work, resolved, engine, row, count)
+        if not _falls_back(work, scenario, row):
+            return
+        row.performance, row.accuracy, row.repeated = None, None, ()
 
 
 def _measure(work: Work, resolved: Resolved, engine: Artifact, row: Row, count: int) -> None:
@@ -149,5 +160,5 @@ def _falls_back(work: Work, scenario: Scenario, row: Row) -> bool:
 
 def _exit_code(row: Row) -> ExitCode:
     if row.failure:
-        return ExitCode.ENGINE
+        return row.failure_code
     return ExitCode(max((result.exit_code for result in row.results), default=ExitCode.GOOD))

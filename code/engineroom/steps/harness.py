@@ -43,7 +43,7 @@ LAST_KEYS = ("num_errors", "power_end")  # of a performance test, and of an accu
 
 def probe(config: RunConfig, folder: Path) -> Probe:
     """Measure, without LoadGen, how fast the engine is here. Raises EngineError if it fails."""
-    with terminal.progress(f"probe {_title(config)}", 1):
+    with terminal.progress(f"probe {_title(config)}", 1), _told(folder):
         _run_child(config, folder, ["--probe", str(config.probe_s)], lambda counters: None, telemetry=None)
     return msgspec.json.decode((folder / "probe.json").read_bytes(), type=Probe)
 
@@ -54,7 +54,7 @@ def run_test(config: RunConfig, folder: Path) -> dict[str, Any]:
     Raises EngineError with the child's own error record, its signal, or the stall that the parent saw.
     """
     rate = _Rate()
-    with terminal.progress(_title(config), 1) as update:
+    with terminal.progress(_title(config), 1) as update, _told(folder):
         return _run_child(
             config,
             folder,
@@ -241,6 +241,20 @@ def _run_child(
     if child.returncode:
         raise _failure(folder, child.returncode)
     return found
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses, such as room on the disk or a process, into a failure of this one test."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read our words has gone: that ends more than a test
+        raise
+    except OSError as error:
+        if not folder.is_dir():
+            raise _removed(folder) from error
+        what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        raise EngineError(f"the test cannot go on: {what}", where=display(folder), mend="run it again") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import msgspec
 
 from engineroom import registry, terminal
 from engineroom.benchmarks import AGREEMENT
+from engineroom.errors import ExitCode
 from engineroom.runs import PerformanceResult, Result, in_one_line
 
 
@@ -42,6 +43,7 @@ class Row:
     performance: Result | None = None
     accuracy: Result | None = None
     failure: str | None = None
+    failure_code: ExitCode = ExitCode.ENGINE  # where there is one
     variant: Sequence[str] = ()  # in what it is not the benchmark's own model on its own data
     repeated: tuple[Result, ...] = ()
 

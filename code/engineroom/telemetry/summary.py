@@ -51,7 +51,7 @@ def summarize(folder: Path, window: Window) -> TelemetrySummary:
     every = _rows(folder / HOST)
     rows, gpus = window.of(every) or every, _by_gpu(folder / GPU, window)
     told = [*_of_host(rows), *(words for rows_of in gpus.values() for words in _of_gpu(rows_of))]
-    told += _silence(folder / GPU, every)
+    told += [*_silence(folder / GPU, every), *_missing(every, window)]
     return TelemetrySummary(
         rows=len(rows),
         host=_ranges(rows, HOST_RANGES),
@@ -158,6 +158,13 @@ def _silence(path: Path, host: Sequence[Row]) -> Iterator[str]:
         yield "NVML did not answer: nothing is known of the GPUs"
     elif rows and last_s - float(rows[-1]["monotonic_s"]) > SILENCE_S:
         yield f"NVML gave no more answers {last_s - float(rows[-1]['monotonic_s']):.0f} s before the end"
+
+
+def _missing(host: Sequence[Row], window: Window) -> Iterator[str]:
+    """Tell of a telemetry that ended before the test did, as on a full disk."""
+    last_s = max(window.begin_s, float(host[-1]["monotonic_s"])) if host else window.begin_s
+    if window.end_s - last_s > SILENCE_S:
+        yield f"{HOST} tells nothing of the last {window.end_s - last_s:.0f} s"
 
 
 def _risen(rows: Sequence[Row], counter: str) -> float:
