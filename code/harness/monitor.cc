@@ -46,6 +46,7 @@ Monitor::Monitor(const Counters& counters, std::size_t batch_size, const std::st
                  Failure& failure)
     : counters_(counters),
       batch_size_(batch_size),
+      folder_(std::filesystem::path(path).parent_path()),
       limit_ns_(static_cast<std::int64_t>(watchdog_s * 1e9)),
       failure_(failure),
       workers_(counters.workers.size()) {
@@ -223,7 +224,8 @@ void Monitor::watch_accounts() {
 
 // LoadGen's logger can lose its last entries when a thread logs more than 1,024 of them between two of its polls (its
 // log thread then writes to that thread's buffer, too), and StartTest then waits for ever. While it really works it
-// uses a processor: less than a tenth of one for the whole limit is a standstill.
+// uses a processor, or it waits for a slow disk and its logs grow: less than a tenth of a processor and not a byte for
+// the whole limit is a standstill. An engine whose threads spin while they wait hides one: their time counts, too.
 void Monitor::watch_logs(std::int64_t now) {
   if (visible_phase() != Phase::kLogs) {
     logs_.since_ns = now;
@@ -232,11 +234,23 @@ void Monitor::watch_logs(std::int64_t now) {
   std::timespec used{};
   ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
   const std::int64_t used_ns = used.tv_sec * 1'000'000'000 + used.tv_nsec;
-  const std::int64_t still_ns = logs_.stood_still_ns(static_cast<std::uint64_t>(used_ns / (limit_ns_ / 10 + 1)), now);
+  const auto tenths = static_cast<std::uint64_t>(used_ns / (limit_ns_ / 10 + 1));
+  const std::int64_t still_ns = logs_.stood_still_ns(tenths + logged_bytes(), now);
   if (still_ns <= limit_ns_) return;
   failure_.end_process("watchdog",
                        "every sample was answered, but LoadGen has not finished its logs for " + ago(still_ns),
                        std::nullopt, "run it again: LoadGen's logger seldom loses its last entries");
+}
+
+// If the file system itself does not answer, this thread waits with it: then the parent ends the process.
+std::uint64_t Monitor::logged_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const char* log : {"summary.txt", "detail.txt", "accuracy.json"}) {
+    std::error_code missing;
+    const std::uintmax_t size = std::filesystem::file_size(folder_ / (std::string("mlperf_log_") + log), missing);
+    if (!missing) bytes += size;
+  }
+  return bytes;
 }
 
 }  // namespace engineroom

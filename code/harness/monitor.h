@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <thread>
@@ -24,7 +25,7 @@ enum class Phase : std::uint64_t { kLoad = 0, kWarmUp = 1, kTest = 2, kLogs = 3,
 // long. The thread takes no lock of Python's or LoadGen's, so that neither can keep it from ending the process.
 class Monitor {
  public:
-  // `path` is the counters file; an empty path keeps the fields in memory only.
+  // `path` is the counters file, beside which LoadGen writes its logs; an empty path keeps the fields in memory only.
   Monitor(const Counters& counters, std::size_t batch_size, const std::string& path, double watchdog_s,
           Failure& failure);
   ~Monitor();  // publishes a last time
@@ -54,9 +55,11 @@ class Monitor {
   void watch_library(std::int64_t now);
   void watch_accounts();
   void watch_logs(std::int64_t now);
+  std::uint64_t logged_bytes() const;
 
   const Counters& counters_;
   const std::size_t batch_size_;
+  const std::filesystem::path folder_;
   const std::int64_t limit_ns_;
   Failure& failure_;
   std::map<std::string, std::size_t> first_;  // field name -> index of its first value

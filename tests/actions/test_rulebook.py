@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engineroom import registry
-from engineroom.actions.rulebook import remarks
+from engineroom.actions.rulebook import remark_on, remarks
 from engineroom.actions.work import Work
 from engineroom.detection import Machine
 from engineroom.run_args import Request
@@ -45,3 +46,16 @@ def test_scenarios_with_the_same_reasons_share_a_line(machine: Machine) -> None:
 
 def test_what_is_no_mlperf_benchmark_says_so_once_in_its_notes(machine: Machine) -> None:
     assert told(machine, "digits", tuple(Scenario), test_run=True) == []
+
+
+def test_a_recipe_is_judged_by_its_own_user_conf(machine: Machine, tmp_path: Path) -> None:
+    benchmark = registry.get("benchmarks", "resnet50").load().BENCHMARK
+    request = Request(scenarios=STREAMS, overrides={"engine": "openvino"})
+    config = Work(benchmark, request, machine).resolve(Scenario.OFFLINE, TestMode.PERFORMANCE_ONLY).config
+    user_conf = tmp_path / "user.conf"
+    user_conf.write_text("*.Offline.min_duration = 600000\n")
+    assert remark_on(benchmark, config, user_conf) == ""
+    user_conf.write_text("*.Offline.min_duration = 10000\n")
+    assert remark_on(benchmark, config, user_conf) == (
+        "resnet50 Offline: not submittable: 10 s of 600 s (rules of v6.1)"
+    )

@@ -159,7 +159,7 @@ def test_cut_off_samples_are_made_again(copy: Checkout) -> None:
 @pytest.mark.parametrize(("artifact", "name"), [(SAMPLES, "input.npy"), (ENGINE, "model.blob")])
 def test_a_changed_file_is_made_again_and_said_so(copy: Checkout, artifact: str, name: str) -> None:
     flip_last_byte(copy.artifact(artifact) / name)
-    refusal = refused(copy, "run_harness", f"{ACCURACY} --no_build")
+    refusal = unserved(copy, "run_harness", f"{ACCURACY} --no_build")
     assert f"({name} has changed since it was made)" in refusal.err
     assert f"({name} has changed since it was made)" in copy.good("run_harness", ACCURACY).err
 
@@ -202,7 +202,7 @@ def test_an_engine_of_another_openvino_is_built_again_and_said_so(copy: Checkout
     manifest["inputs"]["openvino"] = "2026.3.0"
     (ours / "manifest.json").write_text(json.dumps(manifest))
     ours.rename(ours.with_name(key_of(manifest["inputs"])))
-    refusal = refused(copy, "run_harness", f"{ACCURACY} --no_build")
+    refusal = unserved(copy, "run_harness", f"{ACCURACY} --no_build")
     assert f"(openvino: 2026.3.0 -> {version})" in refusal.err
     done = copy.good("run_harness", ACCURACY)
     assert f"engine in fp32: made {ours.relative_to(copy.root)} (openvino: 2026.3.0 -> {version})" in done.err
@@ -289,7 +289,7 @@ def test_a_file_in_place_of_a_folder_is_named(copy: Checkout, folder: str, task:
     if path.exists():
         path.rename(path.with_name("aside"))
     path.write_text("")
-    done = refused(copy, task, "" if task == "calibrate" else ACCURACY)
+    done = unserved(copy, task, "" if task == "calibrate" else ACCURACY)
     assert f"{path} is in the way: it is no folder" in done.err
     assert "move it away or remove it" in done.err
     path.unlink()
@@ -306,11 +306,18 @@ def test_a_missing_data_folder_is_no_reason_for_a_traceback(copy: Checkout) -> N
 
 
 def refused(checkout: Checkout, task: str, run_args: str = "") -> Done:
-    """Run a task that cannot be served: exit code 2, nothing on stdout, and no run begun."""
+    """Run a task that cannot be served at all: exit code 2, nothing on stdout, and no run begun."""
+    done = unserved(checkout, task, run_args)
+    assert done.err.startswith("error: ") or "\nerror: " in done.err
+    assert done.out == ""
+    return done
+
+
+def unserved(checkout: Checkout, task: str, run_args: str = "") -> Done:
+    """Run a task, or one row of its table, that cannot be served: exit code 2, and no run begun."""
     done = checkout.inv(task, run_args)
     assert done.code == 2, done.text
-    assert done.err.startswith("error: ") or "\nerror: " in done.err
-    assert done.out == "" and not checkout.partial()
+    assert not checkout.partial()
     return done
 
 

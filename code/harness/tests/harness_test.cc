@@ -365,7 +365,7 @@ std::string ended_by_watchdog(const fs::path& dir, const std::function<void(Coun
   if (child == 0) {
     Failure failure(dir / "stalled.json");
     Counters counters(1, 1);
-    Monitor monitor(counters, 1, "", 0.4, failure);
+    Monitor monitor(counters, 1, dir / "counters.bin", 0.4, failure);
     counters.issue.queries.set(1);
     counters.issue.queries_at_flush.set(1);
     monitor.enter(Phase::kTest);
@@ -382,6 +382,16 @@ std::string ended_by_watchdog(const fs::path& dir, const std::function<void(Coun
 void test_watchdog(const fs::path& dir) {
   const auto idle = [](Counters&) {};
   CHECK(ended_by_watchdog(dir, idle).find("LoadGen has not finished its logs for 0.") != std::string::npos);
+  const auto logging = [&](Counters&) {  // to a slow disk: a log grows, for five times the watchdog's limit
+    std::ofstream log(dir / "mlperf_log_detail.txt");
+    for (int line = 0; line < 20; ++line) {
+      log << "line\n" << std::flush;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    std::ofstream(dir / "logged").put('!');
+  };
+  CHECK(ended_by_watchdog(dir, logging).find("LoadGen has not finished its logs for 0.") != std::string::npos);
+  CHECK(fs::exists(dir / "logged"));
   const auto unanswered = [](Counters& counters) { counters.issue.samples.set(7); };
   CHECK(ended_by_watchdog(dir, unanswered).find("7 samples wait and none was answered for 0.") != std::string::npos);
   // Between two sets of samples LoadGen looks idle, too. Slow reading is none; that it stops is.
