@@ -27,7 +27,7 @@ SWITCHES = {
     "no_build": "use engines, calibration and harness as they are; fail if one is missing",
     "force": "make engines, calibration and data again even if nothing changed",
     "plan": "print what would be made, reused and run, with time, disk and memory; do nothing",
-    "test_run": "shorten performance tests to 60 s, Offline whatever the number of samples; cannot be submitted",
+    "test_run": "shorten performance tests to about a minute, Offline to fewer samples; cannot be submitted",
     "explain": "say for each thing why it was reused or made",
     "verbose": "show every command that is run",
     "json": "print JSON instead of a table",

@@ -41,7 +41,7 @@ def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list
 
 def _run(request: Request, asked: Sequence[Work]) -> int:
     if request.test_run:
-        terminal.say("--test_run: performance tests of 60 s at most, whose results cannot be submitted")
+        terminal.say("--test_run: performance tests of about a minute, whose results cannot be submitted")
     _find_inputs(asked)
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
