@@ -57,11 +57,11 @@ def test_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.heavy
 def test_queues(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"DELAYS_US": (1000,), "SECONDS": 0.05}.items():
+    for name, value in {"DELAYS_US": (100,), "SECONDS": 0.05}.items():
         monkeypatch.setattr(queues, name, value)
     figures = queues.measure(pairs=1)
     assert len(by_name(figures)) == 4
-    assert all(figure.peer == (1000,) and figure.ours[0] >= 1000 for figure in figures)
+    assert all(figure.peer == (100,) and figure.ours[0] >= 100 for figure in figures)
 
 
 @pytest.mark.heavy

@@ -57,8 +57,8 @@ class Recipe:
 
 @contextmanager
 def prepared(*flags: str, benchmark: str = "digits") -> Iterator[Recipe]:
-    """Run a performance test once, shortly, and yield its recipe."""
-    words = ("--test_mode=PerformanceOnly", "--min_duration=100", *flags)
+    """Run a performance test once, as short as it can be, and yield its recipe."""
+    words = ("--test_mode=PerformanceOnly", "--min_duration=100", "--min_query_count=1", *flags)
     with product.run_harness(*words, benchmark=benchmark, expect_valid=False) as ran, product.scratch() as folder:
         run = ran.folders["performance"]
         shutil.copytree(run / runs.RECIPE, folder / "made")

@@ -80,7 +80,7 @@ def highest_rate(service_s: float, servers: int, limit_s: float) -> float:
 
 
 def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
-    flags = model.openvino(Scenario.SERVER, precision)
+    flags = (*model.flags, f"--scenarios={Scenario.SERVER}", "--engine=openvino", f"--precision={precision}")
     with (
         prepared(*flags, "--batch_size=1", benchmark=model.benchmark) as single,
         prepared(*flags, benchmark=model.benchmark) as usual,
