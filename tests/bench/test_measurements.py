@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from engineroom import registry
-from engineroom.bench import bridge, gather, queues, rates, scaling, wheel
+from engineroom.bench import bridge, gather, loop, models, queues, rates, scaling, server, wheel
 from engineroom.bench.figures import Figure
-from engineroom.terms import Scenario
+from engineroom.bench.recipe import Recipe
+from engineroom.steps.harness import Counters
+from engineroom.terms import Precision, Scenario
 
 
 def by_name(figures: list[Figure]) -> dict[str, Figure]:
@@ -77,6 +82,30 @@ def test_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Offline, 500,000 pending, less that of 1,000" in offline.name and "SingleStream" in stream.name
     assert 40 < offline.peer[0] < 200
     assert offline.met and stream.met
+
+
+@pytest.mark.heavy
+def test_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue of the peer serves one by one: only what does so, too, is held to its rate."""
+    for name, value in {"SETTINGS": {"min_duration": 200}, "SERVICE_S": 0.1, "TO": 4.0}.items():
+        monkeypatch.setattr(server, name, value)
+    sizes: set[tuple[int, int]] = set()
+
+    def run(recipe: Recipe, settings: Mapping[str, float]) -> dict[str, Any]:
+        log = test(recipe, settings)
+        with Counters(recipe.folder / "test" / "counters.bin") as counters:
+            sizes.add((recipe.config.batch_size, len(counters.all()["batch_size_histogram"]) - 1))
+        return log
+
+    test = Recipe.run
+    monkeypatch.setattr(Recipe, "run", run)
+    loop.build()
+    single, batched = server._figures(models.DIGITS, Precision.FP32, pairs=1)
+    assert ("one by one" in single.name, single.limit) == (True, 0.9)
+    assert ("in batches of up to 4" in batched.name, batched.limit) == (True, None)
+    assert single.peer == batched.peer and single.peer[0] > 100
+    assert {largest for asked, largest in sizes if asked == 1} == {1}
+    assert {asked for asked, _ in sizes} == {1, 4}
 
 
 @pytest.mark.heavy
