@@ -225,7 +225,7 @@ def _python_session(recipe: dict[str, Any]) -> Callable[..., Any] | None:
 
 
 def _write_probe(run_dir: Path, result: native.ProbeResult) -> None:
-    names = ("samples_per_second", "latency_p50_ns", "latency_p90_ns", "batch_size", "seconds")
+    names = ("samples_per_second", "latency_p50_ns", "batch_size", "seconds")
     _write_synced(run_dir / "probe.json", {name: getattr(result, name) for name in names})
 
 

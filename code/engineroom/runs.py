@@ -30,11 +30,10 @@ RESULT = "result.json"
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """probe.json: what a short measurement without LoadGen found. Latencies are of one query of the scenario."""
+    """probe.json: what a short measurement without LoadGen found. The latency is that of one query of the scenario."""
 
     samples_per_second: float
     latency_p50_ns: float
-    latency_p90_ns: float
     batch_size: int
     seconds: float
 

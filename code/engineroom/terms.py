@@ -28,6 +28,10 @@ class TestMode(StrEnum):
     FIND_PEAK_PERFORMANCE = "FindPeakPerformance"
 
 
+# The modes in which LoadGen logs the answers, so that accuracy can be scored.
+SCORED = frozenset({TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN})
+
+
 class Precision(StrEnum):
     """The number format of an engine's weights and activations. AUTO: the best one that holds the accuracy target."""
 

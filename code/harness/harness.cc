@@ -103,19 +103,6 @@ std::unique_ptr<Sut> make_sut(const HarnessConfig& config, SutParts parts) {
   return std::make_unique<PooledSut>(std::move(parts), std::move(source));
 }
 
-void publish_goals(const HarnessConfig& config, const mlperf::TestSettings& settings, Monitor& monitor) {
-  monitor.set("min_duration_ns", settings.min_duration_ms * 1'000'000);
-  monitor.set("min_query_count", settings.min_query_count);
-  const bool accuracy = settings.mode == mlperf::TestMode::AccuracyOnly;
-  if (accuracy) monitor.set("total_samples_expected", config.total_sample_count);
-  if (!accuracy && settings.scenario == mlperf::TestScenario::Offline) {
-    // LoadGen's rule: 1.1 times what the expected rate needs for the minimum duration.
-    const double by_rate = 1.1 * static_cast<double>(settings.min_duration_ms) / 1000 * settings.offline_expected_qps;
-    monitor.set("total_samples_expected",
-                std::max(settings.min_query_count, static_cast<std::uint64_t>(std::max(0.0, by_rate))));
-  }
-}
-
 // LoadGen reports neither logs that it could not write nor answers that belong to other samples.
 void check_outcome(const HarnessConfig& config, const Stage& stage) {
   const std::string difference = stage.counters.difference();
@@ -131,10 +118,10 @@ void check_outcome(const HarnessConfig& config, const Stage& stage) {
   }
 }
 
-std::int64_t percentile(std::vector<std::int64_t>& values, double fraction) {
-  const auto at = static_cast<std::size_t>(fraction * static_cast<double>(values.size() - 1));
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
-  return values[at];
+std::int64_t median(std::vector<std::int64_t>& values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>((values.size() - 1) / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
 }
 
 // Runs batches of `count` samples, going through the library, until `until_ns`; returns each batch's time.
@@ -182,8 +169,7 @@ ProbeResult measure(const HarnessConfig& config, Engine& engine, Stage& stage, d
   result.batch_size = std::min<std::size_t>(full, config.scenario == "MultiStream" ? 8 : 1);
   auto times = time_batches(*lanes[0], stage.library, result.batch_size, 0,
                             now_ns() + static_cast<std::int64_t>(seconds * 0.25e9));
-  result.latency_p50_ns = percentile(times, 0.5);
-  result.latency_p90_ns = percentile(times, 0.9);
+  result.latency_p50_ns = median(times);
   return result;
 }
 
@@ -195,7 +181,6 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
     const mlperf::TestSettings settings = read_settings(config);
     const auto engine = make_engine();
     Stage stage(config, *engine, failure);
-    publish_goals(config, settings, stage.monitor);
     const auto sut = make_sut(config, {config.sut_name, *engine, stage.library, stage.counters, failure,
                                        config.cpu_affinity});
     stage.monitor.enter(Phase::kTest);

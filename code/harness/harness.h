@@ -30,7 +30,7 @@ struct HarnessConfig {
 
 struct ProbeResult {
   double samples_per_second = 0;  // all instances together, full batches
-  std::int64_t latency_p50_ns = 0, latency_p90_ns = 0;  // instance 0 alone, one query of the scenario
+  std::int64_t latency_p50_ns = 0;  // instance 0 alone, one query of the scenario
   std::size_t batch_size = 0;     // samples of that query: 8 in MultiStream, else 1
   double seconds = 0;             // the throughput part took this long
 };

@@ -75,7 +75,6 @@ NB_MODULE(engineroom_native, module) {
   nb::class_<ProbeResult>(module, "ProbeResult", "A short measurement without LoadGen.")
       .def_ro("samples_per_second", &ProbeResult::samples_per_second)
       .def_ro("latency_p50_ns", &ProbeResult::latency_p50_ns)
-      .def_ro("latency_p90_ns", &ProbeResult::latency_p90_ns)
       .def_ro("batch_size", &ProbeResult::batch_size)
       .def_ro("seconds", &ProbeResult::seconds);
 

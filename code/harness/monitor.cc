@@ -54,9 +54,8 @@ Monitor::Monitor(const Counters& counters, std::size_t batch_size, const std::st
   const std::pair<const char*, std::size_t> layout[] = {
       {"phase", 1},           {"published_ns", 1},          {"test_start_ns", 1},     {"queries_issued", 1},
       {"issued_samples", 1},  {"completed_samples", 1},     {"issued_fingerprint", 1}, {"answered_fingerprint", 1},
-      {"batches", 1},         {"total_samples_expected", 1}, {"min_duration_ns", 1},  {"min_query_count", 1},
-      {"heartbeat_ns", workers}, {"worker_samples", workers}, {"batch_size_histogram", batch_size + 1},
-      {"queue_time_histogram", kRanges}, {"compute_time_histogram", kRanges}};
+      {"batches", 1},         {"heartbeat_ns", workers},    {"worker_samples", workers},
+      {"batch_size_histogram", batch_size + 1}, {"queue_time_histogram", kRanges}, {"compute_time_histogram", kRanges}};
   std::string header;
   std::size_t count = 0;
   for (const auto& [name, extent] : layout) {
@@ -65,8 +64,7 @@ Monitor::Monitor(const Counters& counters, std::size_t batch_size, const std::st
               std::to_string(kHeaderBytes + count * sizeof(std::uint64_t)) + ", " + std::to_string(extent) + "]";
     count += extent;
   }
-  map_file(path, R"({"version": 2, "byte_order": "little", "duration_bounds_ns": [)" + duration_bounds_ns() +
-                     R"(], "fields": {)" + header + "}}", count);
+  map_file(path, R"({"duration_bounds_ns": [)" + duration_bounds_ns() + R"(], "fields": {)" + header + "}}", count);
   const std::int64_t now = now_ns();
   for (Progress& progress : workers_) progress.since_ns = now;
   load_.since_ns = library_.since_ns = completion_.since_ns = logs_.since_ns = now;

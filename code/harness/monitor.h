@@ -33,8 +33,6 @@ class Monitor {
   Monitor& operator=(const Monitor&) = delete;
 
   void enter(Phase phase);
-  // Sets a field that is known before the test: "total_samples_expected", "min_duration_ns", "min_query_count".
-  void set(const std::string& field, std::uint64_t value);
 
  private:
   struct Progress {
@@ -46,6 +44,7 @@ class Monitor {
 
   void map_file(const std::string& path, const std::string& header, std::size_t field_count);
   std::atomic_ref<std::uint64_t> field(const std::string& name, std::size_t index = 0);
+  void set(const std::string& name, std::uint64_t value);
   void run();
   Phase visible_phase() const;
   void publish(std::int64_t now);

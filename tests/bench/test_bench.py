@@ -116,6 +116,7 @@ def test_what_takes_minutes_or_packages_is_measured_only_when_asked_for() -> Non
     assert bench._chosen({"only": "torch_loop,precisions"}) == ["precisions", "torch_loop"]
     assert bench._chosen({"only": "fresh"}) == ["fresh"]
     assert bench._chosen({"only": "startup", "fresh": None}) == ["startup", "fresh"]
+    assert bench._chosen({"only": "all"}) == list(bench.MEASUREMENTS)
 
 
 @pytest.mark.parametrize(

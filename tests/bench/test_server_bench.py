@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engineroom.bench.search import highest
-from engineroom.bench.server import arrivals, highest_rate, latencies
+from engineroom.bench.server import _official_ms, arrivals, highest_rate, latencies
 
 
 @pytest.mark.parametrize("load", [0.3, 0.5, 0.8])
@@ -42,19 +43,23 @@ def test_the_highest_rate_keeps_the_limit_and_little_more_does_not() -> None:
     assert highest_rate(0.05, servers, limit_s) == 0, "no queue makes a query faster than its service"
 
 
-@given(st.floats(1, 1000), st.integers(0, 10))
-def test_search_finds_the_rate_to_the_factor_it_promises(limit: float, steps: int) -> None:
+@given(st.floats(1, 1000), st.floats(1.001, 4))
+def test_search_finds_the_rate_to_the_factor_it_promises(limit: float, to: float) -> None:
     tried: list[float] = []
 
     def valid(rate: float) -> bool:
         tried.append(rate)
         return rate <= limit
 
-    found = highest(valid, 2, 500, steps)
-    assert len(tried) <= steps + 2
+    found = highest(valid, 2, 500, to)
+    assert len(tried) <= 2 + max(0, math.log2(math.log(250) / math.log(to)))
     if limit < 2:
         assert found is None
     else:
         assert found is not None
-        assert found <= limit
-        assert found == 500 or limit < found * 250 ** (1 / 2**steps) * (1 + 1e-9)
+        assert found <= limit < 500 or found < 500 <= limit
+        assert min(limit, 500) <= found * to * (1 + 1e-9)
+
+
+def test_the_official_limit_is_the_newest_rounds() -> None:
+    assert (_official_ms("resnet50"), _official_ms("digits")) == (15, None)

@@ -200,7 +200,7 @@ def test_built_in_rules_apply_and_user_conf_overrides_them(tmp_path: Path) -> No
     assert log["effective_sample_index_rng_seed"] != 0
     assert log["effective_min_duration_ms"] == 200
     assert log["result_validity"] == "INVALID"  # done long before the minimum duration: LoadGen's word stands
-    assert run.counters()["total_samples_expected"] == [log["generated_samples_per_query"]]
+    assert run.counters()["issued_samples"] == [log["generated_samples_per_query"]]
 
 
 @pytest.mark.usefixtures("samples")
@@ -381,7 +381,7 @@ def test_a_probe_measures_without_loadgen(tmp_path: Path) -> None:
     result = json.loads((run.run_dir / "probe.json").read_text())
     assert 0 < result["samples_per_second"] <= 2 * 8 * 1000
     assert result["batch_size"] == 1
-    assert 1_000_000 <= result["latency_p50_ns"] <= result["latency_p90_ns"]
+    assert 1_000_000 <= result["latency_p50_ns"] < 100_000_000
     assert not (run.run_dir / "mlperf_log_detail.txt").exists()
 
 

@@ -57,7 +57,7 @@ def write_counters(folder: Path, **values: int | list[int]) -> None:
         places[name] = [HEADER_BYTES + 8 * len(numbers), count]
         value = values.get(name, [0] * count)
         numbers += value if isinstance(value, list) else [value]
-    header = {"version": 2, "byte_order": "little", "duration_bounds_ns": BOUNDS_NS, "fields": places}
+    header = {"duration_bounds_ns": BOUNDS_NS, "fields": places}
     text = json.dumps(header).ljust(HEADER_BYTES - 1) + "\n"
     (folder / "made.bin").write_bytes(text.encode() + struct.pack(f"<{len(numbers)}Q", *numbers))
 

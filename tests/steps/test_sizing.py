@@ -31,7 +31,7 @@ def resolved(scenario: Scenario, **changes: Any) -> Resolved:
 
 
 def probe(rate: float = 1000.0, latency_ns: float = 1e6) -> Probe:
-    return Probe(rate, latency_ns, latency_ns, 1, 0.5)
+    return Probe(rate, latency_ns, 1, 0.5)
 
 
 def result(scenario: Scenario, rate: float, *, long_enough: bool) -> Result:

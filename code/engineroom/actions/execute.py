@@ -27,9 +27,8 @@ from engineroom.runs import Result
 from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, rules, sizing
 from engineroom.steps.report import Row
 from engineroom.telemetry.summary import Window, summarize
-from engineroom.terms import TestMode
+from engineroom.terms import SCORED, TestMode
 
-SCORED = (TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN)
 # What harness.json and run_config.yaml both say: which test this is.
 TOLD = (
     "benchmark",

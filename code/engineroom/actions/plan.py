@@ -23,13 +23,12 @@ from engineroom.paths import ROOT, RUNS, display
 from engineroom.run_args import Request
 from engineroom.steps import answers, build, estimate, native, sizing
 from engineroom.steps.estimate import Amount, Cost, Workload
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import SCORED, Precision, Scenario, TestMode
 
 REUSE, MAKE, PERHAPS, RUN = "reuse", "make", "perhaps", "run"
 YES, NO = "yes", "no"  # besides PERHAPS
 UNKNOWN = "unknown"
 STATES = {State.REUSED: REUSE, State.TO_MAKE: MAKE, State.OPEN: PERHAPS}
-SCORED = {TestMode.ACCURACY_ONLY, TestMode.SUBMISSION_RUN}
 VERDICTS = {YES: "", PERHAPS: "May not fit: ", NO: "Does not fit: "}
 COLUMNS = ("Step", "State", "Time", "Disk", "Memory")
 RIGHT = ("Time", "Disk", "Memory")

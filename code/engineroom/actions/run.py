@@ -15,7 +15,7 @@ from engineroom.errors import EngineroomError, ExitCode, Mistakes, RequestError
 from engineroom.run_args import Request
 from engineroom.steps import build, native, report, sizing
 from engineroom.steps.report import Row
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import SCORED, Precision, Scenario, TestMode
 
 REPEAT = {"repeat": "run each performance test so many times; median and spread are shown"}
 
@@ -48,7 +48,7 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
             for mode in request.test_modes:
                 resolved = work.resolve(scenario, mode)
                 work.check_installed(resolved.config)
-                if mode in execute.SCORED and not request.plan:
+                if mode in SCORED and not request.plan:
                     work.benchmark.golden()
                     work.expected(resolved.config)
                 if not request.plan:  # which shows what does not fit, and then refuses it, too

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from engineroom import run_args, runs, terminal
-from engineroom.actions.execute import SCORED, benchmark_of
+from engineroom.actions.execute import benchmark_of
 from engineroom.errors import ExitCode, Mistakes, RequestError
 from engineroom.paths import display, sha256_file, typed
 from engineroom.runs import AccuracyResult, Result
 from engineroom.steps import accuracy
+from engineroom.terms import SCORED
 
 FLAGS = {
     "FOLDER ...": "folders of accuracy runs, such as build/runs/20260101T120000.000Z-...-AccuracyOnly",

@@ -54,7 +54,7 @@ WHEN_ASKED_FOR = (
     "fresh",
 )
 FLAGS = {
-    "only=NAME": "only this measurement (or several, with commas between)",
+    "only=NAME": "only this measurement (or several, with commas between; all: every one, which takes hours)",
     "pairs=N": "how often each value and its peer are taken, in turn; default 5",
     "fresh": "measure a fresh clone, too",
     "benchmarks=NAMES": "of throughput, latency and server: digits (default), resnet50 (needs --extra=imagenet)",
@@ -69,6 +69,7 @@ OWN_FLAGS = {
     "server": ("benchmarks",),
     "reference": ("reference",),
 }
+ALL = "all"
 PAIRS = 5
 GIBIBYTE = 1 << 30
 
@@ -109,8 +110,11 @@ def main(argv: Sequence[str]) -> int:
 def _chosen(given: dict[str, str | None]) -> list[str]:
     only = [name for name in (given.get("only") or "").split(",") if name]
     for name in only:
-        if name not in MEASUREMENTS:
-            raise RequestError(f"unknown measurement {name!r}", where="--only", mend=did_you_mean(name, MEASUREMENTS))
+        if name not in (*MEASUREMENTS, ALL):
+            mend = did_you_mean(name, (*MEASUREMENTS, ALL))
+            raise RequestError(f"unknown measurement {name!r}", where="--only", mend=mend)
+    if ALL in only:
+        return list(MEASUREMENTS)
     wanted = only or [name for name in MEASUREMENTS if name not in WHEN_ASKED_FOR]
     return [name for name in MEASUREMENTS if name in wanted or (name == "fresh" and "fresh" in given)]
 

@@ -60,7 +60,7 @@ def _memcpy(images: npt.NDArray[np.float32], threads: int) -> float:
     """Copy samples into batches, in each thread its own; NumPy lets go of the interpreter meanwhile."""
     import numpy as np
 
-    order = [random.Random(1).randrange(SAMPLES) for _ in range(ISSUED)]
+    order = random.Random(1).choices(range(SAMPLES), k=ISSUED)
 
     def copy(mine: list[int], batch: npt.NDArray[np.float32]) -> None:
         for place, index in enumerate(mine):

@@ -17,7 +17,10 @@ from engineroom.terms import Precision, Scenario
 
 @dataclass(frozen=True)
 class Model:
-    """A benchmark and the flags of its runs: of all, and of those Offline; `seconds` is how long a peer runs."""
+    """A benchmark and the flags of its runs: of all, of those Offline, and of those in SingleStream.
+
+    `seconds` is how long a peer runs.
+    """
 
     benchmark: str
     flags: tuple[str, ...]

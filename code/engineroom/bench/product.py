@@ -81,14 +81,22 @@ def loadgen_seconds(folder: Path) -> float:
     return (float(times_ms[-1]) - float(times_ms[0])) / 1000
 
 
+def write_user_conf(
+    path: Path, config: RunConfig, changes: Mapping[str, float] | None = None, *, model: str = "*"
+) -> None:
+    """Write LoadGen's settings as `config` has them, with `changes`, for its model `model` (*: for any)."""
+    settings = {**recipes.loadgen_settings(config), **(changes or {})}
+    lines = (f"{model}.{config.scenario}.{key} = {value}\n" for key, value in settings.items())
+    path.write_text("".join(lines), encoding="utf-8")
+
+
 def bare_null_sut(config: RunConfig, folder: Path, **changes: float) -> list[str]:
     """Return the command that runs LoadGen without Engineroom, on the settings of `config` with `changes`.
 
     The system under test answers at once. LoadGen's logs go to `folder`.
     """
-    settings = {**recipes.loadgen_settings(config), **changes}
     user_conf = folder / "user.conf"
-    user_conf.write_text("".join(f"null.{config.scenario}.{key} = {value}\n" for key, value in settings.items()))
+    write_user_conf(user_conf, config, changes)
     program = str(NATIVE / "bare_null_sut")
     return [program, config.scenario, str(user_conf), str(folder), str(config.batch_size), str(config.instances)]
 

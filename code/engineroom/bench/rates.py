@@ -50,11 +50,12 @@ def measure(pairs: int) -> list[Figure]:
     ]
 
 
-def ours(recipe: Recipe) -> float:
-    """Return the highest rate of the recipe's engine."""
+def ours(recipe: Recipe, coalesce_queries: int = 1) -> float:
+    """Return the highest rate of the recipe's engine, with coalesced queries, as by default, or one by one."""
 
     def valid(rate: float) -> bool:
-        return bool(recipe.run({**SETTINGS, "target_qps": rate})["result_validity"] == "VALID")
+        settings = {**SETTINGS, "target_qps": rate, "coalesce_queries": coalesce_queries}
+        return bool(recipe.run(settings)["result_validity"] == "VALID")
 
     return highest_rate(valid, LOWEST_QPS)
 

@@ -17,10 +17,9 @@ from engineroom.bench import product
 from engineroom.bench.search import highest
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError
-from engineroom.steps import recipes
-from engineroom.steps.harness import Counters, read_log
+from engineroom.steps.harness import read_log
 
-SEARCH_STEPS = 3  # halvings of a doubled rate: known to a factor of 1.09
+TO = 1.1  # the factor to which a search that doubles finds a rate
 TRIES = 2  # a rate counts if one of so many tests is VALID: one stall of the machine decides a test of a second
 
 
@@ -36,15 +35,12 @@ class Recipe:
 
     def command(self, settings: Mapping[str, float], **changes: Any) -> list[str]:
         """Write the recipe with LoadGen's `settings` and the `changes` of harness.json; return what runs it."""
-        lines = {**recipes.loadgen_settings(self.config), **settings}
-        conf = "".join(f"*.{self.config.scenario}.{key} = {value}\n" for key, value in lines.items())
         made, used = self.folder / "made", self.folder / runs.RECIPE
         shutil.rmtree(self.folder / "test", ignore_errors=True)
         (self.folder / "test").mkdir()
         shutil.copytree(made, used, dirs_exist_ok=True)
-        (used / "user.conf").write_text(conf, encoding="utf-8")
-        harness = json.loads((made / "harness.json").read_text(encoding="utf-8"))
-        (used / "harness.json").write_text(json.dumps({**harness, **changes}), encoding="utf-8")
+        product.write_user_conf(used / "user.conf", self.config, settings)
+        (used / "harness.json").write_text(json.dumps({**self.harness(), **changes}), encoding="utf-8")
         return ["/bin/sh", str(used / "run.sh"), str(self.folder / "test")]
 
     def run(self, settings: Mapping[str, float], **changes: Any) -> dict[str, Any]:
@@ -53,16 +49,16 @@ class Recipe:
         product.run(self.command(settings, **changes), {**os.environ, **brought})
         return read_log(self.folder / "test")
 
-    def counters(self) -> dict[str, Any]:
-        """Return what the harness counted in the last test."""
-        with Counters(self.folder / "test" / "counters.bin") as counters:
-            return counters.all()
+    def harness(self) -> dict[str, Any]:
+        """Return harness.json as the run had it: model, samples, engine."""
+        found: dict[str, Any] = json.loads((self.folder / "made" / "harness.json").read_text(encoding="utf-8"))
+        return found
 
 
 @contextmanager
 def prepared(*flags: str, benchmark: str = "digits") -> Iterator[Recipe]:
-    """Run a performance test once, shortly, and yield its recipe."""
-    words = ("--test_mode=PerformanceOnly", "--min_duration=100", *flags)
+    """Run a performance test once, as short as it can be, and yield its recipe."""
+    words = ("--test_mode=PerformanceOnly", "--min_duration=100", "--min_query_count=1", *flags)
     with product.run_harness(*words, benchmark=benchmark, expect_valid=False) as ran, product.scratch() as folder:
         run = ran.folders["performance"]
         shutil.copytree(run / runs.RECIPE, folder / "made")
@@ -79,7 +75,7 @@ def highest_rate(valid: Callable[[float], bool], low: float) -> float:
     high = low
     while holds(high):
         high *= 2
-    found = highest(holds, high / 2, high, SEARCH_STEPS) if high > low else None
+    found = highest(holds, high / 2, high, TO) if high > low else None
     if found is None:
         raise EngineError(f"not even {low:,.0f} queries/s are VALID")
     return found

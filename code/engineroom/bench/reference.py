@@ -21,7 +21,6 @@ from engineroom.config import RunConfig
 from engineroom.datasets import Dataset
 from engineroom.errors import RequestError
 from engineroom.paths import VENV
-from engineroom.steps import recipes
 from engineroom.steps.harness import read_log
 from engineroom.terms import Precision, Scenario
 
@@ -67,14 +66,13 @@ def _config(flags: tuple[str, ...]) -> RunConfig:
 
 def _peer(application: Path, config: RunConfig, folder: Path) -> float:
     """Return the application's samples per second. Images that it has prepared stay in `folder` for the next time."""
-    settings = recipes.loadgen_settings(config)
     user_conf, output = folder / "user.conf", folder / "output"
-    user_conf.write_text("".join(f"resnet50.Offline.{key} = {value}\n" for key, value in settings.items()))
+    product.write_user_conf(user_conf, config, model=RESNET50.benchmark)  # by name: else LoadGen's own of it count
     data = Dataset(config.dataset)
     product.run(
         [
             *("env", "USE_GPU=no", str(VENV / "bin" / "python"), str(application)),
-            *("--profile=resnet50-onnxruntime", "--scenario=Offline", f"--threads={os.cpu_count()}"),
+            *("--profile=resnet50-onnxruntime", "--scenario=Offline", f"--threads={len(os.sched_getaffinity(0))}"),
             *(f"--model={BENCHMARK.synthetic.path}", f"--dataset-path={data.sample_folder}"),
             *(f"--dataset-list={data.map_of(Part.EVALUATION)}", f"--cache_dir={folder}"),
             *(f"--user_conf={user_conf}", f"--audit_conf={folder / 'none'}"),

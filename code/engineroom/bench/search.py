@@ -6,16 +6,14 @@ from collections.abc import Callable
 from math import sqrt
 
 
-def highest(valid: Callable[[float], bool], low: float, high: float, steps: int) -> float | None:
-    """Return the highest rate from `low` to `high` that was found `valid`, or None if not even `low` is.
+def highest(valid: Callable[[float], bool], low: float, high: float, to: float) -> float | None:
+    """Return the highest rate from `low` on that was found `valid`, or None if not even `low` is.
 
-    Bisects in proportion: after `steps` of them the rate is known to a factor of (high / low) ** (1 / 2**steps).
+    Bisects in proportion below `high`, which is known not to be valid, until the rate is known to the factor `to` > 1.
     """
     if not valid(low):
         return None
-    if valid(high):
-        return high
-    for _ in range(steps):
+    while high > low * to:
         middle = sqrt(low * high)
         if valid(middle):
             low = middle

@@ -2,19 +2,22 @@
 
 Queries come at random (Poisson), and c servers, one per instance, take the same time for each. That time is measured,
 all instances at once, in a bare loop of OpenVINO over the same model, one sample at a time; so the queue has no
-harness, no LoadGen and no thread to wake. The engine may answer queries that wait together in one batch. The latency
-limit is ten times what one inference takes alone. ResNet-50's official limit of 15 ms has a row of its own.
+harness, no LoadGen and no thread to wake. The engine answers one by one, too; what it reaches with the batches of the
+benchmark's settings, in which it answers queries that wait together, is a row without a limit. The latency limit is ten
+times what one inference takes alone. A benchmark's official limit has rows of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from engineroom.bench import loop, models, product
+from engineroom import rounds
+from engineroom.bench import loop, models
 from engineroom.bench.figures import Comparison, Figure, interleaved
+from engineroom.bench.recipe import Recipe, prepared
 from engineroom.bench.search import highest
 from engineroom.terms import Precision, Scenario
 
@@ -23,15 +26,17 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 LIMIT = 0.9
+ONE_BY_ONE = "one by one"
+LIMITS = {ONE_BY_ONE: LIMIT}  # none for batches, in which a sample takes another time than the queue's
 PEER = "M/D/c"
 TIMES_ALONE = 10  # the latency limit, in inferences
-OFFICIAL_MS = {"resnet50": 15}  # MLPerf Inference rules, "Datacenter": the latency limit of Server
 QUANTILE = 0.99  # of the latencies, that has to keep the limit: LoadGen's own
 QUERIES = 200_000  # simulated
-LENGTH = "--min_duration=3000"  # ms
-ENOUGH = "--min_query_count=1000"  # early stopping needs 662 for a p99, and then lets none be late
+# LoadGen's words; milliseconds. Early stopping lets no query of 459 be late, and one of 662.
+SETTINGS = {"min_duration": 2000, "min_query_count": 1000}
+SERVICE_S = 2  # for so long an inference is timed
 SEED = 1
-STEPS = 2  # of a search between what is asked for and what the instances could do without a pause: to 5 hundredths
+TO = 1.05  # the factor to which a rate is searched
 FALL = 4  # a machine that does not reach what is asked for is searched down to this part of it
 
 
@@ -71,52 +76,69 @@ def highest_rate(service_s: float, servers: int, limit_s: float) -> float:
     def keeps(rate: float) -> bool:
         return float(np.quantile(latencies(arrivals(rate, QUERIES), service_s, servers), QUANTILE)) <= limit_s
 
-    return highest(keeps, 0.01 * servers / service_s, servers / service_s, steps=12) or 0.0
+    return highest(keeps, 0.01 * servers / service_s, servers / service_s, 1.001) or 0.0
 
 
 def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
-    flags = model.openvino(Scenario.SERVER, precision)
-    title = f"Server, openvino, {model.benchmark} {precision}"
-    one_by_one = (*flags, LENGTH, "--batch_size=1")
-    with product.run_harness(*one_by_one, benchmark=model.benchmark, expect_valid=False) as ran:
-        recipe = loop.recipe(ran.folders["performance"])
-    alone_ms = loop.measure(recipe, "sync", 1, model.seconds)["p50_us"] / 1000
-    limits_ms = {f"{TIMES_ALONE} p50": ceil(TIMES_ALONE * alone_ms)}  # LoadGen reads whole milliseconds
-    if model.benchmark in OFFICIAL_MS:
-        limits_ms["official"] = OFFICIAL_MS[model.benchmark]
+    flags = (*model.flags, f"--scenarios={Scenario.SERVER}", "--engine=openvino", f"--precision={precision}")
+    with (
+        prepared(*flags, "--batch_size=1", benchmark=model.benchmark) as single,
+        prepared(*flags, benchmark=model.benchmark) as usual,
+    ):
+        ways = {ONE_BY_ONE: single}
+        if usual.config.batch_size > 1:
+            ways[f"in batches of up to {usual.config.batch_size}"] = usual
+        alone_ms = loop.measure(single.harness(), "sync", 1, SERVICE_S)["p50_us"] / 1000
+        limits_ms = {f"{TIMES_ALONE} p50": ceil(TIMES_ALONE * alone_ms)}  # LoadGen reads whole milliseconds
+        if official_ms := _official_ms(model.benchmark):
+            limits_ms["official"] = ceil(official_ms)
+        return [
+            figure
+            for name, limit_ms in limits_ms.items()
+            for figure in _at(limit_ms, f"openvino, {model.benchmark} {precision}, {name} = {limit_ms} ms", ways, pairs)
+        ]
+
+
+def _official_ms(benchmark: str) -> float | None:
+    """Return the latency limit that the newest round has for Server."""
+    model = rounds.read(rounds.names()[-1]).benchmarks.models.get(benchmark)
+    return model.server_latency_ms if model else None
+
+
+def _at(limit_ms: int, title: str, ways: Mapping[str, Recipe], pairs: int) -> list[Figure]:
+    """Return the rate of each way to answer, with one latency limit. A queue that answers one by one has it as well."""
+    harness = ways[ONE_BY_ONE].harness()
+    servers = harness["instances"]
+    service_s = _service_s(harness)
+    ideal, most = highest_rate(service_s, servers, limit_ms / 1000), servers / service_s
+    if not ideal:  # one inference takes longer than that: no queue keeps the limit
+        return [
+            Figure(f"Server {way}, {title} (0: none)", "queries/s", (highest(valid, most / 2, most, TO) or 0.0,))
+            for way, valid in ((way, partial(_valid, recipe, limit_ms)) for way, recipe in ways.items())
+        ]
+    take: dict[str, Callable[[], float]] = {
+        # A batch takes no less time than one sample: that bounds what batches can bring.
+        way: partial(_searched, partial(_valid, recipe, limit_ms), LIMIT * ideal, recipe.config.batch_size * most)
+        for way, recipe in ways.items()
+    }
+    take[PEER] = lambda: highest_rate(_service_s(harness), servers, limit_ms / 1000)
+    taken = interleaved(title, pairs, take)
     return [
-        _figure(f"{title}, {name} = {limit_ms} ms", model, flags, recipe, limit_ms, pairs)
-        for name, limit_ms in limits_ms.items()
+        Figure(f"Server {way}, {title}", "queries/s", taken[way], taken[PEER], PEER, Comparison.RATIO, LIMITS.get(way))
+        for way in ways
     ]
 
 
-def _figure(
-    title: str, model: models.Model, flags: Sequence[str], recipe: Mapping[str, Any], limit_ms: int, pairs: int
-) -> Figure:
-    def ideal() -> float:
-        return highest_rate(_service_s(recipe, model.seconds), recipe["instances"], limit_ms / 1000)
-
-    valid = partial(_valid, model, (*flags, f"--server_target_latency_ns={limit_ms} ms"))
-    most = recipe["instances"] / _service_s(recipe, model.seconds)
-    start = ideal()
-    if not start:  # one inference takes longer than that: no queue keeps the limit
-        return Figure(f"{title} (0: none)", "queries/s", (highest(valid, most / 2, most, STEPS) or 0.0,))
-    take: dict[str, Callable[[], float]] = {"engineroom": partial(_searched, valid, LIMIT * start, most), PEER: ideal}
-    taken = interleaved(title, pairs, take)
-    return Figure(title, "queries/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
-
-
 def _searched(valid: Callable[[float], bool], start: float, most: float) -> float:
-    return highest(valid, start, most, STEPS) or highest(valid, start / FALL, start, STEPS) or 0.0
+    return highest(valid, start, most, TO) or highest(valid, start / FALL, start, TO) or 0.0
 
 
-def _service_s(recipe: Mapping[str, Any], seconds: float) -> float:
+def _service_s(harness: Mapping[str, Any]) -> float:
     """Return the median time of an inference while every instance runs."""
-    return loop.measure(recipe, "sync", recipe["instances"], seconds)["p50_us"] / 1e6
+    return loop.measure(harness, "sync", harness["instances"], SERVICE_S)["p50_us"] / 1e6
 
 
-def _valid(model: models.Model, flags: Sequence[str], rate: float) -> bool:
+def _valid(recipe: Recipe, limit_ms: int, rate: float) -> bool:
     """Run at `rate` queries a second and return LoadGen's word."""
-    words = (*flags, LENGTH, ENOUGH, f"--server_target_qps={rate:.6g}")
-    with product.run_harness(*words, benchmark=model.benchmark, expect_valid=False) as ran:
-        return bool(ran.results["performance"]["performance"]["valid"])
+    log = recipe.run({**SETTINGS, "target_latency": limit_ms, "target_qps": rate})
+    return bool(log["result_validity"] == "VALID")

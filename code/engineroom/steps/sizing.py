@@ -39,12 +39,17 @@ SHORT_S = 60.0
 OFFLINE_MARGIN = 1.3  # LoadGen adds a tenth: the machine may turn out 1.4 times as fast as while it was probed
 SERVER_SHARE = 0.5  # of the probed throughput: queues grow without bound near the whole of it
 
-MIN_DURATION_MS = 600_000  # LoadGen's own, in its built-in mlperf.conf, for every scenario
-
 
 def min_duration_s(config: RunConfig) -> float:
-    """Return how long the performance test lasts at least: as it is set, else as LoadGen's own settings say."""
-    return (MIN_DURATION_MS if config.min_duration is None else config.min_duration) / 1000
+    """Return how long the performance test lasts at least: as it is set, else as LoadGen's own settings say.
+
+    These, its built-in mlperf.conf, are those of the newest round, whichever round's rules the run is held against.
+    """
+    if config.min_duration is not None:
+        return config.min_duration / 1000
+    from engineroom import rounds  # read only where nothing is set, which is seldom
+
+    return rounds.read(rounds.names()[-1]).duration.min_duration_ms / 1000
 
 
 def expected_rate(config: RunConfig) -> float | None:

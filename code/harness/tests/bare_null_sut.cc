@@ -57,29 +57,44 @@ class BareSut : public mlperf::SystemUnderTest {
 
 class BareOfflineSut : public BareSut {
  public:
-  BareOfflineSut(std::size_t batch_size, std::size_t threads) : batch_size_(batch_size), threads_(threads) {}
+  // The threads begin here, before LoadGen's clock, and end after the test: LoadGen may crash when a thread that has
+  // logged ends while the test runs.
+  BareOfflineSut(std::size_t batch_size, std::size_t threads) : batch_size_(batch_size) {
+    for (std::size_t i = 0; i < threads; ++i) running_.emplace_back([this] { work(); });
+  }
   ~BareOfflineSut() override {
-    test_over_.test_and_set();
-    test_over_.notify_all();
+    announce(issued_);  // so that none waits for a query that never came
+    announce(test_over_);
     for (std::thread& thread : running_) thread.join();
   }
 
   void IssueQuery(const std::vector<mlperf::QuerySample>& samples) override {
-    // By value: LoadGen may take the query back before the last of these threads has begun.
-    const auto work = [this, first = samples.data(), total = samples.size()] {
-      std::vector<mlperf::QuerySampleResponse> room;
-      for (std::size_t at = next_.fetch_add(batch_size_); at < total; at = next_.fetch_add(batch_size_)) {
-        complete(first + at, std::min(batch_size_, total - at), room);
-      }
-      test_over_.wait(false);  // LoadGen may crash when a thread that has logged ends while the test runs
-    };
-    for (std::size_t i = 0; i < threads_; ++i) running_.emplace_back(work);
+    // Not `samples` itself: LoadGen may take it back before the last thread has seen that nothing is left of it.
+    first_ = samples.data();
+    total_ = samples.size();
+    announce(issued_);
   }
 
  private:
-  const std::size_t batch_size_, threads_;
+  static void announce(std::atomic_flag& flag) {
+    flag.test_and_set();
+    flag.notify_all();
+  }
+
+  void work() {
+    issued_.wait(false);
+    std::vector<mlperf::QuerySampleResponse> room;
+    for (std::size_t at = next_.fetch_add(batch_size_); at < total_; at = next_.fetch_add(batch_size_)) {
+      complete(first_ + at, std::min(batch_size_, total_ - at), room);
+    }
+    test_over_.wait(false);
+  }
+
+  const std::size_t batch_size_;
+  const mlperf::QuerySample* first_ = nullptr;  // of the one query, as is the count; set before `issued_`
+  std::size_t total_ = 0;
   std::atomic<std::size_t> next_{0};
-  std::atomic_flag test_over_;
+  std::atomic_flag issued_, test_over_;
   std::vector<std::thread> running_;
 };
 
