@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -119,15 +120,19 @@ def test_resnet50_answers_every_sample(photos: Checkout, engine: str, precision:
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "torch"])
 def test_resnet50_is_measured_in_every_scenario(photos: Checkout, engine: str) -> None:
-    """64 queries are enough for SingleStream's p90, not for a p99: LoadGen then says so, and we repeat its word."""
+    """64 queries are enough for SingleStream's p90, 8 not for a p99: LoadGen then says so, and we repeat its word."""
     _installed(engine)
-    runs = _new(photos, f"--benchmarks=resnet50 --engine={engine} --precision=fp32 --test_mode=PerformanceOnly {SHORT}")
-    assert [result["scenario"] for _, result in runs] == list(SCENARIOS)
+    asked = f"--benchmarks=resnet50 --engine={engine} --precision=fp32 --test_mode=PerformanceOnly"
+    few = SHORT.replace("min_query_count=64", "min_query_count=8")
+    runs = _new(photos, f"{asked} --scenarios=SingleStream,Offline {SHORT}")
+    runs += _new(photos, f"{asked} --scenarios=MultiStream,Server {few}")
+    assert [result["scenario"] for _, result in runs] == ["SingleStream", "Offline", "MultiStream", "Server"]
     for _, result in runs:
         figure, enough = result["performance"], result["scenario"] in ("SingleStream", "Offline")
         assert (figure["valid"], result["exit_code"]) == (enough, 0 if enough else 1), figure
-        assert figure["samples"] >= (512 if result["scenario"] == "MultiStream" else 64)
-        assert figure["value"] > 0 if enough else "early stopping" in " ".join(figure["reasons"]).lower(), figure
+        assert figure["samples"] >= (8 if result["scenario"] == "Server" else 64)
+        words = " ".join(figure["reasons"]).lower()
+        assert figure["value"] > 0 if enough else re.search(r"need to (run|process) at least \d+", words), words
         reasons = ["the weights are synthetic", "the data set is imagenet-synthetic"]
         assert result["rules"]["round"] == "v6.1" and result["rules"]["divisions"] == []
         assert result["rules"]["reasons"][:2] == [f"not submittable: {why}" for why in reasons]
