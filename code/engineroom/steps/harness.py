@@ -254,7 +254,9 @@ def _told(folder: Path) -> Iterator[None]:
         if not folder.is_dir():
             raise _removed(folder) from error
         what = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-        raise EngineError(f"the test cannot go on: {what}", where=display(folder), mend="mend that, then run it again") from error
+        raise EngineError(
+            f"the test cannot go on: {what}", where=display(folder), mend="mend that, then run it again"
+        ) from error
 
 
 @contextmanager
