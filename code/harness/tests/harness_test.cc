@@ -108,7 +108,7 @@ struct Case {
   int status = 0;
   std::string error;                        // part of error.json
   std::function<void(const fs::path&)> check;
-  std::function<void(mlperf::QuerySample*)> damage;  // Offline: done once to two samples that a worker has taken
+  std::function<void(mlperf::QuerySample*)> damage = {};  // Offline: done once to two samples that a worker has taken
 };
 
 HarnessConfig config(const Case& test, const fs::path& dir) {
