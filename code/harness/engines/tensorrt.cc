@@ -7,9 +7,9 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <mutex>
-#include <sstream>
 
 #include "../failure.h"
 #include "cuda_engine.h"
@@ -108,12 +108,14 @@ CreateRuntime find_tensorrt() {
 }
 
 std::string read_file(const std::string& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  std::string content(error ? 0 : bytes, '\0');
   std::ifstream file(path, std::ios::binary);
-  std::ostringstream content;
-  if (!file || !(content << file.rdbuf())) {
+  if (error || !file.read(content.data(), static_cast<std::streamsize>(content.size()))) {
     throw Error("engine load", "cannot read the engine " + path, "run `make generate_engines`");
   }
-  return std::move(content).str();
+  return content;
 }
 
 class TensorRtEngine : public CudaEngine {
