@@ -46,7 +46,7 @@ def answers(
         engine=engine.name,
         model=str(model),
         model_sha256=model_sha256,
-        precision=Precision.INT8 if own and benchmark.came_quantized else Precision.FP32,
+        precision=benchmark.precisions[0] if own and benchmark.came_quantized else Precision.FP32,
         batch_size=asking.BATCH_SIZE,
         inputs=benchmark.inputs if own else _as_float(benchmark.inputs),
         outputs=benchmark.outputs if own else _as_float(benchmark.outputs),
