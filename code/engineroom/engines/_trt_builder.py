@@ -52,7 +52,7 @@ def build(
     Raises EngineError with TensorRT's words: for nodes that it does not take, with the name and operator of each.
     """
     api = imported()
-    logger: trt.ILogger = logger_of(settings.detailed_profiling)
+    logger = logger_of(settings.detailed_profiling)
     builder: trt.Builder = started(lambda: api.Builder(logger), logger, "builder")
     network: trt.INetworkDefinition = _network(builder)
     parser: trt.OnnxParser = api.OnnxParser(network, logger)
@@ -91,19 +91,19 @@ def started(make: Callable[[], Any], logger: Any, what: str) -> Any:
 def logger_of(detailed: bool) -> Any:
     """Return a logger that writes to stderr, which is the build's log, and keeps the errors in `errors`."""
     api = imported()
-    least = api.ILogger.Severity.INFO if detailed else api.ILogger.Severity.WARNING
-    grave = (api.ILogger.Severity.ERROR, api.ILogger.Severity.INTERNAL_ERROR)
+    grave = (api.ILogger.Severity.INTERNAL_ERROR, api.ILogger.Severity.ERROR)
+    worth = (*grave, api.ILogger.Severity.WARNING, *([api.ILogger.Severity.INFO] if detailed else []))
 
     class Logger(api.ILogger):  # type: ignore[misc,name-defined,unused-ignore]
         def __init__(self) -> None:
             api.ILogger.__init__(self)
-            self.min_severity = least
             self.errors: list[str] = []
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in grave:
                 self.errors.append(msg)
-            print(f"{severity.name}: {msg}", file=sys.stderr, flush=True)
+            if severity in worth:
+                print(f"{severity.name}: {msg}", file=sys.stderr, flush=True)
 
     return Logger()
 

@@ -32,7 +32,7 @@ def open_session(
     api, cuda, plan = imported(), _cuda(), Path(options["plan"])
     device = int(options.get("gpus", "0").split(",")[0])
     _done(cuda, "cudaSetDevice", cuda.cudaSetDevice(device))
-    logger: trt.ILogger = logger_of(detailed=False)
+    logger = logger_of(detailed=False)
     runtime: trt.Runtime = started(lambda: api.Runtime(logger), logger, "runtime")
     engine: trt.ICudaEngine = loaded(runtime, plan.read_bytes(), logger, display(plan))
     known = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
