@@ -1,7 +1,7 @@
 """Every part of TensorRT's Python API that our source uses is in NVIDIA's own bindings, of TensorRT 10 and 11.
 
 The bindings are real, from PyPI; the library behind them cannot be had here, so a stand-in that exports its eleven
-symbols is compiled. Nothing of it is called: names, arguments and properties are held against what pybind11 says of them.
+symbols is compiled. Nothing of it is called: names, arguments and properties are held against what pybind11 says.
 """
 
 from __future__ import annotations
@@ -175,5 +175,3 @@ if not hasattr(runtime.cudaError_t, "cudaSuccess"):
     wrong.append("cudaSuccess")
 print(json.dumps({"calls": calls, "wrong": wrong}))
 """
-
-

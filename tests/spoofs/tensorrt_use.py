@@ -30,8 +30,11 @@ class Signature:
         names = [part.strip() for part in _split(inside) if part.strip()]
         words = [re.match(r"\*{0,2}(\w+)", name) for name in names]
         self.names = [word[1] for word in words if word and word[1] != "self"]
-        self.needed = [name for name, text in zip(self.names, names[len(names) - len(self.names) :], strict=True)
-                       if "=" not in text]
+        self.needed = [
+            name
+            for name, text in zip(self.names, names[len(names) - len(self.names) :], strict=True)
+            if "=" not in text
+        ]
         self.returns = returned
 
     def takes(self, count: int, keywords: list[str]) -> bool:
@@ -89,7 +92,11 @@ class Reader(ast.NodeVisitor):
         """Return the class that an annotation names, `trt.X` or `trt.X | None`; None for what is not TensorRT's."""
         if isinstance(annotation, ast.BinOp):
             return self.class_of(annotation.left)
-        if isinstance(annotation, ast.Attribute) and isinstance(annotation.value, ast.Name) and annotation.value.id == "trt":
+        if (
+            isinstance(annotation, ast.Attribute)
+            and isinstance(annotation.value, ast.Name)
+            and annotation.value.id == "trt"
+        ):
             found = getattr(self.api, annotation.attr, None)
             if found is None:
                 self.wrong(annotation, f"tensorrt has no {annotation.attr}")
