@@ -160,7 +160,8 @@ for node in ast.walk(tree):
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cuda":
         if not hasattr(runtime, node.attr):
             wrong.append(node.attr)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "cuda":
+    function = getattr(node, "func", None)
+    if isinstance(function, ast.Attribute) and getattr(function.value, "id", "") == "cuda":
         calls.append(node.func.attr)
         try:
             takes = len(inspect.signature(getattr(runtime, node.func.attr)).parameters)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engineroom import qdq, shell, versions
+from engineroom import qdq, shell, systems, versions
 from engineroom.engines import MODEL, BuildRequest, Engine, Tell, keep
 from engineroom.engines import _cuda as cuda
 from engineroom.engines import _plans as plans
@@ -157,9 +157,7 @@ def _cuda_major() -> int | None:
 
 def _timed_on() -> dict[str, str]:
     """Return what the speed of a kernel depends on: this GPU, driver and TensorRT. Raises RequestError without NVML."""
-    from engineroom.systems import detect
-
-    machine = detect()
+    machine = systems.detect()
     gpu, driver = machine.gpus[0] if machine.gpus else None, machine.gpu_driver
     return {
         "TensorRT": getattr(builder.imported(), "__version__", "unknown"),
