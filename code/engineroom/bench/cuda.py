@@ -91,9 +91,7 @@ def _batches(recipe: Recipe, batch_size: int, pairs: int) -> Figure:
     }
     taken = interleaved(f"batches of {batch_size}", pairs, take)
     name = f"cuda_null, batch {batch_size}, one in flight"
-    return Figure(
-        name, "us/batch", taken["engineroom"], taken[PEER], PEER, Comparison.DIFFERENCE, OVERHEAD_US
-    )
+    return Figure(name, "us/batch", taken["engineroom"], taken[PEER], PEER, Comparison.DIFFERENCE, OVERHEAD_US)
 
 
 def _ours_us(recipe: Recipe, batch_size: int) -> float:

@@ -18,7 +18,14 @@ def main(include: str, header: str) -> None:
     text = (Path(include) / "NvInferImpl.h").read_text(encoding="utf-8")
     text = re.sub(r"//.*", "", text)
     classes = [_stub(name, _body(text, name)) for name in INTERFACES]
-    lines = ["#pragma GCC system_header", "#include <NvInferRuntime.h>", "#include <cstdlib>", "namespace nvinfer1::stub {", *classes, "}"]
+    lines = [
+        "#pragma GCC system_header",
+        "#include <NvInferRuntime.h>",
+        "#include <cstdlib>",
+        "namespace nvinfer1::stub {",
+        *classes,
+        "}",
+    ]
     Path(header).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
