@@ -21,6 +21,8 @@ _PARENT, _SESSION, _BEGAN = (
     19,
 )  # in /proc/PID/stat, counted from the state, which follows the name (proc_pid_stat(5))
 
+_MEANS = {"SIGKILL": "; out of memory?", "SIGBUS": "; was a file of samples cut off, or can its disk not be read?"}
+
 
 class Process(NamedTuple):
     """A process: the kernel uses a `pid` again, but not with the same time, in its ticks, at which it `began`."""
@@ -63,6 +65,18 @@ def end_session(session: int) -> None:
     while new := {Process(pid, found[_BEGAN]) for pid, found in _all() if found[_SESSION] == session} - told:
         send(signal.SIGKILL, new)  # one of them may have started another after we looked
         told |= new
+
+
+def signal_of(status: int) -> str:
+    """Return the signal that ended a process, and what may have sent it, by an exit status; "" if none did."""
+    number = status - 128 if status > 128 else -status  # a shell reports a child's signal as 128 + number
+    if number <= 0:
+        return ""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return name + _MEANS.get(name, "")
 
 
 def _all() -> Iterator[tuple[int, list[int]]]:

@@ -7,7 +7,6 @@ import mmap
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -35,7 +34,6 @@ LOAD_FACTOR = 10  # as in monitor.cc: an engine of many gigabytes may take minut
 AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SIGKILL is for when it cannot act
 END_S = 10.0  # so long the kernel may take to end a child: one that it holds in a driver's call never ends
 FULL_BYTES = 1 << 16  # a disk with less room may have had none for the child's words
-HINTS = {"SIGKILL": "; out of memory?", "SIGBUS": "; was a file of samples cut off, or can its disk not be read?"}
 DETAIL_LOG = "mlperf_log_detail.txt"
 CHILD_LOG = "harness.log"
 LEFT_BEHIND = ("counters.bin", "error.json")  # by the probe: must not be taken for the test's
@@ -345,14 +343,8 @@ def _failure(folder: Path, status: int) -> EngineError:
         )
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    if status < 0 or status > 128:  # a shell reports a child's signal as 128 + number
-        number = -status if status < 0 else status - 128
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        hint = HINTS.get(name, "")
-        return EngineError(f"the harness was ended by {name}{hint}", where=display(folder), mend=f"log: {log}")
+    if name := processes.signal_of(status):
+        return EngineError(f"the harness was ended by {name}", where=display(folder), mend=f"log: {log}")
     words = (folder / CHILD_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     if not words and shutil.disk_usage(folder).free < FULL_BYTES:
         return EngineError(
