@@ -2,9 +2,11 @@
 #include "cuda_double.h"
 
 #include <cuda_runtime_api.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -151,6 +153,13 @@ std::size_t alive() {
 std::string breaches() {
   const std::lock_guard lock(mutex);
   return breached;
+}
+void check_at_exit() {
+  std::atexit([] {
+    if (alive() == 0 && breached.empty()) return;
+    std::fprintf(stderr, "%zu things of CUDA were not given back\n%s", alive(), breached.c_str());
+    ::_exit(1);
+  });
 }
 
 }  // namespace cuda_double

@@ -33,5 +33,8 @@ std::vector<std::size_t> uploads();
 std::size_t alive();
 // Breaches of CUDA's rules, in words; empty if there were none.
 std::string breaches();
+// When this process ends, and with it whatever lives until then, lets it fail if something is alive or CUDA's rules were
+// breached.
+void check_at_exit();
 
 }  // namespace cuda_double
