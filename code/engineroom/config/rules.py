@@ -173,7 +173,7 @@ def batch_by_memory(context: Context, values: Mapping[str, Any]) -> tuple[int, s
 def _memory_of_batches(values: Mapping[str, Any]) -> tuple[float, float]:
     """Return the share of the memory that batches may take, and what a sample takes in terms of its size.
 
-    A GPU that the harness drives holds nothing else but the workspace, and computes in 16 bits unless fp32 is asked for.
+    A GPU that the harness drives holds nothing else but the workspace, and computes in 16 bits unless asked for fp32.
     """
     if not _drives_gpu(values):
         return MEMORY_SHARE, ACTIVATIONS
