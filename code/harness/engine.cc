@@ -1,4 +1,4 @@
-// What every engine shares: checks of batches and options, and the list of native engines.
+// What every engine shares: checks of batches and options.
 #include "engine.h"
 
 #include <algorithm>
@@ -8,7 +8,6 @@
 #include <cstring>
 #include <new>
 
-#include "engines/engines.h"
 #include "failure.h"
 
 namespace engineroom {
@@ -79,26 +78,6 @@ void Engine::refuse_options_except(std::span<const std::string_view> known) cons
     for (std::string_view each : known) names += (names.empty() ? "" : ", ") + std::string(each);
     throw Error("engine load", "unknown engine option " + name, "known: " + (names.empty() ? "none" : names));
   }
-}
-
-std::map<std::string, std::string> native_engines() {
-  std::map<std::string, std::string> reasons;
-  for (const NativeEngine& engine : kNativeEngines) reasons[engine.name] = engine.make ? "" : engine.left_out;
-  return reasons;
-}
-
-std::unique_ptr<Engine> make_native_engine(EngineSpec spec) {
-  for (const NativeEngine& engine : kNativeEngines) {
-    if (engine.name != spec.name) continue;
-    if (!engine.make) {
-      throw Error("engine load", "engine " + spec.name + " was left out of this build: " + engine.left_out,
-                  "install what is missing and run `make build_harness`");
-    }
-    return engine.make(std::move(spec));
-  }
-  std::string names;
-  for (const NativeEngine& engine : kNativeEngines) names += (names.empty() ? "" : ", ") + std::string(engine.name);
-  throw Error("engine load", "no native engine " + spec.name, "known: " + names);
 }
 
 }  // namespace engineroom

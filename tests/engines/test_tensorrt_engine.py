@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from tensorrt_double import Behaviour
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
+from engineroom.child import ChildError, _python_session
 from engineroom.config import RunConfig
 from engineroom.detection import Gpu, Machine
 from engineroom.detection.machine import GpuDriver, Slice
@@ -35,6 +37,7 @@ from engineroom.engines._timing_cache import TimingCache
 from engineroom.engines.tensorrt import ENGINE
 from engineroom.errors import EngineError, RequestError
 from engineroom.networks import typed
+from engineroom.qdq import violations
 from engineroom.steps import build, recipes
 from engineroom.terms import HardwareCompatibility, Precision, Scenario, TestMode, Wait
 
@@ -465,6 +468,7 @@ def test_scales_get_the_type_and_weights_are_rounded_to_them(tmp_path: Path) -> 
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(target).graph.initializer}
     assert {found[name].dtype for name in ("s", "ws", "b")} == {np.dtype(np.float16)}
     assert found["ws"].min() > 0, "a scale of 0 is none"
+    assert violations(model) == violations(target) == []
     weights = found["w"].astype(np.float64) * found["ws"].astype(np.float64).reshape(2, 1, 1, 1)
     wanted = np.array([100, -3, 127, 5]).reshape(2, 2, 1, 1) * np.array([0.0001234567, 1e-8]).reshape(2, 1, 1, 1)
     assert np.abs(weights - wanted).max() < 0.5 * float(found["ws"].max())
@@ -480,7 +484,15 @@ def test_a_graph_within_a_graph_is_refused_in_words(tmp_path: Path) -> None:
         typed.write(model, tmp_path / "t.onnx", "float16")
 
 
-# The child process
+# The child processes
+
+
+def test_a_harness_compiled_without_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    native = SimpleNamespace(native_engines=lambda: ["null", "openvino"])
+    monkeypatch.setitem(sys.modules, "engineroom_native", native)
+    with pytest.raises(ChildError, match="the native harness was compiled without tensorrt") as caught:
+        _python_session({"engine": {"name": "tensorrt"}, "inputs": [], "outputs": []})
+    assert "make build_harness" in str(caught.value.mend)
 
 
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

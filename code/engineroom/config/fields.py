@@ -156,8 +156,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     use_graphs: Annotated[
         bool | None, _about("launch a batch as one CUDA graph", engines=ON_CUDA, null="by the scenario")
     ] = None
-    graph_batch_sizes: Annotated[
-        tuple[Annotated[int, Meta(ge=1, le=65_536)], ...],
+    cuda_graph_sizes: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=65_535)], ...],
         _about(
             "batch sizes that graphs are captured for; a batch runs in the smallest that holds it; "
             "empty: powers of two and batch_size",

@@ -11,7 +11,7 @@ from engineroom import registry
 from engineroom.config import fields
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
-from engineroom.terms import SAMPLES_PER_QUERY_MULTI_STREAM, Scenario, Wait
+from engineroom.terms import SAMPLES_PER_QUERY_MULTI_STREAM, Precision, Scenario, Wait
 
 CPU_BATCH_SIZE = 32  # Offline: enough to keep a core busy
 # The published batches of ResNet-50 that the rules for GPUs are held against (mlcommons/inference_results_v3.0,
@@ -22,6 +22,7 @@ SAMPLES_PER_MULTIPROCESSOR = 16
 SLOW_MEMORY = 8e9  # B/s for each multiprocessor; below, a batch whose layers stay in the cache is faster
 CACHED_BATCH_SIZE = 32
 SERVER_SHARE = 8  # part of the Offline batch: larger ones gain little, and make queries wait
+SERVER_BATCH_SIZE_MIN = 16  # unless Offline's is smaller
 # What a sample takes in a network, in terms of its own size: a 224 x 224 image in float32 is 0.6 MB, and the two
 # largest layers of ResNet-50 together hold 6.4 MB of activations; four times that for wider networks.
 ACTIVATIONS = 40
@@ -154,17 +155,29 @@ def batch_by_memory(context: Context, values: Mapping[str, Any]) -> tuple[int, s
         return 1, f"a {context.scenario} query has 1 sample"
     wanted, enough = _busy(context) if devices else (CPU_BATCH_SIZE, "enough to keep a core busy")
     if context.scenario is Scenario.SERVER:
-        wanted, enough = max(1, wanted // SERVER_SHARE), f"an eighth of Offline's, which is {enough}"
+        least = min(wanted, SERVER_BATCH_SIZE_MIN)
+        wanted, enough = max(least, wanted // SERVER_SHARE), f"what a Server gets where Offline {wanted} is {enough}"
     memory, where = context.memory_bytes(values)
     at_once = int(values["instances"]) // max(1, devices) or 1
-    free = MEMORY_SHARE * memory - at_once * context.model_bytes
-    fitting = int(free / (at_once * ACTIVATIONS * context.sample_bytes)) if context.sample_bytes else wanted
+    share, activations = _memory_of_batches(values)
+    free = share * memory - at_once * context.model_bytes
+    fitting = int(free / (at_once * activations * context.sample_bytes)) if context.sample_bytes else wanted
     if fitting >= wanted:
         return wanted, f"{enough}, where nothing was tuned"
-    room = f"{MEMORY_SHARE:.0%} of the {memory / (1 << 30):.1f} GiB of {where}, beside the model"
+    room = f"{share:.0%} of the {memory / (1 << 30):.1f} GiB of {where}, beside the model"
     if fitting < 1:
         return 1, f"not even one sample is sure to fit {room}"
     return 1 << (fitting.bit_length() - 1), f"the largest power of two of which {at_once} are sure to fit {room}"
+
+
+def _memory_of_batches(values: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the share of the memory that batches may take, and what a sample takes in terms of its size.
+
+    A GPU that the harness drives holds nothing else but the workspace, and computes in 16 bits unless asked for fp32.
+    """
+    if not _drives_gpu(values):
+        return MEMORY_SHARE, ACTIVATIONS
+    return 1 - WORKSPACE_SHARE, ACTIVATIONS if values.get("precision") == Precision.FP32 else ACTIVATIONS / 2
 
 
 def _busy(context: Context) -> tuple[int, str]:

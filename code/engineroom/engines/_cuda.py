@@ -33,7 +33,7 @@ def run_options(config: RunConfig, machine: Machine) -> dict[str, str]:
     A process sees one MIG device at most (NVIDIA, "MIG User Guide", "CUDA Device Enumeration").
     """
     count = 1 if any(gpu.slices for gpu in machine.gpus) else max(1, len(machine.gpus))
-    sizes = graph_sizes(config.batch_size, config.graph_batch_sizes) if config.use_graphs else []
+    sizes = graph_sizes(config.batch_size, config.cuda_graph_sizes) if config.use_graphs else []
     return {
         "gpus": ",".join(map(str, range(count))),
         "copy_streams": str(config.gpu_copy_streams or 1),

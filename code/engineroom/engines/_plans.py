@@ -168,7 +168,7 @@ def trtexec(
 def graph_sizes(batch_size: int, wanted: Sequence[int] = ()) -> list[int]:
     """Return the batch sizes that graphs are captured for: the wanted ones, else powers of two and the batch size."""
     sizes = wanted or [1 << power for power in range(batch_size.bit_length())]
-    return sorted({size for size in sizes if size <= batch_size} | {batch_size})
+    return sorted({size for size in sizes if 1 <= size <= batch_size} | {batch_size})
 
 
 class Phases:

@@ -45,6 +45,7 @@ class TensorRt(Engine):
     accelerator = "gpu"
     overlaps_copies = True
     serves_scenarios = True
+    ignores = ("threads_per_instance",)
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those that every GPU computes in; all where their compute capability is not known."""

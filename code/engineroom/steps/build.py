@@ -162,7 +162,7 @@ def _make(title: str, recipe: str, folder: Path, limit_s: float) -> dict[str, An
                 update(*answer["progress"])
             elif "say" in answer:
                 terminal.say(answer["say"])
-    if limit.is_set():
+    if limit.is_set() and process.returncode:
         raise EngineError(
             f"building {title} took longer than {limit_s:g} s and was ended",
             mend="allow it more: --engine_build_limit_s=SECONDS",

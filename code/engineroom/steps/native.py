@@ -343,7 +343,7 @@ def _tool(name: str) -> Path:
 def _outputs(target: str) -> list[Path]:
     """Return the files that `target` leaves and that a later check looks for."""
     if target == MODULE:
-        return sorted(LIB.glob("engineroom_native*"))
+        return sorted((*LIB.glob("engineroom_native*"), *LIB.glob("libengineroom_gpu.so")))
     return [path for path in (NATIVE / target, NATIVE / f"lib{target}.a") if path.exists()]
 
 

@@ -5,7 +5,7 @@
 #include "../failure.h"
 #include "cuda_engine.h"
 #include "cuda_error.h"
-#include "engines.h"
+#include "gpu_library.h"
 
 namespace engineroom {
 namespace {
@@ -41,7 +41,7 @@ class CudaNullEngine : public CudaEngine {
 
 }  // namespace
 
-std::unique_ptr<Engine> make_cuda_null_engine(EngineSpec spec) {
+std::unique_ptr<Engine> make_cuda_null(EngineSpec spec) {
   return std::make_unique<CudaNullEngine>(std::move(spec));
 }
 

@@ -15,13 +15,15 @@ std::unique_ptr<Engine> make_openvino_engine(EngineSpec spec);
 constexpr std::unique_ptr<Engine> (*make_openvino_engine)(EngineSpec) = nullptr;
 #endif
 
+// Those for GPUs lie in a library of their own, beside this code: see gpu_library.h.
+std::unique_ptr<Engine> make_gpu_engine(EngineSpec spec);
 #ifdef ENGINEROOM_WITH_CUDA_NULL
-std::unique_ptr<Engine> make_cuda_null_engine(EngineSpec spec);
+constexpr auto make_cuda_null_engine = make_gpu_engine;
 #else
 constexpr std::unique_ptr<Engine> (*make_cuda_null_engine)(EngineSpec) = nullptr;
 #endif
 #ifdef ENGINEROOM_WITH_TENSORRT
-std::unique_ptr<Engine> make_tensorrt_engine(EngineSpec spec);
+constexpr auto make_tensorrt_engine = make_gpu_engine;
 #else
 constexpr std::unique_ptr<Engine> (*make_tensorrt_engine)(EngineSpec) = nullptr;
 #endif

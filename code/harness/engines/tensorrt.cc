@@ -14,7 +14,7 @@
 #include "../failure.h"
 #include "cuda_engine.h"
 #include "cuda_error.h"
-#include "engines.h"
+#include "gpu_library.h"
 
 #ifndef ENGINEROOM_TENSORRT_LIBRARIES
 #define ENGINEROOM_TENSORRT_LIBRARIES ""
@@ -277,7 +277,7 @@ void TensorRtEngine::do_enqueue(std::size_t execution, const DeviceBatch& batch,
 
 }  // namespace
 
-std::unique_ptr<Engine> make_tensorrt_engine(EngineSpec spec) {
+std::unique_ptr<Engine> make_tensorrt(EngineSpec spec) {
   return std::make_unique<TensorRtEngine>(std::move(spec));
 }
 

@@ -2,8 +2,7 @@
 #include <cstring>
 #include <thread>
 
-#include "../engines/cuda_null.h"
-#include "../engines/engines.h"
+#include "../engines/gpu_library.h"
 #include "../failure.h"
 #include "cuda_double.h"
 #include "native_test.h"
@@ -93,7 +92,7 @@ Cases all_cases() {
 }
 
 EngineFactory factory(const EngineSpec& spec) {
-  return [spec] { return make_cuda_null_engine(spec); };
+  return [spec] { return make_cuda_null(spec); };
 }
 
 void run_case(const Case& test, const fs::path& dir) {
@@ -111,7 +110,7 @@ void run_case(const Case& test, const fs::path& dir) {
 // One engine with samples in its memory: sample i repeats i.
 class Bench {
  public:
-  explicit Bench(EngineSpec spec, std::size_t samples = 64) : engine(make_cuda_null_engine(spec)), numbers_(spec.inputs[0].shape[0]) {
+  explicit Bench(EngineSpec spec, std::size_t samples = 64) : engine(make_cuda_null(spec)), numbers_(spec.inputs[0].shape[0]) {
     engine->load();
     SampleMemory& memory = *engine->sample_memory();
     for (std::size_t home = 0; home < memory.homes(); ++home) {
@@ -208,7 +207,7 @@ void test_threads(const fs::path&) {
 void test_options(const fs::path&) {
   cuda_double::set_devices({{}, {}});
   const auto load = [](Options options, std::size_t batch_size = 8, std::size_t numbers = 3) {
-    return error_of([&] { make_cuda_null_engine(cuda_null(batch_size, 2, std::move(options), numbers))->load(); });
+    return error_of([&] { make_cuda_null(cuda_null(batch_size, 2, std::move(options), numbers))->load(); });
   };
   CHECK(load({}) == "no error");
   CHECK(load({{"gpus", "0,1"}, {"copy_streams", "4"}, {"wait", "block"}, {"start_from_device", "false"}}) == "no error");
@@ -229,7 +228,7 @@ void test_memory(const fs::path&) {
   cuda_double::set_devices({{.memory_bytes = std::size_t{100} << 20}});
   const auto load = [](std::size_t batch_size) {
     try {
-      make_cuda_null_engine(cuda_null(batch_size, 2, {}, std::size_t{1} << 18))->load();  // a sample of 1 MiB
+      make_cuda_null(cuda_null(batch_size, 2, {}, std::size_t{1} << 18))->load();  // a sample of 1 MiB
     } catch (const Error& error) {
       return std::string(error.what()) + "\n" + error.mend;
     }

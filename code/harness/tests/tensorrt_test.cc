@@ -1,7 +1,7 @@
 // Tests of the tensorrt engine on doubles of CUDA's and TensorRT's runtimes, behind TensorRT's real headers.
 #include <NvInferVersion.h>
 
-#include "../engines/engines.h"
+#include "../engines/gpu_library.h"
 #include "../failure.h"
 #include "cuda_double.h"
 #include "native_test.h"
@@ -64,13 +64,13 @@ void run_case(const Case& test, const fs::path& dir) {
   cuda_double::set_devices({{}, {}});
   if (test.status != 0) cuda_double::fail("launch_cuda_null", 20, cudaErrorLaunchOutOfResources);
   const EngineSpec spec = with_plan_file(test.engine, dir);
-  run_test(config(test, dir), [spec] { return make_tensorrt_engine(spec); });
+  run_test(config(test, dir), [spec] { return make_tensorrt(spec); });
 }
 
 void test_plans(const fs::path& dir) {
   const auto load = [&](const std::string& plan, std::size_t batch_size = 8, std::size_t instances = 1) {
     const EngineSpec spec = with_plan_file(tensorrt(plan, batch_size, instances), dir);
-    return error_of([&] { make_tensorrt_engine(spec)->load(); });
+    return error_of([&] { make_tensorrt(spec)->load(); });
   };
   const auto says = [](const std::string& words, const std::string& part) {
     if (words.find(part) == std::string::npos) throw std::runtime_error("'" + words + "' has no '" + part + "'");
@@ -89,7 +89,7 @@ void test_plans(const fs::path& dir) {
   says(load(plan("1 8 1 0", "in in 3 -1 4\n" + kTensors.substr(13))), "the plan has int32 [?,4] (batch first)");
   says(load(plan("1 8 1 0", kTensors + "out more 3 -1\n")), "the plan also has the tensor more");
   says(load(plan("1 8 1 2000000000")), "1 x the plan's memory to work in (activations) 1907.3 MiB");
-  const auto none = [&] { make_tensorrt_engine(tensorrt(dir / "none.plan", 8, 1))->load(); };
+  const auto none = [&] { make_tensorrt(tensorrt(dir / "none.plan", 8, 1))->load(); };
   CHECK(error_of(none) == "cannot read the engine " + (dir / "none.plan").string());
   CHECK(cuda_double::alive() == 0);
 }
