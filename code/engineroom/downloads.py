@@ -38,10 +38,12 @@ AT_ONCE = 4  # files; more would only compete for the same line
 ATTEMPTS = 5  # without one more byte, before the next source is tried
 CONNECT_ATTEMPTS = 2  # behind a firewall that swallows packets each lasts CONNECT_S, once per address of the server
 BACKOFF_S = 1.0  # before the second attempt; then twice as long each time
-CONNECT_S, READ_S = 15.0, 60.0  # how long a server may be silent
+ANSWER_ATTEMPTS = 2  # a server that takes connections and says nothing lasts READ_S each time
+CONNECT_S, READ_S = 15.0, 30.0  # how long a server may be silent
 CHUNK_BYTES = 1 << 20
 LOOK_S = 0.1  # how often the bar is brought up to date
 RETRIED = (408, 429, 500, 502, 503, 504)  # what a server may say in passing
+_OBJECT = re.compile(r"^(<[^>]*>(\([^)]*\))?:? ?|\w+\([^)]*\): )")  # what has failed, as urllib3 begins its messages
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -67,12 +69,16 @@ class Order:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that has arrived whole: its SHA-256 in hex, its size, and the source that it came from."""
+    """A file that has arrived whole: its SHA-256 in hex, its size, and the source that it came from.
+
+    `failures` says why each source before that one was of no use.
+    """
 
     path: Path
     sha256: str
     bytes: int
     source: str
+    failures: tuple[str, ...] = ()
 
 
 class State(msgspec.Struct, frozen=True):
@@ -284,7 +290,7 @@ class _Job:
         self._verify({name: each.hexdigest() for name, each in hashes.items()})
         partial.replace(self.order.path)
         _forget(partial)
-        return Fetched(self.order.path, hashes["sha256"].hexdigest(), self.arrived, source)
+        return Fetched(self.order.path, hashes["sha256"].hexdigest(), self.arrived, source, tuple(self.failures))
 
     def _verify(self, found: Mapping[str, str]) -> None:
         wrong = [
@@ -319,6 +325,7 @@ def _session(source: str) -> requests.Session:
     retry = Retry(
         total=ATTEMPTS - 1,
         connect=CONNECT_ATTEMPTS - 1,
+        read=ANSWER_ATTEMPTS - 1,
         backoff_factor=BACKOFF_S,
         backoff_max=30,
         status_forcelist=RETRIED,
@@ -379,4 +386,4 @@ def _reason(error: Exception) -> str:
     while isinstance(inner := getattr(error, "reason", None) or (error.args[:1] or (None,))[0], Exception):
         error = inner
     words = " ".join(str(error.args[-1] if len(error.args) > 1 else error).split())
-    return re.sub(r"^<[^>]*>(\([^)]*\))?:? ?", "", words) or type(error).__name__
+    return _OBJECT.sub("", words) or type(error).__name__
