@@ -82,7 +82,11 @@ class Fetched:
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of which state of which source a partial file is. `validator` is an ETag or a date that If-Range may name."""
+    """Of which state of which source a partial file is.
+
+    `validator` is an ETag or a date that If-Range may name; "" where the source gives none and a published checksum
+    decides in the end whether the pieces are of one file.
+    """
 
     source: str
     validator: str
@@ -155,6 +159,7 @@ class _Job:
     arrived: int = 0  # bytes in the partial file
     received: int = 0  # bytes that came over the line, the useless ones too
     total: int = 0  # 0: not known yet
+    unsure: bool = False  # whether the rest was asked for without saying of which state
     waits_for: str = ""  # the server that has been asked and has not answered yet
     outcome: Fetched | RequestError | None = None
     fault: Exception | None = None  # a mistake of ours
@@ -213,7 +218,10 @@ class _Job:
         state = _state(partial, source)
         with partial.open("ab") as file:
             have = file.tell() if state else 0
-            asking = {"Range": f"bytes={have}-", "If-Range": state.validator} if have and state else {}
+            asking = {"Range": f"bytes={have}-"} if have else {}
+            if asking and state and state.validator:
+                asking["If-Range"] = state.validator
+            self.unsure = bool(asking) and "If-Range" not in asking
             self.waits_for = urlsplit(source).hostname or source
             response = session.get(source, headers=asking, stream=True, timeout=(CONNECT_S, READ_S))
             with response:
@@ -232,7 +240,9 @@ class _Job:
     def _check_range(self, response: requests.Response, have: int, state: State | None) -> int:
         """Return how long the whole is. A server that overlooks If-Range sends the rest of another state: it shows."""
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        same = state and state.validator in (response.headers.get("ETag", state.validator), _date(response))
+        same = state and (
+            self.unsure or state.validator in (response.headers.get("ETag", state.validator), _date(response))
+        )
         if not (found and same and int(found[1]) == have and state and int(found[2]) == (state.total or int(found[2]))):
             _forget(self.order.partial)
             raise _AgainError("the file has changed at its source")
@@ -255,8 +265,8 @@ class _Job:
         if not have:
             _forget(self.order.partial)
             file.truncate(0)
-            if validator := _validator(response):
-                state = msgspec.json.encode(State(source, validator, promised))
+            if (validator := _validator(response)) or self.order.digests:
+                state = msgspec.json.encode(State(source, validator or "", promised))
                 _state_file(self.order.partial).write_bytes(state)
 
     def _stream(
@@ -304,6 +314,8 @@ class _Job:
             _forget(self.order.partial)
             self.order.partial.unlink(missing_ok=True)
             self.arrived = 0
+            if self.unsure:
+                raise _AgainError(f"the pieces were not of one file: {'; '.join(wrong)}")
             raise _RefusedError(f"is not the right file, and was removed: {'; '.join(wrong)}")
 
 
