@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV MAKEFLAGS MFLAGS MAKEOVERRIDES
 .NOTPARALLEL:
 
 #- make TARGET [RUN_ARGS="--flag=value ..."]; all flags of a run: make run RUN_ARGS=--help
-help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-20s %s\n", n, $$0}' Makefile  #- print this help
+help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z0-9_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-20s %s\n", n, $$0}' Makefile  #- print this help
 
 #- Run benchmarks, for example: make run_harness RUN_ARGS="--benchmarks=digits --scenarios=Offline,Server"
 run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGen, score, print one table
@@ -30,6 +30,11 @@ generate_engines: venv ; $(INV)  #- build the engines of the benchmarks; what is
 run:              venv ; $(INV)  #- generate_engines, then run_harness
 score:            venv ; $(INV)  #- score accuracy runs again from their logs: RUN_ARGS="build/runs/FOLDER"
 calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
+
+#- Audit results: MLPerf's compliance tests, each compared with the performance and the accuracy run
+run_audit_harness: venv ; $(INV)  #- run the audits that the round's rules ask for, and verify them
+run_audit_test01: venv ; $(INV)  #- TEST01: what is answered in performance mode is what was answered in accuracy mode
+run_audit_test04: venv ; $(INV)  #- TEST04: answers to the same sample are not kept and used again
 
 #- Know the machine
 info:             venv ; $(INV)  #- show every component with version and path; --diff A B compares two runs or machines
