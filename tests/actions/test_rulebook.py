@@ -26,7 +26,7 @@ def told(machine: Machine, name: str, scenarios: tuple[Scenario, ...] = STREAMS,
         Request(scenarios=scenarios, overrides=flags, **more),
         machine,
     )
-    return remarks([work], MODES)
+    return remarks([replace(work, request=replace(work.request, test_modes=MODES))])
 
 
 @pytest.mark.parametrize("overrides", [{}, {"min_duration": "600000"}, {"server_target_latency_ns": "15000000"}])

@@ -25,12 +25,12 @@ def run(argv: Sequence[str]) -> int:
     request, asked = _asked(argv, explain=True)
     _find_inputs(asked)
     engines.build_engines(asked)
-    return _run(request, asked)
+    return run_works(request, asked)
 
 
 def run_harness(argv: Sequence[str]) -> int:
     """Set up and build what is missing, run LoadGen, score, and print one table."""
-    return _run(*_asked(argv))
+    return run_works(*_asked(argv))
 
 
 def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
@@ -39,13 +39,14 @@ def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list
     return request, asked
 
 
-def _run(request: Request, asked: Sequence[Work]) -> int:
+def run_works(request: Request, asked: Sequence[Work]) -> int:
+    """Run what each work asks for, show one table, and return the exit code. With --plan only say what that would be."""
     if request.test_run:
         terminal.say("--test_run: performance tests of about a minute, whose results cannot be submitted")
     _find_inputs(asked)
     for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
         for scenario in work.scenarios:
-            for mode in request.test_modes:
+            for mode in work.request.test_modes:
                 resolved = work.resolve(scenario, mode)
                 work.check_installed(resolved.config)
                 if mode in SCORED and not request.plan:
@@ -58,7 +59,7 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
             artifacts.check_content(samples)
     if request.plan:
         return plan.running(request, asked)
-    for remark in rulebook.remarks(asked, request.test_modes):
+    for remark in rulebook.remarks(asked):
         terminal.say(remark)
     native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from engineroom import runs
+from engineroom import rounds, runs
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, sha256_file
@@ -180,23 +180,59 @@ def problem_of(run: Run, entry: Entry) -> str | None:
     return None
 
 
+def audits_needed(entry: Entry, benchmark: str) -> tuple[str, ...]:
+    """Return the audits that the round asks of a benchmark in the entry's division."""
+    rules = rounds.read(entry.round).audits
+    return rules.needed(benchmark) if entry.division in rules.divisions else ()
+
+
 def choose(of_scenario: Sequence[Run], entry: Entry) -> Chosen | Lack:
-    """Return the best performance run that has an accuracy run made alike, or what is missing."""
+    """Return the best performance run that has an accuracy run made alike, and its audits; or what is missing."""
+    own = [run for run in of_scenario if run.result.audit is None]
+    audits = [run for run in of_scenario if run.result.audit is not None]
     performance, accuracy = (
-        [run for run in of_scenario if run.config.test_mode is mode]
+        [run for run in own if run.config.test_mode is mode]
         for mode in (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY)
     )
     fit = sorted((run for run in performance if problem_of(run, entry) is None), key=lambda run: run.rank)
     notes: list[str] = []
+    lacks: list[tuple[str, ...]] = []
     for run in fit:
         match, why = _accuracy_of(run, accuracy, entry)
-        if match:
-            return Chosen(run, match, notes=tuple(notes))
-        notes.append(f"{run.name} has no accuracy run: {why}")
+        if match is None:
+            lacks.append((TestMode.ACCURACY_ONLY,))
+            notes.append(f"{run.name} has no accuracy run: {why}")
+            continue
+        there, why_not = _audits_of(run, match, audits, entry)
+        if not why_not:
+            return Chosen(run, match, there, notes=tuple(notes))
+        lacks.append(tuple(why_not))
+        notes += [f"{run.name} has no {test}: {why}" for test, why in why_not.items()]
     if fit:
-        return Lack((TestMode.ACCURACY_ONLY,), tuple(notes))
+        return Lack(min(lacks, key=len), tuple(notes))
     missing = (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY)
     return Lack(missing, tuple(f"{run.name} {problem_of(run, entry)}" for run in performance))
+
+
+def _audits_of(
+    run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the folder of each audit that is needed, and why the others are missing."""
+    found: dict[str, Path] = {}
+    why: dict[str, str] = {}
+    for test in audits_needed(entry, run.config.benchmark):
+        why[test] = "it was not run"
+        for each in sorted(audits, key=lambda each: each.folder.name):
+            result = each.result.audit
+            assert result
+            belongs = (result.test, result.reference) == (test, run.name)
+            if not belongs or result.accuracy_run not in ("", accuracy.name):
+                continue
+            if result.passed or entry.rehearsal:
+                found[test] = each.folder / test
+            else:
+                why[test] = f"{each.name} did not pass: {'; '.join(result.reasons)}"
+    return found, {test: words for test, words in why.items() if test not in found}
 
 
 def _accuracy_of(run: Run, accuracy: Sequence[Run], entry: Entry) -> tuple[Run | None, str]:

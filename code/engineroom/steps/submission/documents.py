@@ -12,17 +12,18 @@ from typing import Any
 
 import msgspec
 
-from engineroom import __version__
+from engineroom import __version__, rounds
 from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
 from engineroom.paths import CALIBRATION, ROOT, TEMPLATES, display
+from engineroom.rounds import Inferred
 from engineroom.runs import PerformanceResult
 from engineroom.steps.submission import inference
 from engineroom.steps.submission.choose import Chosen, Run
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
 from engineroom.steps.submission.layout import Place
-from engineroom.terms import METRICS, Precision, TestMode, Weights
+from engineroom.terms import METRICS, Precision, Scenario, TestMode, Weights
 
 README_TEMPLATE = TEMPLATES / "submission_readme.md.j2"
 ACCOUNT = "calibration.md"  # what calibrate writes beside the quantized model
@@ -32,6 +33,7 @@ SOURCES = (  # what a run is made of: all but tests, documents and what is gener
     *("Makefile", "tasks.py", "invoke.yaml", "pyproject.toml", "README.md", "LICENSE"),
 )
 TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}  # as MLPerf's results write them
+SOURCES_PREFIX = "engineroom-"
 TITLE = "# How the models were quantized"
 
 
@@ -89,11 +91,11 @@ def _text(value: Any) -> str:
     return str(plain).lower() if isinstance(plain, bool) else f"{plain!r}" if isinstance(plain, float) else str(plain)
 
 
-def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry, logs_note: str = "") -> str:
+def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry) -> str:
     """Return the README.md of one result, with the commands that make it again."""
     import jinja2
 
-    run, scored = chosen.performance, chosen.accuracy
+    rules, run, scored = rounds.read(entry.round), chosen.performance, chosen.accuracy
     config, figure, score = run.config, run.result.performance, scored.result.accuracy
     assert figure and score  # what was chosen has both
     model = benchmark.model_file()[0]
@@ -109,8 +111,8 @@ def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry, log
         "division": entry.division,
         "category": entry.system_type,
         "submitter": entry.submitter,
-        "result": result_in_words(chosen, place.scenario),
-        "inferred": _inferred(chosen, place.scenario),
+        "result": result_in_words(chosen, place.scenario, rules.inferred),
+        "inferred": _inferred(chosen, place.scenario, rules.inferred),
         "validity": _validity(figure),
         "accuracy": f"{score.metric} {score.value:.4f}{score.unit} ({score.good:,} of {score.total:,})",
         "engine": config.engine,
@@ -124,7 +126,6 @@ def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry, log
         "notes": benchmark.notes,
         "prepare": [f"make download_model download_data RUN_ARGS={shlex.quote(variant)}"],
         "commands": [command(each.config, each.config.test_mode) for each in chosen.runs],
-        "logs_note": logs_note,
     }
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
@@ -132,24 +133,23 @@ def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry, log
     return environment.from_string(README_TEMPLATE.read_text(encoding="utf-8")).render(values)
 
 
-def result_in_words(chosen: Chosen, scenario: str) -> str:
+def result_in_words(chosen: Chosen, scenario: str, rules: Inferred) -> str:
     """Return the figure of a result as people read it: "p90 latency 1.234 ms"."""
     figure = chosen.performance.result.performance
     assert figure
     if chosen.inferred_from is None:
         return f"{figure.metric} {figure.value:.6g} {figure.unit}"
-    metric = next(metric for each, metric in METRICS.items() if each == scenario)
-    wanted = next(each for each in METRICS if each == scenario)
-    value = inference.value(chosen.inferred_from, wanted, chosen.performance.result.loadgen)
-    return f"{metric.name} {value:.6g} {metric.unit}"
+    metric = METRICS[Scenario(scenario)]
+    way = inference.way_of(chosen.inferred_from, scenario, rules)
+    return f"{metric.name} {inference.value(way, chosen.performance.result.loadgen):.6g} {metric.unit}"
 
 
-def _inferred(chosen: Chosen, scenario: str) -> str:
+def _inferred(chosen: Chosen, scenario: str, rules: Inferred) -> str:
     source = chosen.inferred_from
     if source is None:
         return ""
-    formula = next(words for (a, b), words in inference.FORMULAS.items() if (a, b.value) == (source, scenario))
-    return f"from {source}: {formula}; the logs are those of {source}"
+    formula = inference.in_words(inference.way_of(source, scenario, rules))
+    return f"from {source}, {formula}; the logs are those of {source}"
 
 
 def _validity(figure: PerformanceResult) -> str:
@@ -203,7 +203,7 @@ def calibration_index(names: Sequence[str]) -> str:
 def sources_name(revision: str) -> str:
     """Return the name of the folder that holds the code of a revision."""
     known = "" if revision == UNKNOWN_REVISION else f"-{revision[:12]}{'-dirty' if revision.endswith('-dirty') else ''}"
-    return f"engineroom-{__version__}{known}"
+    return f"{SOURCES_PREFIX}{__version__}{known}"
 
 
 def write_sources(revision: str, folder: Path, root: Path = ROOT) -> None:
@@ -212,7 +212,7 @@ def write_sources(revision: str, folder: Path, root: Path = ROOT) -> None:
     Raises RequestError if git no longer has the revision.
     """
     folder.mkdir(parents=True)
-    if revision == UNKNOWN_REVISION or revision.endswith("-dirty"):
+    if not is_known(revision):
         _copy_working_tree(folder, root)
         return
     archive = ["git", "-C", str(root), "archive", "--format=tar", revision, *SOURCES]
@@ -243,9 +243,14 @@ def _drop_hidden(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def sources_readme(benchmark: str, revision: str) -> str:
+def is_known(revision: str) -> bool:
+    """Tell whether git can give exactly this code again."""
+    return revision != UNKNOWN_REVISION and not revision.endswith("-dirty")
+
+
+def sources_readme(benchmark: str) -> str:
     """Return the README.md of a benchmark's folder among the sources."""
     return (
-        f"# {benchmark}\n\n{benchmark} is run by Engineroom: its code is in [{sources_name(revision)}]"
-        f"(../{sources_name(revision)}), the commands are in the README.md beside each result's measurements.\n"
+        f"# {benchmark}\n\nRun by Engineroom. The README.md beside each result's measurements names the folder, here or\n"
+        "next to this one, that holds the code it was run with, and the commands that run it again.\n"
     )

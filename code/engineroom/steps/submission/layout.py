@@ -1,13 +1,11 @@
-"""Where the files of a submission lie: the layout of the rounds up to v5.1, and the one from v6.0 on.
-
-Source: mlcommons/inference at b66003e1, tools/submission/submission_checker/constants.py (PERFORMANCE_LOG_PATH and those
-below it) and tools/submission/submission_structure.md. All paths are below <division>/<submitter>/.
-"""
+"""Where the files of a submission lie, by the layout in the rules of its round (code/engineroom/rounds/)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from engineroom import rounds
 
 SUMMARY_LOG = "mlperf_log_summary.txt"
 DETAIL_LOG = "mlperf_log_detail.txt"
@@ -15,54 +13,63 @@ ACCURACY_LOG = "mlperf_log_accuracy.json"
 ACCURACY = "accuracy.txt"
 USER_CONF = "user.conf"
 README = "README.md"
-MODEL_MAPPING = "model_mapping.json"
-CALIBRATION = Path("documentation", "calibration.md")
-DIVISIONS = ("closed", "open", "network")
-PERFORMANCE = Path("performance", "run_1")
-FIRST_OF_NEW = (6, 0)
-
-# Of every scenario. An audit has what its own step wrote.
-OF_PERFORMANCE = (DETAIL_LOG, SUMMARY_LOG)
-OF_ACCURACY = (ACCURACY, ACCURACY_LOG, DETAIL_LOG, SUMMARY_LOG)
+PERFORMANCE_RUN = Path("performance", "run_1")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which result of a submitter: a system, a benchmark, a scenario, each as the folder of its name is called."""
+    """Which result of a submitter: a system, a benchmark, a scenario, each as the folder of its name is called.
+
+    `implementation` is a name of the submitter's choice, which only the layout up to v5.1 shows.
+    """
 
     system: str
     benchmark: str
     scenario: str
-
-    @property
-    def path(self) -> Path:
-        """The part of a path that names it."""
-        return Path(self.system, self.benchmark, self.scenario)
+    implementation: str = ""
 
     def __str__(self) -> str:
         return f"{self.system} {self.benchmark} {self.scenario}"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One layout: the folder of the sources, and those that hold a result's measurements and audits."""
+class Tree:
+    """The part of one submitter in one division. Every path begins at the folder that holds the divisions."""
 
-    sources: str
-    measured: str
-    audited: str
-    measurements_name: str  # "{system}" stands for the system's id
+    layout: rounds.Layout
+    division: str
+    submitter: str
 
-    def systems(self, system: str) -> Path:
+    @property
+    def folder(self) -> Path:
+        """The submitter's folder."""
+        return Path(self.division, self.submitter)
+
+    def system(self, system: str) -> Path:
         """Return the file of a system's description."""
-        return Path("systems", f"{system}.json")
+        return self._path(self.layout.system, Place(system, "", ""))
+
+    @property
+    def code(self) -> Path:
+        """The folder of the sources."""
+        return self._path(self.layout.code)
+
+    def code_of(self, place: Place) -> Path:
+        """Return the folder of the sources of a benchmark."""
+        return self._path(self.layout.code_of_benchmark, place)
+
+    @property
+    def calibration(self) -> Path:
+        """The file that tells how the models were quantized."""
+        return self._path(self.layout.calibration)
 
     def results(self, place: Place) -> Path:
         """Return the folder of a result."""
-        return Path("results") / place.path
+        return self._path(self.layout.results, place)
 
     def performance(self, place: Place) -> Path:
         """Return the folder of its performance run."""
-        return self.results(place) / PERFORMANCE
+        return self.results(place) / PERFORMANCE_RUN
 
     def accuracy(self, place: Place) -> Path:
         """Return the folder of its accuracy run."""
@@ -70,27 +77,60 @@ class Layout:
 
     def measurements(self, place: Place) -> Path:
         """Return the folder of user.conf, README.md and the measurements."""
-        return Path(self.measured) / place.path
+        return self._path(self.layout.measurements, place)
 
     def measurements_file(self, place: Place) -> Path:
         """Return the file of the measurements."""
-        return self.measurements(place) / self.measurements_name.format(system=place.system)
+        return self.measurements(place) / self._path(self.layout.measurements_file, place)
 
     def audit(self, place: Place, test: str) -> Path:
         """Return the folder of an audit, such as TEST01."""
-        return Path(self.audited) / place.path / test
+        return self._path(self.layout.audits, place) / test
 
     def of_benchmark(self, system: str, benchmark: str) -> list[Path]:
-        """Return the folders that hold what one benchmark has on one system, in the layout's every part."""
-        return [Path(top, system, benchmark) for top in dict.fromkeys(("results", self.measured, self.audited))]
+        """Return the folders that hold what one benchmark has on one system, in every part of the tree."""
+        place = Place(system, benchmark, "x")
+        parts = (self.results(place), self.measurements(place), self.audit(place, "x").parent)
+        return [path.parent for path in dict.fromkeys(parts)]
+
+    def systems(self, root: Path) -> list[str]:
+        """Return the ids of the systems that the tree in `root` describes."""
+        return sorted(path.stem for path in (root / self.system("x")).parent.glob("*.json"))
+
+    def places(self, root: Path) -> list[Place]:
+        """Return the results that lie in `root`."""
+        results = root / self.folder / "results"
+        found = sorted(path.relative_to(results).parts for path in results.glob("*/*/*") if path.is_dir())
+        return [Place(*parts, implementation=self._implementation(root, Place(*parts))) for parts in found]
+
+    def _implementation(self, root: Path, place: Place) -> str:
+        """Return the name of choice from the file of the measurements, whose beginning and end are known."""
+        before, _, after = self.layout.measurements_file.partition("{implementation}")
+        if not after:
+            return ""
+        begin, end = before.format(system=place.system), after.format(scenario=place.scenario)
+        names = (path.name for path in sorted((root / self.measurements(place)).glob("*.json")))
+        fitting = (name for name in names if name.startswith(begin) and name.endswith(end))
+        return next((name.removeprefix(begin).removesuffix(end) for name in fitting), "")
+
+    def _path(self, template: str, place: Place = Place("", "", "")) -> Path:  # noqa: B008  (frozen)
+        return Path(
+            template.format(
+                division=self.division,
+                submitter=self.submitter,
+                system=place.system,
+                benchmark=place.benchmark,
+                scenario=place.scenario,
+                implementation=place.implementation,
+            )
+        )
 
 
-OLD = Layout(
-    sources="code", measured="measurements", audited="compliance", measurements_name="{system}.json"
-)
-NEW = Layout(sources="src", measured="results", audited="results", measurements_name="measurements.json")
-
-
-def of_round(name: str) -> Layout:
-    """Return the layout of a round."""
-    return NEW if tuple(int(part) for part in name.removeprefix("v").split(".")) >= FIRST_OF_NEW else OLD
+def submitters(root: Path, layout: rounds.Layout) -> list[Tree]:
+    """Return the part of every submitter in every division of the tree in `root`."""
+    return [
+        Tree(layout, division, path.name)
+        for division in layout.divisions
+        for path in sorted((root / division).glob("*"))
+        if path.is_dir()
+    ]
