@@ -111,6 +111,11 @@ def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
     return draft
 
 
+def seconds_in_words(plan: Plan) -> str:
+    """Return how long a plan takes altogether: "3.0 to 4.5 h"."""
+    return _seconds(plan.total.seconds)
+
+
 def times(request: Request, mode: TestMode) -> int:
     """Return how often a test is to run: an accuracy test once. Raises RequestError if --repeat is no number."""
     repeat = run_args.whole_number(request, "repeat", 1)
