@@ -32,7 +32,8 @@ def summarize_results(argv: Sequence[str]) -> int:
     """Show what is staged, with the figures per accelerator or per core; as a table, CSV or JSON."""
     flags = {"round=NAME": "the tree to show, such as v6.1 or v6.1-rehearsal; default: every one", **SHOWING}
     asked = run_args.options(argv, flags)
-    roots = [SUBMISSION / asked["round"]] if asked.get("round") else _staged()
+    name = asked.get("round")
+    roots = [SUBMISSION / name] if name else _staged()
     if not roots:
         raise RequestError("nothing is staged", where=display(SUBMISSION), mend="make stage_results stages runs")
     found: list[Published] = []
@@ -57,7 +58,11 @@ def import_submission(argv: Sequence[str]) -> int:
         raise RequestError(f"name one folder or file, not {len(paths) or 'none'}", where=run_args.WHERE, mend=mend)
     found, passed_over = published.read(paths[0], asked.get("round") or "")
     if not found:
-        raise RequestError("holds no result that can be read", where=display(paths[0]), mend="\n  ".join(passed_over[:PASSED_OVER_SHOWN]))
+        raise RequestError(
+            "holds no result that can be read",
+            where=display(paths[0]),
+            mend="\n  ".join(passed_over[:PASSED_OVER_SHOWN]),
+        )
     kept = PUBLISHED / f"{_name(paths[0], found)}.json"
     write_text(kept, msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n")
     _show(f"{len(found):,} results in {display(paths[0])}", found, passed_over, asked)

@@ -39,7 +39,9 @@ def scenarios_of(entry: Entry, benchmark: str) -> tuple[Scenario, ...]:
     model = rounds.read(entry.round).benchmarks.models.get(benchmark)
     if model is None:
         known = rounds.read(entry.round).benchmarks.models
-        raise RequestError(f"{entry.round} has no benchmark {benchmark}", where="--benchmarks", mend=did_you_mean(benchmark, known))
+        raise RequestError(
+            f"{entry.round} has no benchmark {benchmark}", where="--benchmarks", mend=did_you_mean(benchmark, known)
+        )
     names = model.scenarios(entry.system_type).all()
     if not names:
         raise RequestError(f"{entry.round} has no {benchmark} in the category {entry.category}", where="--category")
@@ -122,7 +124,7 @@ def _missing_in_words(missing: Sequence[str]) -> str:
 
 def _way_out(entry: Entry, benchmark: str) -> str:
     flags = f"--benchmarks={benchmark} --division={entry.division} --category={entry.category}"
-    return f"make submission RUN_ARGS=\"{flags}{' --rehearsal' if entry.rehearsal else ''}\" runs what is missing"
+    return f'make submission RUN_ARGS="{flags}{" --rehearsal" if entry.rehearsal else ""}" runs what is missing'
 
 
 def _verify(runs: Iterable[Run]) -> None:
@@ -162,7 +164,9 @@ def _description(entry: Entry, runs: Sequence[Run]) -> str:
         raise RequestError(
             f"a submission needs these fields of the system's description: {', '.join(sorted(missing))}",
             where=where,
-            mend="say them there, in `description:`" if told else "make add_system writes that file, with the blanks to fill in",
+            mend="say them there, in `description:`"
+            if told
+            else "make add_system writes that file, with the blanks to fill in",
         )
     return msgspec.json.format(msgspec.json.encode(fields), indent=2).decode() + "\n"
 
@@ -184,5 +188,3 @@ def benchmarks_of(asked: str | None) -> list[str]:
         if name not in known:
             raise RequestError(f"unknown benchmark {name}", where="--benchmarks", mend=did_you_mean(name, known))
     return list(dict.fromkeys(names))
-
-

@@ -125,7 +125,9 @@ def _tree(entry: Entry) -> Tree:
     """Return where the entry's files lie. Raises RequestError if nothing is staged, or a rehearsal's was put there."""
     tree = stage.tree_of(entry)
     if not entry.folder.is_dir():
-        raise RequestError("nothing is staged there", where=display(entry.folder), mend="make stage_results stages runs")
+        raise RequestError(
+            "nothing is staged there", where=display(entry.folder), mend="make stage_results stages runs"
+        )
     signs = check.rehearsed(entry.root, tree)
     if signs and not entry.rehearsal:
         raise RequestError(
@@ -154,7 +156,9 @@ def _show_staged(entry: Entry, prepared: Prepared) -> None:
         (
             f"{item.benchmark.name} {scenario}" + (f", by {chosen.inferred_from}" if chosen.inferred_from else ""),
             result_in_words(chosen, scenario, rules),
-            "\n".join([*(each.folder.name for each in chosen.runs), *(path.parent.name for path in chosen.audits.values())]),
+            "\n".join(
+                [*(each.folder.name for each in chosen.runs), *(path.parent.name for path in chosen.audits.values())]
+            ),
         )
         for item in prepared.items
         for scenario, chosen in item.chosen.items()
@@ -210,7 +214,10 @@ def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
     flags = {name: request.extras[name] for name in SETTINGS if name in request.extras}
     settings = read_settings(flags)
     if rehearsal:
-        asked = [replace(work, request=replace(work.request, overrides={**SHORT, **work.request.overrides})) for work in asked]
+        asked = [
+            replace(work, request=replace(work.request, overrides={**SHORT, **work.request.overrides}))
+            for work in asked
+        ]
     wanted: list[Work] = []
     entries: dict[str, Entry] = {}
     for work in asked:
@@ -238,7 +245,9 @@ def _missing(entry: Entry, work: Work) -> list[Work]:
     return [
         replace(work, request=replace(work.request, scenarios=(scenario,), test_modes=modes), needs={})
         for scenario, lack in selection.lacks.items()
-        if (modes := tuple(mode for mode in (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY) if mode in lack.missing))
+        if (
+            modes := tuple(mode for mode in (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY) if mode in lack.missing)
+        )
     ]
 
 
@@ -256,9 +265,7 @@ def _as_asked(each: Run, work: Work, entry: Entry) -> bool:
     names = [name for name in work.request.overrides if not fields.about(name).loadgen and name not in UNTOLD]
     names = [name for name in names if not (name == "round" and entry.rehearsal)]
     auto = {"auto"}
-    return all(
-        getattr(wanted, name) in auto or getattr(each.config, name) == getattr(wanted, name) for name in names
-    )
+    return all(getattr(wanted, name) in auto or getattr(each.config, name) == getattr(wanted, name) for name in names)
 
 
 def _as_now(each: Run, work: Work) -> bool:
@@ -297,7 +304,9 @@ def _plan(entry: Entry, request: Request, asked: Sequence[Work], missing: Sequen
     lacking = {f"{work.benchmark.name} {scenario}" for work in missing for scenario in work.scenarios}
     ready = [name for name in there if name not in lacking]
     if not missing:
-        print(json.dumps({"missing": [], "ready": ready, "hours": 0})) if request.json else terminal.note("Nothing is missing.")
+        print(json.dumps({"missing": [], "ready": ready, "hours": 0})) if request.json else terminal.note(
+            "Nothing is missing."
+        )
         return ExitCode.GOOD
     found = plan.of_run(request, missing)
     if request.json:

@@ -15,7 +15,6 @@ from engineroom.steps.submission.stage import MARK
 from engineroom.steps.submission.truncate import recorded_hash
 
 
-
 def problems(root: Path, tree: Tree, rules: Round, entry: Entry) -> list[RequestError]:
     """Return what is wrong with a submitter's tree in `root`. A rehearsal need not be long enough, nor valid."""
     found = [*_names(root, tree, rules), *_systems(root, tree, rules), *_documents(root, tree, entry)]
@@ -82,9 +81,7 @@ def _documents(root: Path, tree: Tree, entry: Entry) -> Iterator[RequestError]:
             yield RequestError("is missing", where=str(path))
 
 
-def _scenarios(
-    places: list[Place], root: Path, tree: Tree, rules: Round, entry: Entry
-) -> Iterator[RequestError]:
+def _scenarios(places: list[Place], root: Path, tree: Tree, rules: Round, entry: Entry) -> Iterator[RequestError]:
     for system, benchmark in dict.fromkeys((place.system, place.benchmark) for place in places):
         where = str(tree.of_benchmark(system, benchmark)[0])
         model = rules.benchmarks.models.get(benchmark)
@@ -153,7 +150,9 @@ def _log(root: Path, tree: Tree, rules: Round, place: Place) -> Iterator[Request
     if log["errors"]:
         yield RequestError(f"holds errors of LoadGen's: {log['errors'][0]}", where=str(where))
     if log.get("effective_min_duration_ms", 0) < least:
-        yield RequestError(f"was to last at least {log.get('effective_min_duration_ms')} ms of {least}", where=str(where))
+        yield RequestError(
+            f"was to last at least {log.get('effective_min_duration_ms')} ms of {least}", where=str(where)
+        )
     used = {name: log.get(f"effective_{name}") for name in rules.seeds.all()}
     if used != rules.seeds.all():
         yield RequestError(f"has not the seeds of {rules.round}", where=str(where))

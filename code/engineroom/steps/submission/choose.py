@@ -58,6 +58,12 @@ class Run:
         return {**told, **made, **harness, "revision": self.revision}
 
     @property
+    def kind(self) -> tuple[str, ...]:
+        """What is the same in all scenarios of a benchmark in one submission: the code, the model, the data set."""
+        config = self.config
+        return (self.revision, config.dataset, config.weights.value, config.model_path or "")
+
+    @property
     def rank(self) -> tuple[float, str]:
         """What sorts the best run to the front."""
         figure = self.result.performance
@@ -214,9 +220,7 @@ def choose(of_scenario: Sequence[Run], entry: Entry) -> Chosen | Lack:
     return Lack(missing, tuple(f"{run.name} {problem_of(run, entry)}" for run in performance))
 
 
-def _audits_of(
-    run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry
-) -> tuple[dict[str, Path], dict[str, str]]:
+def _audits_of(run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the folder of each audit that is needed, and why the others are missing."""
     found: dict[str, Path] = {}
     why: dict[str, str] = {}
@@ -262,27 +266,30 @@ class Selection:
     lacks: Mapping[Scenario, Lack]
 
     @property
-    def revision(self) -> str:
-        """The one revision of the code that all of it was run with."""
-        return next((each.performance.revision for each in self.chosen.values()), "")
+    def still_missing(self) -> int:
+        """How many tests are missing."""
+        return sum(len(lack.missing) for lack in self.lacks.values())
 
 
 def select(of_benchmark: Sequence[Run], entry: Entry, scenarios: Sequence[Scenario]) -> Selection:
-    """Choose for every scenario, all from one revision of the code: of those that fill most scenarios, the newest."""
-    best = Selection({}, {scenario: choose([], entry) for scenario in scenarios})  # type: ignore[dict-item]
+    """Choose for every scenario, all from one revision of the code, one model and one data set.
+
+    Of those that fill most scenarios, and lack least in the others, the newest.
+    """
     newest = sorted(of_benchmark, key=lambda run: run.folder.name, reverse=True)
-    for revision in dict.fromkeys(run.revision for run in newest):
-        found = _of_revision([run for run in of_benchmark if run.revision == revision], entry, scenarios)
-        if not best.chosen and not any(lack.why for lack in best.lacks.values()) or len(found.chosen) > len(best.chosen):
-            best = found
-    return best
+    found = [_of_kind(kind, of_benchmark, entry, scenarios) for kind in dict.fromkeys(run.kind for run in newest)]
+    nothing = Selection({}, dict.fromkeys(scenarios, Lack((TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY), ())))
+    return max(found, key=lambda each: (len(each.chosen), -each.still_missing), default=nothing)
 
 
-def _of_revision(of_benchmark: Sequence[Run], entry: Entry, scenarios: Sequence[Scenario]) -> Selection:
+def _of_kind(
+    kind: tuple[str, ...], of_benchmark: Sequence[Run], entry: Entry, scenarios: Sequence[Scenario]
+) -> Selection:
+    of_kind = [run for run in of_benchmark if run.kind == kind]
     chosen: dict[Scenario, Chosen] = {}
     lacks: dict[Scenario, Lack] = {}
     for scenario in scenarios:
-        found = choose([run for run in of_benchmark if run.config.scenario is scenario], entry)
+        found = choose([run for run in of_kind if run.config.scenario is scenario], entry)
         if isinstance(found, Chosen):
             chosen[scenario] = found
         else:
@@ -300,7 +307,7 @@ def one_machine(runs_of_system: Iterable[Run]) -> None:
         raise RequestError(
             f"two machines bear the name {a.config.system}: {first}, and {second}",
             where=f"{a.name}, {b.name}",
-            mend="give one of them a name of its own: make add_system RUN_ARGS=\"--id=NAME\"; or move its runs away",
+            mend='give one of them a name of its own: make add_system RUN_ARGS="--id=NAME"; or move its runs away',
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engineroom import rounds
@@ -101,7 +101,8 @@ class Tree:
         """Return the results that lie in `root`."""
         results = root / self.folder / "results"
         found = sorted(path.relative_to(results).parts for path in results.glob("*/*/*") if path.is_dir())
-        return [Place(*parts, implementation=self._implementation(root, Place(*parts))) for parts in found]
+        places = [Place(system, benchmark, scenario) for system, benchmark, scenario in found]
+        return [replace(place, implementation=self._implementation(root, place)) for place in places]
 
     def _implementation(self, root: Path, place: Place) -> str:
         """Return the name of choice from the file of the measurements, whose beginning and end are known."""

@@ -13,7 +13,10 @@ from engineroom.paths import display
 
 TOOLS = Path("tools", "submission")
 # As a package since v5.1's checkouts, as one file before.
-WAYS = {Path("submission_checker", "main.py"): ["-m", "submission_checker.main"], Path("submission_checker.py"): ["submission_checker.py"]}
+WAYS = {
+    Path("submission_checker", "main.py"): ["-m", "submission_checker.main"],
+    Path("submission_checker.py"): ["submission_checker.py"],
+}
 VERDICT = re.compile(r"SUMMARY: .*|Results=\d+, NoResults=\d+.*")
 CHOICES = re.compile(r"argument --version: invalid choice: .*\(choose from (.*)\)")
 TIMEOUT_S = 1800

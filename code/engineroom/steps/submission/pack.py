@@ -53,7 +53,9 @@ def export(root: Path, folder: Path, target: Path, record: Path) -> list[str]:
     foreign = [name for name, sha in there.items() if sha not in (ours[name], before.get(str(target / name)))]
     if foreign:
         mend = "move it away, or export to another folder"
-        told = [RequestError("is there and not from an export", where=str(target / name), mend=mend) for name in foreign]
+        told = [
+            RequestError("is there and not from an export", where=str(target / name), mend=mend) for name in foreign
+        ]
         raise Mistakes(told[:SHOWN])
     new = [name for name, sha in ours.items() if there.get(name) != sha]
     stale = [

@@ -313,8 +313,29 @@ def _row(row: Mapping[str, Any], round_name: str) -> Published:
 # As tables
 
 COLUMNS = (
-    *("round", "division", "submitter", "system", "benchmark", "scenario", "value", "unit", "per_accelerator", "per_core"),
-    *("accuracy", "valid", "inferred_from", "category", "status", "system_name", "nodes", "accelerator", "accelerators"),
+    *(
+        "round",
+        "division",
+        "submitter",
+        "system",
+        "benchmark",
+        "scenario",
+        "value",
+        "unit",
+        "per_accelerator",
+        "per_core",
+    ),
+    *(
+        "accuracy",
+        "valid",
+        "inferred_from",
+        "category",
+        "status",
+        "system_name",
+        "nodes",
+        "accelerator",
+        "accelerators",
+    ),
     *("processor", "processors", "cores", "framework", "weight_data_types", "power", "power_unit", "location"),
     "rehearsal",
 )

@@ -124,7 +124,11 @@ class Finding:
     placeholder: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.kind} {self.value}" if self.line else f"{self.path}: {self.kind} {self.value}"
+        return (
+            f"{self.path}:{self.line}: {self.kind} {self.value}"
+            if self.line
+            else f"{self.path}: {self.kind} {self.value}"
+        )
 
 
 @dataclass

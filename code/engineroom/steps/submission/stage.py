@@ -35,7 +35,12 @@ from engineroom.terms import Scenario
 PARTIAL, FORMER, RECORD = ".partial", ".former", ".staged.json"
 MARK = Path(f"{REHEARSAL.upper()}.md")
 SHOWN = 20
-SAME_SYSTEM = ("host_processor_model_name", "host_processors_per_node", "accelerator_model_name", "accelerators_per_node")
+SAME_SYSTEM = (
+    "host_processor_model_name",
+    "host_processors_per_node",
+    "accelerator_model_name",
+    "accelerators_per_node",
+)
 
 
 @dataclass(frozen=True)
@@ -222,7 +227,7 @@ def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
         raise RequestError(
             f"two systems bear the name {item.system}: {name} is {before.get(name)!r} of what is staged, {now.get(name)!r} now",
             where=str(tree.system(item.system)),
-            mend="give one of them a name of its own: make add_system RUN_ARGS=\"--id=NAME\"",
+            mend='give one of them a name of its own: make add_system RUN_ARGS="--id=NAME"',
         )
 
 
