@@ -42,6 +42,24 @@ def score(context: Any) -> None:
 
 
 @task
+def run_audit_harness(context: Any) -> None:
+    """Run the audits that the round's rules ask for, and verify them."""
+    _act("audits", "run_audit_harness")
+
+
+@task
+def run_audit_test01(context: Any) -> None:
+    """Run TEST01: what is answered in performance mode is what was answered in accuracy mode."""
+    _act("audits", "run_audit_test01")
+
+
+@task
+def run_audit_test04(context: Any) -> None:
+    """Run TEST04: answers to the same sample are not kept and used again."""
+    _act("audits", "run_audit_test04")
+
+
+@task
 def calibrate(context: Any) -> None:
     """Write the quantized model of each benchmark and its ranges."""
     _act("engines", "calibrate")

@@ -50,7 +50,7 @@ def import_submission(argv: Sequence[str]) -> int:
     flags = {"PATH": "folder that holds closed/ or open/, or a file summary_results.json"}
     more = {"round=ROUND": "round they are of; default: as the folder's name, the seeds or LoadGen say", **SHOWING}
     if run_args.asks_help(argv):
-        raise run_args.Help({**flags, **{flag: meaning for flag, meaning in more.items()}})
+        raise run_args.Help({**flags, **more})
     asked = run_args.options([word for word in argv if word.startswith("--")], more)
     paths = [typed(word).absolute() for word in argv if not word.startswith("--")]
     if len(paths) != 1:

@@ -1,4 +1,4 @@
-"""From the runs that there are to what is staged: chooses them, completes what may be inferred, describes the system."""
+"""From runs to what is staged: chooses them, completes what may be inferred, describes the system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engineroom.steps.submission import inference
 from engineroom.steps.submission.choose import Chosen, Run, Selection, one_machine, read_runs, select, verify
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
 from engineroom.steps.submission.stage import Item
-from engineroom.terms import Scenario
+from engineroom.terms import Scenario, TestMode
 
 UNKNOWN_HERE = f"unknown ({REHEARSAL})"
 SHOWN = 5
@@ -118,7 +118,8 @@ def _lacking(
 
 def _missing_in_words(missing: Sequence[str]) -> str:
     if len(missing) == 1:
-        return f"has no {'accuracy run' if missing[0] == 'AccuracyOnly' else missing[0]} that belongs to its performance run"
+        what = "accuracy run" if missing[0] == TestMode.ACCURACY_ONLY else missing[0]
+        return f"has no {what} that belongs to its performance run"
     return "has no performance run that fits"
 
 

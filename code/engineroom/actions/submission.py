@@ -1,15 +1,15 @@
-"""From runs to an archive that can be handed in: stage, cut the logs short, check, pack, export; or all of it at once."""
+"""From runs to an archive that can be handed in: stage, cut logs short, check, pack, export; or all at once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from engineroom import run_args, terminal, versions
-from engineroom.actions import plan, run
+from engineroom.actions import audits, plan, run
 from engineroom.actions.staging import Prepared, benchmarks_of, prepare, scenarios_of
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
@@ -19,13 +19,15 @@ from engineroom.errors import ExitCode, Mistakes, RequestError
 from engineroom.paths import SUBMISSION, display, typed
 from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
+from engineroom.runs import Result
+from engineroom.steps import report
 from engineroom.steps.submission import check, official, pack, scrub, stage, truncate
-from engineroom.steps.submission.choose import UNTOLD, Run, read_runs, select
+from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select
 from engineroom.steps.submission.documents import result_in_words
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
 from engineroom.steps.submission.layout import Tree
 from engineroom.systems import detect
-from engineroom.terms import TestMode
+from engineroom.terms import Scenario, TestMode
 
 WHO = {
     "submitter=NAME": "organization that submits; default: `submitter` in configs/submission.yaml",
@@ -46,6 +48,7 @@ OFFICIAL = {"official=PATH": "let MLCommons' checker judge, too, from this check
 SETTINGS = Settings.__struct_fields__
 ORIGINALS, EXPORTED = ".originals", ".exported.json"
 ERRORS_SHOWN = 20
+KINDS = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
 
 # How short a rehearsal's tests are, unless flags say otherwise.
 SHORT = {"min_duration": "1000", "min_query_count": "64"}
@@ -101,9 +104,9 @@ def submission(argv: Sequence[str]) -> int:
     extras = {flag.partition("=")[0]: meaning for flag, meaning in {**WHO, **WHAT, **OFFICIAL}.items()}
     request, asked = works(argv, extras={name: text for name, text in extras.items() if name != "round"})
     entry, asked = _asked(request, asked)
-    missing = [work for each in asked for work in _missing(entry, each)]
+    missing = [piece for work in asked for piece in _missing(entry, work)]
     if request.plan:
-        return _plan(entry, request, asked, missing)
+        return _plan(request, asked, missing)
     if missing:
         _run_missing(entry, request, missing)
     _stage(entry, [work.benchmark.name for work in asked], asked[0].system)
@@ -190,7 +193,7 @@ def _checked(entry: Entry, checkout: str | None) -> ExitCode:
 
 
 def _judged(entry: Entry, checkout: str) -> ExitCode:
-    """Show the verdict of MLCommons' checker. That of a rehearsal, whose tests are too short for it, counts for nothing."""
+    """Show the verdict of MLCommons' checker. A rehearsal's tests are too short for it: that counts for nothing."""
     csv = SUBMISSION / f"{entry.title}.official.csv"
     verdict = official.check(typed(checkout).absolute(), entry.root, entry.round, entry.submitter, csv)
     terminal.note(f"MLCommons' checker {'accepts it' if verdict.accepted else 'refuses it'}:")
@@ -231,90 +234,116 @@ def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
     return next(iter(entries.values())), wanted
 
 
-def _missing(entry: Entry, work: Work) -> list[Work]:
-    """Return the work that is still to be done: a piece for each scenario, with the tests that it lacks."""
+@dataclass(frozen=True)
+class Piece:
+    """What one scenario still lacks: tests, for which `work` asks in its test modes, and audits."""
+
+    work: Work
+    tests: tuple[str, ...]
+
+    def __str__(self) -> str:
+        kinds = [KINDS[mode] for mode in self.work.request.test_modes]
+        return f"{self.work.benchmark.name} {self.work.scenarios[0]}: {', '.join((*kinds, *self.tests))}"
+
+    def planned(self) -> list[Work]:
+        """Return the work for a plan, which only says what it would do. An audit is as long as a performance test."""
+        request = replace(self.work.request, plan=True)
+        alike = replace(request, test_modes=(TestMode.PERFORMANCE_ONLY,))
+        asked = [request] if request.test_modes else []
+        return [replace(self.work, request=each, needs={}) for each in (*asked, *(alike for _ in self.tests))]
+
+
+def _missing(entry: Entry, work: Work) -> list[Piece]:
+    """Return what is still to be done: a piece for each scenario that lacks something."""
     found = read_runs([work.benchmark.name], work.system)
-    for each in found.passed_over:
-        terminal.say(f"passed over: {each}")
-    scenarios = work.scenarios
+    for line in found.passed_over:
+        terminal.say(f"passed over: {line}")
     fitting = [each for each in found.runs if _as_asked(each, work, entry)]
-    if not (selection := select(fitting, entry, scenarios)).lacks:
+    if not select(fitting, entry, work.scenarios).lacks:
         return []
     now = [each for each in fitting if each.revision == versions.git_revision() and _as_now(each, work)]
-    selection = select(now, entry, scenarios)
-    return [
-        replace(work, request=replace(work.request, scenarios=(scenario,), test_modes=modes), needs={})
-        for scenario, lack in selection.lacks.items()
-        if (
-            modes := tuple(mode for mode in (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY) if mode in lack.missing)
+    return [_piece(entry, work, scenario, lack) for scenario, lack in select(now, entry, work.scenarios).lacks.items()]
+
+
+def _piece(entry: Entry, work: Work, scenario: Scenario, lack: Lack) -> Piece:
+    modes = tuple(mode for mode in KINDS if mode in lack.missing)
+    needed = audits_needed(entry, work.benchmark.name)
+    tests = needed if modes else tuple(test for test in needed if test in lack.missing)
+    request = replace(work.request, scenarios=(scenario,), test_modes=modes)
+    if entry.rehearsal and needed and work.request.overrides.get("min_query_count") == SHORT["min_query_count"]:
+        least = read_round(entry.round).early_stopping.of(scenario)  # an audit wants a VALID run to be compared with
+        request = replace(
+            request, overrides={**request.overrides, **({"min_query_count": f"{least:.0f}"} if least else {})}
         )
-    ]
+    return Piece(replace(work, request=request, needs={}), tests)
 
 
-def _as_asked(each: Run, work: Work, entry: Entry) -> bool:
+def _as_asked(run: Run, work: Work, entry: Entry) -> bool:
     """Tell whether a run has the settings that flags ask for. How long it lasted is the rules' matter."""
-    benchmark = work.benchmark
-    if (each.config.dataset, each.config.weights) != (benchmark.dataset, benchmark.weights):
+    benchmark, config = work.benchmark, run.config
+    own = str(benchmark.own_model) if benchmark.own_model else None
+    if (config.dataset, config.weights, config.model_path) != (benchmark.dataset, benchmark.weights, own):
         return False
-    if (each.config.model_path or None) != (str(benchmark.own_model) if benchmark.own_model else None):
+    if config.scenario not in work.scenarios:
         return False
-    if each.config.scenario not in work.scenarios:
-        return False
-    mode = each.config.test_mode
-    wanted = work.resolve(each.config.scenario, mode).config
-    names = [name for name in work.request.overrides if not fields.about(name).loadgen and name not in UNTOLD]
-    names = [name for name in names if not (name == "round" and entry.rehearsal)]
-    auto = {"auto"}
-    return all(getattr(wanted, name) in auto or getattr(each.config, name) == getattr(wanted, name) for name in names)
+    wanted = work.resolve(config.scenario, config.test_mode).config
+    free = (*UNTOLD, "dataset", "weights", "model_path", *(("round",) if entry.rehearsal else ()))
+    names = [name for name in work.request.overrides if name not in free and not fields.about(name).loadgen]
+    return all(getattr(wanted, name) in ("auto", getattr(config, name)) for name in names)
 
 
-def _as_now(each: Run, work: Work) -> bool:
+def _as_now(run: Run, work: Work) -> bool:
     """Tell whether a run was made with what would be run now: settings, model, engine, samples."""
     planned = replace(work, request=replace(work.request, plan=True), needs={})
-    resolved, engine = planned.best_precision(planned.resolve(each.config.scenario, each.config.test_mode))
+    resolved, engine = planned.best_precision(planned.resolve(run.config.scenario, run.config.test_mode))
     names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
-    same = all(getattr(resolved.config, name) == getattr(each.config, name) for name in names)
-    return same and agree(each.result.made_from, engine.inputs)
+    same = all(getattr(resolved.config, name) == getattr(run.config, name) for name in names)
+    return same and agree(run.result.made_from, engine.inputs)
 
 
-def _in_words(work: Work) -> str:
-    kinds = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
-    return f"{work.benchmark.name} {', '.join(work.scenarios)}: {', '.join(kinds[mode] for mode in work.request.test_modes)}"
-
-
-def _run_missing(entry: Entry, request: Request, missing: Sequence[Work]) -> None:
-    """Run the tests that are missing. Raises RequestError where a submission cannot go on with what came out."""
-    terminal.say(f"missing: {'; '.join(map(_in_words, missing))}")
-    planned = [replace(work, request=replace(work.request, plan=True), needs={}) for work in missing]
-    terminal.say(f"this will take {plan.seconds_in_words(plan.of_run(replace(request, plan=True), planned))}")
-    code = run.run_works(request, missing)
-    if code == ExitCode.GOOD or (entry.rehearsal and code == ExitCode.INVALID):
-        return
-    if code == ExitCode.INVALID:
+def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
+    """Run what is missing. Raises RequestError where a submission cannot go on with what came out."""
+    terminal.say(f"missing: {'; '.join(map(str, missing))}")
+    planned = plan.of_run(replace(request, plan=True), [work for piece in missing for work in piece.planned()])
+    terminal.say(f"this will take {plan.seconds_in_words(planned)}")
+    tests = [piece.work for piece in missing if piece.work.request.test_modes]
+    code = run.run_works(request, tests) if tests else ExitCode.GOOD
+    if code == ExitCode.INVALID and not entry.rehearsal:
         raise RequestError(
             "a run is INVALID or misses its accuracy target, so it cannot be submitted",
             mend="see the table above; change the settings, and type the same command again: what is good is kept",
         )
-    raise RequestError("a test failed", mend="see above; type the same command again: what is good is kept")
+    if code not in (ExitCode.GOOD, ExitCode.INVALID):
+        raise RequestError("a test failed", mend="see above; type the same command again: what is good is kept")
+    results = [result for piece in missing for result in _audited(piece)]
+    if results:
+        report.print_audits(results)
+    if failed := [result.run for result in results if result.audit and not result.audit.passed and not entry.rehearsal]:
+        raise RequestError(f"an audit did not pass: {', '.join(failed)}", mend="see the table above")
 
 
-def _plan(entry: Entry, request: Request, asked: Sequence[Work], missing: Sequence[Work]) -> int:
+def _audited(piece: Piece) -> Iterator[Result]:
+    if piece.tests:
+        both = replace(piece.work.request, test_modes=Request.test_modes)
+        work = replace(piece.work, request=both)
+        yield from audits.of_scenario(audits.Task(work, work.scenarios[0], piece.tests))
+
+
+def _plan(request: Request, asked: Sequence[Work], missing: Sequence[Piece]) -> int:
     """Say what is missing and how long it will run."""
-    there = [f"{work.benchmark.name} {scenario}" for work in asked for scenario in work.scenarios]
-    lacking = {f"{work.benchmark.name} {scenario}" for work in missing for scenario in work.scenarios}
-    ready = [name for name in there if name not in lacking]
-    if not missing:
-        print(json.dumps({"missing": [], "ready": ready, "hours": 0})) if request.json else terminal.note(
-            "Nothing is missing."
-        )
-        return ExitCode.GOOD
-    found = plan.of_run(request, missing)
+    lacking = {(piece.work.benchmark.name, piece.work.scenarios[0]) for piece in missing}
+    there = [(work.benchmark.name, scenario) for work in asked for scenario in work.scenarios]
+    ready = [f"{name} {scenario}" for name, scenario in there if (name, scenario) not in lacking]
+    works = [work for piece in missing for work in piece.planned()]
+    found = plan.of_run(request, works) if works else None
     if request.json:
-        told = {"missing": [_in_words(work) for work in missing], "ready": ready, "plan": msgspec.to_builtins(found)}
-        print(json.dumps({**told, "hours": round(found.total.seconds.least / 3600, 3)}, indent=1))
+        hours = found.total.seconds.least / 3600 if found else 0.0
+        told = {"missing": list(map(str, missing)), "ready": ready, "hours": round(hours, 3)}
+        print(json.dumps({**told, "plan": msgspec.to_builtins(found)}, indent=1))
         return ExitCode.GOOD
-    code = run.run_works(request, missing)
+    code = run.run_works(request, works) if works else ExitCode.GOOD
     terminal.note(f"Ready: {', '.join(ready) or 'nothing'}.")
-    terminal.note(f"Missing: {'; '.join(map(_in_words, missing))}.")
-    terminal.note(f"To run: {plan.seconds_in_words(found)}.")
+    terminal.note(f"Missing: {'; '.join(map(str, missing)) or 'nothing'}.")
+    if found:
+        terminal.note(f"To run: {plan.seconds_in_words(found)}. An audit counts as a performance test.")
     return code

@@ -77,9 +77,9 @@ class UserConf(_Section, frozen=True, kw_only=True):
 class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far the score of an audit may be from that of the performance run, in percent of the latter.
 
-    `score` says what of a stream is compared: its latency in ns, or the rate, 1e9 / latency; of other scenarios it is the
-    rate. No `slower_percent`: as slow as it likes. `wide_percent` counts instead where the score of the performance run is
-    at most that of its scenario in `wide_up_to`.
+    `score` says what of a stream is compared: its latency in ns, or the rate, 1e9 / latency; of other scenarios it is
+    the rate. No `slower_percent`: as slow as it likes. `wide_percent` counts instead where the score of the performance
+    run is at most that of its scenario in `wide_up_to`.
     """
 
     score: str
@@ -90,11 +90,11 @@ class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class AuditTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A compliance test. `settings` are LoadGen's; `models` has its benchmarks, each with the settings of its own.
+    """A compliance test. `settings` are LoadGen's; `models` has its benchmarks, each with settings of its own.
 
-    A key of a setting is LoadGen's, or Scenario.key. `least` and `output_tokens` belong to tests whose pass is a score or
-    a range. Files are told from the test's own folder in a submission; `fallback_files` are needed, too, where the
-    results of TEST01 differ by sample.
+    A key of a setting is LoadGen's, or Scenario.key. `least` and `output_tokens` belong to tests whose pass is a score
+    or a range. Files are told from the test's own folder in a submission; `fallback_files` are needed, too, where the
+    answers of TEST01 differ.
     """
 
     checks: str
@@ -216,7 +216,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Inferred(_Section, frozen=True, kw_only=True):
-    """The results that need no run of their own, and the category that may leave them out. The first way is the best."""
+    """The results that need no run of their own, and the category that may leave them out. The first way is best."""
 
     category: str
     ways: tuple[Way, ...]

@@ -38,7 +38,7 @@ class Case:
     """A run and the rules that count for it.
 
     `effective` holds LoadGen's settings by the names of its detail log, those that are known: what is not known is not
-    judged. `user_conf` holds what user.conf sets for this run.
+    judged. `user_conf` holds what user.conf sets for this run, `audit` what audit.config does.
     """
 
     rules: Round
@@ -47,6 +47,7 @@ class Case:
     config: RunConfig
     effective: Mapping[str, Any]
     user_conf: Mapping[str, float] = field(default_factory=dict)
+    audit: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_performance(self) -> bool:
@@ -77,10 +78,11 @@ def after(
     log: Mapping[str, Any],
     performance: PerformanceResult | None,
     accuracy: AccuracyResult | None,
+    audit: Mapping[str, int] | None = None,
 ) -> Submittable:
-    """Judge a run by LoadGen's detail log and the scores."""
+    """Judge a run by LoadGen's detail log and the scores; an audit, which has these settings, as an audit."""
     checks = (*_OF_SETTINGS, *_OF_LOG, lambda case: _outcome(case, log, performance, accuracy))
-    return _judge(rounds.read(config.round), benchmark, config, log, user_conf, checks)
+    return _judge(rounds.read(config.round), benchmark, config, log, user_conf, checks, audit or {})
 
 
 def ignored(config: RunConfig, user_conf: Mapping[str, float]) -> list[str]:
@@ -121,13 +123,14 @@ def _judge(
     effective: Mapping[str, Any],
     user_conf: Mapping[str, float],
     checks: tuple[Check, ...],
+    audit: Mapping[str, int] | None = None,
 ) -> Submittable:
     if not benchmark.mlperf:
         return Submittable(reasons=(f"not submittable: {benchmark.name} is no MLPerf benchmark",))
     model = rules.benchmarks.models.get(benchmark.name)
     if model is None:
         return _verdict(rules, [Reason(f"{rules.round} has no benchmark {benchmark.name}")])
-    case = Case(rules, model, benchmark, config, effective, user_conf)
+    case = Case(rules, model, benchmark, config, effective, user_conf, audit or {})
     return _verdict(rules, [reason for check in checks for reason in check(case)])
 
 
@@ -259,10 +262,13 @@ def _per_query(case: Case) -> Iterator[Reason]:
 
 
 def _audit(case: Case) -> Iterator[Reason]:
-    """A run with the settings of an audit is none but the audit's own, whatever else it says."""
-    used = {name: int(case.effective.get(f"effective_{name}", 0)) for name in case.rules.audits.usual.all()}
-    if changed := [name for name, usual in case.rules.audits.usual.all().items() if used[name] != usual]:
-        yield Reason(f"settings of an audit were in effect: {' and '.join(changed)}")
+    """A run with the settings of an audit is none but that audit's own, whatever else it says."""
+    usual = case.rules.audits.usual.all()
+    used = {name: int(case.effective.get(f"effective_{name}", 0)) for name in usual}
+    wanted = {name: case.audit.get(name, value) for name, value in usual.items()}
+    if changed := [name for name in usual if used[name] != wanted[name]]:
+        what = "settings of this audit were not" if case.audit else "settings of an audit were"
+        yield Reason(f"{what} in effect: {' and '.join(changed)}")
 
 
 _OF_LOG: tuple[Check, ...] = (

@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from engineroom import rounds, runs
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError

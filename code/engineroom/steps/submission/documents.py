@@ -194,9 +194,9 @@ def _account(benchmark: Benchmark, key: str, run: Run) -> str:
 def calibration_index(names: Sequence[str]) -> str:
     """Return documentation/calibration.md: which file tells of which benchmark and system."""
     lines = [f"- [{name.removesuffix('-calibration.md')}]({name})" for name in sorted(names)]
-    return "\n".join(
-        [TITLE, "", "Of each benchmark on each system, by Engineroom itself, from what it did:", "", *lines, ""]
-    )
+    about = "Of each benchmark on each system, by Engineroom itself, from what it did:"
+    return "
+".join([TITLE, "", about, "", *lines, ""])
 
 
 # Sources

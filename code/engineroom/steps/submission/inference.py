@@ -1,7 +1,7 @@
 """Results of a scenario that was not run, from one that was: only where the rules of the round allow it.
 
-MLCommons' checker infers a result itself where the log in a scenario's folder is another scenario's: so the runs of that
-other scenario are staged in the missing one's place.
+MLCommons' checker infers a result itself where the log in a scenario's folder is another scenario's: so the runs of
+that other scenario are staged in the missing one's place.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def infer(scenario: Scenario, chosen: Mapping[Scenario, Chosen], category: str, 
 def value(way: Way, log: Mapping[str, Any]) -> float | None:
     """Return the inferred figure in the unit of METRICS, from the log of the scenario that was run.
 
-    None where the log does not have what it follows from: LoadGen's 0 says that too few queries were run for an estimate.
+    None where the log does not have what it follows from: LoadGen's 0 says that it had too few queries to estimate.
     """
     known = float(log.get(way.field) or 0)
     if not known:

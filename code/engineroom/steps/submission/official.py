@@ -34,7 +34,7 @@ class Verdict:
 
 
 def check(checkout: Path, root: Path, round_name: str, submitter: str, csv: Path) -> Verdict:
-    """Run the checker on the tree in `root`. Raises RequestError if there is no checker, or it does not know the round."""
+    """Run the checker on the tree in `root`. Raises RequestError if there is none, or it does not know the round."""
     tools = checkout / TOOLS
     way = next((command for file, command in WAYS.items() if (tools / file).is_file()), None)
     if way is None:

@@ -1,4 +1,4 @@
-"""Packs a submission into an archive whose bytes depend on nothing but the files; copies it to where it is handed in."""
+"""Packs a submission into an archive whose bytes depend on its files alone; copies it to where it is handed in."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def pack(root: Path, folder: Path, archive: Path) -> str:
 
     Names are in order; no time, owner or group is kept, and of the modes only whether a file can be executed.
     """
-    with write_beside(archive) as beside:
-        with (
-            beside.open("wb") as raw,
-            gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            for path in sorted(folder.rglob("*"), key=lambda each: each.relative_to(root).parts):
-                if path.is_file():
-                    _add(tar, path, path.relative_to(root))
+    with (
+        write_beside(archive) as beside,
+        beside.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in sorted(folder.rglob("*"), key=lambda each: each.relative_to(root).parts):
+            if path.is_file():
+                _add(tar, path, path.relative_to(root))
     sha256 = sha256_file(archive)
     write_text(archive.with_name(f"{archive.name}.sha256"), f"{sha256}  {archive.name}\n")
     return sha256

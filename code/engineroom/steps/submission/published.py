@@ -1,7 +1,7 @@
 """Results of anybody, in one form: from a tree as submissions have it, or from MLCommons' summary_results.json.
 
-Trees and summaries of the rounds from v2.0 on are read. What changed between them: the score of Server (scheduled rate up
-to v3.1, completed rate since), names of scenarios in lower case, numbers as texts, tokens for language models.
+Trees and summaries of the rounds from v2.0 on are read. What changed between them: the score of Server (scheduled rate
+up to v3.1, completed rate since), names of scenarios in lower case, numbers as texts, tokens for language models.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ LOADGEN_VERSION = re.compile(r"v?(\d+\.\d+)")
 NS_PER_MS = 1e6
 RATE, TOKENS, LATENCY = "samples/s", "tokens/s", "ms"
 UNITS = {  # of a summary; a query of Server is one sample
-    **{"samples/s": RATE, "queries/s": RATE, "tokens/s": TOKENS, "latency (ms)": LATENCY, "latency (s)": "s"},
-    **{"milliseconds": LATENCY, "seconds": "s"},
+    "samples/s": RATE,
+    "queries/s": RATE,
+    "tokens/s": TOKENS,
+    "latency (ms)": LATENCY,
+    "latency (s)": "s",
+    "milliseconds": LATENCY,
+    "seconds": "s",
 }
 LAST_WITH_SCHEDULED_RATE = (3, 1)
 

@@ -1,7 +1,7 @@
 """Finds what must not be published: private paths, user and host names, network addresses, keys; and replaces it.
 
 What people wrote or Engineroom writes is replaced by placeholders, the same for the same thing everywhere: <user-1>.
-LoadGen's logs, audits' verdicts and program code are never changed: what is found there is told, and stops a submission.
+LoadGen's logs, audits' verdicts and program code are never changed: what is found there is told, and ends it.
 A number of four parts is an address only where its surroundings do not speak for a version: TensorRT 10.8.0.43.
 """
 
@@ -54,7 +54,23 @@ HOMES = re.compile(r"(?<![\w.])/(?:home|Users)/[\w.@+-]+|(?<![\w./-])/root(?=/)"
 PUBLIC_PLACES = "usr|etc|proc|sys|dev|opt|bin|sbin|lib|lib64|tmp|var|run|boot"
 PATHS = re.compile(rf"(?<![\w/.:<>~*)\]}}-])/(?!(?:{PUBLIC_PLACES})/)[\w.@+-]+(?:/[\w.@+-]+)+")
 # Where people keep what is theirs; any other folder counts if this machine has it. /layer1/conv is a name of ONNX's.
-PRIVATE_PLACES = frozenset("mnt media scratch data datasets raid lustre gpfs nfs workspace work srv storage".split())
+PRIVATE_PLACES = frozenset(
+    [
+        "mnt",
+        "media",
+        "scratch",
+        "data",
+        "datasets",
+        "raid",
+        "lustre",
+        "gpfs",
+        "nfs",
+        "workspace",
+        "work",
+        "srv",
+        "storage",
+    ]
+)
 HOSTS = re.compile(r"\bip-\d{1,3}(?:-\d{1,3}){3}\b(?:\.[\w.-]+\w)?")
 LOCAL_HOSTS = re.compile(r"\b[a-zA-Z0-9][\w-]*(?:\.[\w-]+)*\.(?:local|internal|corp|lan|intranet|localdomain)\b")
 MACS = re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![\w:-])")
@@ -71,11 +87,76 @@ OCTET_OF_NO_VERSION = 99
 
 # Names of users and machines that say nothing of anybody, and words that stand in every submission.
 ORDINARY = frozenset(
-    "root user users admin administrator ubuntu debian centos fedora test tests tester guest runner jenkins gitlab build "
-    "builder data docker container mlperf mlcommons nvidia intel amd loadgen engineroom openvino onnxruntime torch litert "
-    "tensorrt python linux host localhost localdomain server client node edge datacenter closed open network available "
-    "preview rdi samples sample offline singlestream multistream accuracy performance model models code vagrant nobody "
-    "work workspace default system null main master".split()
+    [
+        "root",
+        "user",
+        "users",
+        "admin",
+        "administrator",
+        "ubuntu",
+        "debian",
+        "centos",
+        "fedora",
+        "test",
+        "tests",
+        "tester",
+        "guest",
+        "runner",
+        "jenkins",
+        "gitlab",
+        "build",
+        "builder",
+        "data",
+        "docker",
+        "container",
+        "mlperf",
+        "mlcommons",
+        "nvidia",
+        "intel",
+        "amd",
+        "loadgen",
+        "engineroom",
+        "openvino",
+        "onnxruntime",
+        "torch",
+        "litert",
+        "tensorrt",
+        "python",
+        "linux",
+        "host",
+        "localhost",
+        "localdomain",
+        "server",
+        "client",
+        "node",
+        "edge",
+        "datacenter",
+        "closed",
+        "open",
+        "network",
+        "available",
+        "preview",
+        "rdi",
+        "samples",
+        "sample",
+        "offline",
+        "singlestream",
+        "multistream",
+        "accuracy",
+        "performance",
+        "model",
+        "models",
+        "code",
+        "vagrant",
+        "nobody",
+        "work",
+        "workspace",
+        "default",
+        "system",
+        "null",
+        "main",
+        "master",
+    ]
 )
 
 

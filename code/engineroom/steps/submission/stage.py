@@ -174,7 +174,7 @@ def _recover(folder: Path, former: Path) -> None:
 
 
 def _take_over(entry: Entry, root: Path) -> None:
-    """Begin with what is staged already. Its files are shared, not copied: nothing writes into one, only in its place."""
+    """Begin with what is staged already. Its files are shared: nothing writes into one, only in its place."""
     target = root / tree_of(entry).folder
     if entry.folder.is_dir():
         shutil.copytree(entry.folder, target, copy_function=_share)
@@ -225,7 +225,7 @@ def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
     if differ := [name for name in SAME_SYSTEM if before.get(name) != now.get(name)]:
         name = differ[0]
         raise RequestError(
-            f"two systems bear the name {item.system}: {name} is {before.get(name)!r} of what is staged, {now.get(name)!r} now",
+            f"two systems bear the name {item.system}: {name} is {before.get(name)!r} there, {now.get(name)!r} now",
             where=str(tree.system(item.system)),
             mend='give one of them a name of its own: make add_system RUN_ARGS="--id=NAME"',
         )
