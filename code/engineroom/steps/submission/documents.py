@@ -195,8 +195,7 @@ def calibration_index(names: Sequence[str]) -> str:
     """Return documentation/calibration.md: which file tells of which benchmark and system."""
     lines = [f"- [{name.removesuffix('-calibration.md')}]({name})" for name in sorted(names)]
     about = "Of each benchmark on each system, by Engineroom itself, from what it did:"
-    return "
-".join([TITLE, "", about, "", *lines, ""])
+    return "\n".join([TITLE, "", about, "", *lines, ""])
 
 
 # Sources
@@ -253,6 +252,6 @@ def is_known(revision: str) -> bool:
 def sources_readme(benchmark: str) -> str:
     """Return the README.md of a benchmark's folder among the sources."""
     return (
-        f"# {benchmark}\n\nRun by Engineroom. The README.md beside each result's measurements names the folder, here or\n"
-        "next to this one, that holds the code it was run with, and the commands that run it again.\n"
+        f"# {benchmark}\n\nRun by Engineroom. The README.md beside each result's measurements names the folder, here\n"
+        "or next to this one, that holds the code it was run with, and the commands that run it again.\n"
     )

@@ -54,22 +54,10 @@ HOMES = re.compile(r"(?<![\w.])/(?:home|Users)/[\w.@+-]+|(?<![\w./-])/root(?=/)"
 PUBLIC_PLACES = "usr|etc|proc|sys|dev|opt|bin|sbin|lib|lib64|tmp|var|run|boot"
 PATHS = re.compile(rf"(?<![\w/.:<>~*)\]}}-])/(?!(?:{PUBLIC_PLACES})/)[\w.@+-]+(?:/[\w.@+-]+)+")
 # Where people keep what is theirs; any other folder counts if this machine has it. /layer1/conv is a name of ONNX's.
-PRIVATE_PLACES = frozenset(
-    [
-        "mnt",
-        "media",
-        "scratch",
-        "data",
-        "datasets",
-        "raid",
-        "lustre",
-        "gpfs",
-        "nfs",
-        "workspace",
-        "work",
-        "srv",
-        "storage",
-    ]
+PRIVATE_PLACES = re.compile(
+    r"""(?ix)
+    mnt|media|scratch|data|datasets|raid|lustre|gpfs|nfs|workspace|srv|storage
+    """
 )
 HOSTS = re.compile(r"\bip-\d{1,3}(?:-\d{1,3}){3}\b(?:\.[\w.-]+\w)?")
 LOCAL_HOSTS = re.compile(r"\b[a-zA-Z0-9][\w-]*(?:\.[\w-]+)*\.(?:local|internal|corp|lan|intranet|localdomain)\b")
@@ -77,86 +65,24 @@ MACS = re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![\w:-])")
 IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){2,7}(?:::)?(?![\w:.])")
 IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 PORT = re.compile(r"(?::\d{2,5}|/\d{1,2})\b")
-BEFORE = re.compile(r"([A-Za-z][A-Za-z0-9+#]*)[\"']?\s*[:=]?\s*[\"'(\[]?$")
+BEFORE = re.compile(r"([A-Za-z][\w+#]*)[\"']?\s*[:=]?\s*[\"'(\[]?$")
 ADDRESS_WORDS = re.compile(
-    r"(?i)(?:^|_)(?:ip|ipv4|ips|host|hosts|hostname|addr|address|inet|server|servers|from|to|at|on|via|ssh|ping|connect|"
-    r"connected|bind|listen|listening|gateway|dns|nameserver|peer|client|node|nodes|url|endpoint|remote|local|proxy|"
-    r"and|or)$"
+    r"""(?ix)(?:^|_)(?:
+        ip|ipv4|ips|host|hosts|hostname|addr|address|inet|server|servers|from|to|at|on|via|ssh|ping|connect|connected|bind|
+        listen|listening|gateway|dns|nameserver|peer|client|node|nodes|url|endpoint|remote|local|proxy|and|or)$"""
 )
 OCTET_OF_NO_VERSION = 99
 
 # Names of users and machines that say nothing of anybody, and words that stand in every submission.
-ORDINARY = frozenset(
-    [
-        "root",
-        "user",
-        "users",
-        "admin",
-        "administrator",
-        "ubuntu",
-        "debian",
-        "centos",
-        "fedora",
-        "test",
-        "tests",
-        "tester",
-        "guest",
-        "runner",
-        "jenkins",
-        "gitlab",
-        "build",
-        "builder",
-        "data",
-        "docker",
-        "container",
-        "mlperf",
-        "mlcommons",
-        "nvidia",
-        "intel",
-        "amd",
-        "loadgen",
-        "engineroom",
-        "openvino",
-        "onnxruntime",
-        "torch",
-        "litert",
-        "tensorrt",
-        "python",
-        "linux",
-        "host",
-        "localhost",
-        "localdomain",
-        "server",
-        "client",
-        "node",
-        "edge",
-        "datacenter",
-        "closed",
-        "open",
-        "network",
-        "available",
-        "preview",
-        "rdi",
-        "samples",
-        "sample",
-        "offline",
-        "singlestream",
-        "multistream",
-        "accuracy",
-        "performance",
-        "model",
-        "models",
-        "code",
-        "vagrant",
-        "nobody",
-        "work",
-        "workspace",
-        "default",
-        "system",
-        "null",
-        "main",
-        "master",
-    ]
+ORDINARY = re.compile(
+    r"""(?ix)
+    root|user|users|admin|administrator|ubuntu|debian|centos|fedora|test|tests|tester|guest|runner|
+    jenkins|gitlab|build|builder|data|docker|container|mlperf|mlcommons|nvidia|intel|amd|loadgen|
+    engineroom|openvino|onnxruntime|torch|litert|tensorrt|python|linux|host|localhost|localdomain|server|
+    client|node|edge|datacenter|closed|open|network|available|preview|rdi|samples|sample|offline|
+    singlestream|multistream|accuracy|performance|model|models|code|vagrant|nobody|workspace|
+    default|system|null|main|master
+    """
 )
 
 
@@ -269,7 +195,7 @@ class Scrubber:
 
     def _names(self, kind: Kind, names: Iterable[str], text: str) -> Iterator[Hit]:
         for name in names:
-            if len(name) > 2 and name.lower() not in ORDINARY:
+            if len(name) > 2 and not ORDINARY.fullmatch(name):
                 yield from _matches(kind, re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"), text)
 
 
@@ -281,7 +207,7 @@ def _matches(
 
 def _is_place(path: str) -> bool:
     top = path.split("/")[1]
-    return top in PRIVATE_PLACES or Path("/", top).exists()
+    return bool(PRIVATE_PLACES.fullmatch(top)) or Path("/", top).exists()
 
 
 def _is_ipv6(text: str) -> bool:
