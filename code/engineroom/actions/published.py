@@ -17,6 +17,7 @@ from engineroom.paths import PUBLISHED, SUBMISSION, display, typed, write_text
 from engineroom.steps.submission import published
 from engineroom.steps.submission.entry import NOTICE
 from engineroom.steps.submission.published import COLUMNS, Published
+from engineroom.steps.submission.stage import FORMER, PARTIAL
 
 SHOWING = {
     "benchmarks=LIST": "show only these benchmarks",
@@ -74,7 +75,8 @@ def import_submission(argv: Sequence[str]) -> int:
 def _staged() -> list[Path]:
     divisions = published.DIVISIONS
     found = sorted(SUBMISSION.glob("*")) if SUBMISSION.is_dir() else []
-    return [root for root in found if any((root / division).is_dir() for division in divisions)]
+    whole = [root for root in found if not root.name.endswith((PARTIAL, FORMER))]
+    return [root for root in whole if any((root / division).is_dir() for division in divisions)]
 
 
 def _name(path: Path, found: Sequence[Published]) -> str:

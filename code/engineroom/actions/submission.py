@@ -46,7 +46,7 @@ WHICH = {
 }
 OFFICIAL = {"official=PATH": "let MLCommons' checker judge, too, from this checkout of mlcommons/inference"}
 SETTINGS = Settings.__struct_fields__
-ORIGINALS, EXPORTED = ".originals", ".exported.json"
+ORIGINALS, EXPORTED = "originals", ".exported.json"
 ERRORS_SHOWN = 20
 KINDS = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
 
@@ -174,7 +174,7 @@ def _show_staged(entry: Entry, prepared: Prepared) -> None:
 
 def _truncate(entry: Entry, *, restore: bool = False) -> None:
     tree = _tree(entry)
-    originals, limits = SUBMISSION / f"{entry.name}{ORIGINALS}", read_round(entry.round).limits
+    originals, limits = SUBMISSION / ORIGINALS / entry.name, read_round(entry.round).limits
     done = (truncate.restore if restore else truncate.truncate)(entry.root, entry.root / tree.folder, originals, limits)
     for state in dict.fromkeys(each.state for each in done):
         terminal.note(f"{sum(each.state == state for each in done)} accuracy logs: {state}")

@@ -137,8 +137,8 @@ def result_in_words(chosen: Chosen, scenario: str, rules: Inferred) -> str:
     """Return the figure of a result as people read it: "p90 latency 1.234 ms"."""
     figure = chosen.performance.result.performance
     assert figure
-    if chosen.inferred_from is None:
-        return f"{figure.metric} {figure.value:.6g} {figure.unit}"
+    if chosen.inferred_from is None:  # LoadGen's 0: it could not estimate the percentile
+        return f"{figure.metric} {f'{figure.value:.6g} {figure.unit}' if figure.value else 'too few queries'}"
     metric = METRICS[Scenario(scenario)]
     way = inference.way_of(chosen.inferred_from, scenario, rules)
     return f"{metric.name} {inference.value(way, chosen.performance.result.loadgen):.6g} {metric.unit}"
