@@ -120,7 +120,7 @@ SUMMARY = [
         "System": "A server", "Platform": "box", "UsedModel": "llama2-70b-99", "Model": "llama2-70b-99",
         "Scenario": "Offline", "Accuracy": "ROUGE1: 44.4", "Nodes": "2", "Processor": "A CPU",
         "host_processors_per_node": 2, "host_processor_core_count": "64", "Accelerator": "A GPU", "a#": "8",
-        "Location": "closed/Acme/results/box/llama2-70b-99/Offline", "Software": "x", "version": "v5.1", "inferred": "0",
+        "Location": "closed/Acme/results/box/llama2-70b-99/Offline", "version": "v5.1", "inferred": "0",
         "has_power": True, "Power_Result": 5000.0, "Power_Units": "Watts", "Performance_Result": 8000.0,
         "Performance_Units": "Tokens/s",
     },
