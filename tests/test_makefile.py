@@ -24,6 +24,7 @@ TARGETS = {
     *("doctor", "add_system", "describe_system"),
     *("submission", "stage_results", "truncate_results", "pack_submission", "export_submission"),
     *("summarize_results", "import_submission"),
+    *("doctor", "add_system", "describe_system", "run_audit_harness", "run_audit_test01", "run_audit_test04"),
 }
 
 AWKWARD = [

@@ -33,9 +33,9 @@ def test_there_are_commands_and_every_fence_is_one_of_them() -> None:
 
 
 def test_every_target_exists() -> None:
-    targets = set(re.findall(r"^([a-z_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z_]+)\b(?=[`\s])", "".join(BLOCKS)))
-    named |= set(re.findall(r"`make ([a-z_]+)[` ]", README))
+    targets = set(re.findall(r"^([a-z0-9_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z0-9_]+)\b(?=[`\s])", "".join(BLOCKS)))
+    named |= set(re.findall(r"`make ([a-z0-9_]+)[` ]", README))
     assert {"run_harness", "test"} <= named <= targets
 
 

@@ -219,7 +219,7 @@ def _python_session(recipe: dict[str, Any]) -> Callable[..., Any] | None:
         session: Callable[..., Any] = module.open_session(options, recipe["inputs"], recipe["outputs"])
     except EngineroomError as error:
         raise ChildError(error.what, where="engine load", mend=error.mend) from error
-    except Exception as error:  # whatever an engine's library throws
+    except (Exception, SystemExit) as error:  # whatever an engine's library throws; one that exits is none that runs
         raise ChildError(f"engine {engine['name']}: {type(error).__name__}: {error}", where="engine load") from error
     return session
 

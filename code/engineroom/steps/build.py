@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from engineroom import registry, shell, terminal, versions
+from engineroom import processes, registry, shell, terminal, versions
 from engineroom.artifacts import Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark
 from engineroom.child import PARENT_VARIABLE
@@ -144,7 +144,9 @@ def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
         raise EngineError(error["what"], where=error["where"] or title, mend=error["mend"])
     tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
     said = tail[0] if tail else "it said nothing"
-    raise EngineError(f"building {title} ended with status {done.returncode}: {said}")
+    name = processes.signal_of(done.returncode)
+    how = f"was ended by {name}" if name else f"ended with status {done.returncode}: {said}"
+    raise EngineError(f"building {title} {how}")
 
 
 def _answer(stdout: str) -> dict[str, Any]:
