@@ -108,6 +108,48 @@ def preprocess_data(context: Any) -> None:
 
 
 @task
+def submission(context: Any) -> None:
+    """Run what is missing for a submission, stage, cut the logs short, check and pack."""
+    _act("submission", "submission")
+
+
+@task
+def stage_results(context: Any) -> None:
+    """Choose the best runs that belong together, and lay them out as a submission."""
+    _act("submission", "stage_results")
+
+
+@task
+def truncate_results(context: Any) -> None:
+    """Cut accuracy logs short, with the hash of the whole; keep the whole ones beside."""
+    _act("submission", "truncate_results")
+
+
+@task
+def pack_submission(context: Any) -> None:
+    """Check what is staged, and pack it into an archive."""
+    _act("submission", "pack_submission")
+
+
+@task
+def export_submission(context: Any) -> None:
+    """Check what is staged, and copy it to where it is handed in."""
+    _act("submission", "export_submission")
+
+
+@task
+def summarize_results(context: Any) -> None:
+    """Show what is staged, also per accelerator or core; as a table, CSV or JSON."""
+    _act("published", "summarize_results")
+
+
+@task
+def import_submission(context: Any) -> None:
+    """Read published results of the rounds since v2.0."""
+    _act("published", "import_submission")
+
+
+@task
 def info(context: Any) -> None:
     """Show every component with its version, its path and how it was found."""
     _act("health", "info")

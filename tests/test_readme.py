@@ -19,7 +19,10 @@ from engineroom.errors import ExitCode
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PAGES = [(ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("overlays", "image-classification")]
+PAGES = [
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("overlays", "image-classification", "submission")
+]
 OF_PAGES = [block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
 MINUTES = 60.0
 
@@ -52,7 +55,7 @@ def expanded(name: str) -> list[str]:
 
 def test_every_flag_exists() -> None:
     flags = set(re.findall(r"--(\w+)", README))
-    of_other_tasks = {"extra", "diff", "repeat"}
+    of_other_tasks = {"extra", "diff", "repeat", "rehearsal"}
     assert flags and flags <= {*run_args.flags(), *legacy.FIELDS, *legacy.FLAGS, *of_other_tasks}
 
 

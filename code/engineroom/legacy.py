@@ -59,7 +59,6 @@ FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
 }
 
 _NO_DOCKER = "nothing here needs Docker: make run_harness sets up build/venv by itself"
-_NO_SUBMISSION = "staging a submission is not in this version of Engineroom"
 
 # NVIDIA's targets that are none here, with what to do instead.
 TARGETS = {
@@ -82,11 +81,6 @@ TARGETS = {
     "run_audit_test08": _NO_AUDIT,
     "run_audit_test09": _NO_AUDIT,
     "run_audit_verification": "make run_audit_harness verifies each audit as part of its run",
-    "stage_results": _NO_SUBMISSION,
-    "stage_compliance": _NO_SUBMISSION,
-    "truncate_results": _NO_SUBMISSION,
-    "export_submission": _NO_SUBMISSION,
-    "check_submission": _NO_SUBMISSION,
-    "pack_submission": _NO_SUBMISSION,
-    "summarize_results": "make run_harness prints the table; each run's figures are in build/runs/*/result.json",
+    "stage_compliance": "make stage_results stages the audits with the results that they belong to",
+    "check_submission": "make pack_submission checks what is staged before it packs it",
 }

@@ -36,7 +36,7 @@ SWITCHES = {
 
 
 # Flags with a value that may also stand alone, and what they say then.
-BARE = {"compare_observers": "all"}
+BARE = {"compare_observers": "all", "rehearsal": "true"}
 
 
 MANY = 1_000_000_000  # more than anybody asks for

@@ -71,7 +71,7 @@ def _run(argv: Sequence[str], test: str = "") -> int:
     try:
         for task in tasks:
             try:
-                results.extend(_audit(task))
+                results.extend(of_scenario(task))
             except EngineroomError as error:  # ends only this scenario: the audits of the others are worth having
                 terminal.say(f"{task.work.benchmark.name} {task.scenario} failed: {error}")
                 failures.append(error)
@@ -135,7 +135,7 @@ class Reference:
         return ROOT / self.result.run
 
 
-def _audit(task: Task) -> Iterator[Result]:
+def of_scenario(task: Task) -> Iterator[Result]:
     """Run the audits of a scenario, and before them the runs that are missing."""
     references = _references(task)
     performance = references[TestMode.PERFORMANCE_ONLY]

@@ -26,12 +26,12 @@ def run(argv: Sequence[str]) -> int:
     request, asked = _asked(argv, explain=True)
     find_inputs(asked)
     engines.build_engines(asked)
-    return _run(request, asked)
+    return run_works(request, asked)
 
 
 def run_harness(argv: Sequence[str]) -> int:
     """Set up and build what is missing, run LoadGen, score, and print one table."""
-    return _run(*_asked(argv))
+    return run_works(*_asked(argv))
 
 
 def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
@@ -40,13 +40,14 @@ def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list
     return request, asked
 
 
-def _run(request: Request, asked: Sequence[Work]) -> int:
+def run_works(request: Request, asked: Sequence[Work]) -> int:
+    """Run what each work asks for, show one table, return the exit code. With --plan only say what that would be."""
     if request.test_run:
         terminal.say("--test_run: performance tests of about a minute, whose results cannot be submitted")
     check(request, asked)
     if request.plan:
         return plan.running(request, asked)
-    for remark in rulebook.remarks(asked, request.test_modes):
+    for remark in rulebook.remarks(asked):
         terminal.say(remark)
     native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []
@@ -67,7 +68,7 @@ def check(request: Request, asked: Sequence[Work]) -> None:
     find_inputs(asked)
     for work in asked:
         for scenario in work.scenarios:
-            for mode in request.test_modes:
+            for mode in work.request.test_modes:
                 resolved = work.resolve(scenario, mode)
                 work.check_installed(resolved.config)
                 if mode in SCORED and not request.plan:
