@@ -33,6 +33,8 @@ CALIBRATION = BUILD / "calibration"
 ENGINES = BUILD / "engines"
 TIMING_CACHE = BUILD / "timing_cache"  # of TensorRT: how fast each kernel was
 RUNS = BUILD / "runs"
+SUBMISSION = BUILD / "submission"
+PUBLISHED = BUILD / "published"
 
 
 OVERLAYS = "ENGINEROOM_PATH"
