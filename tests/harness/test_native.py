@@ -136,7 +136,7 @@ def samples(tmp_path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def make_run(folder: Path, scenario: str, engine: str, *, min_duration: int = 200, **changes: Any) -> Run:
     """Return a run on `input.npy`; `engine` is a native engine's name, or a line of a Python engine's code."""
-    python = engine not in ("null", "fixed_delay", "openvino", "cuda_null")
+    python = engine not in ("null", "fixed_delay", "openvino", "cuda_null", "tensorrt")
     recipe = {
         "benchmark": "test",
         "scenario": scenario,
@@ -317,6 +317,19 @@ def test_engines_that_do_not_load(tmp_path: Path) -> None:
     assert run.fail()["what"] == "unknown engine option delay_ms"
     run.recipe["engine"] = {"name": "openvino", "options": {"blob": f"{tmp_path}/none.blob"}}
     assert run.fail()["what"] == f"cannot read the engine {tmp_path}/none.blob"
+
+
+@pytest.mark.usefixtures("samples")
+def test_an_engine_that_this_build_has_not_says_why(tmp_path: Path) -> None:
+    import engineroom_native as native
+
+    assert {"null", "openvino", "cuda_null", "tensorrt"} <= native.native_engines().keys()
+    for name, reason in native.native_engines().items():
+        if reason:
+            run = make_run(tmp_path, "Offline", name)
+            error = run.fail()
+            assert error["what"] == f"engine {name} was left out of this build: {reason}"
+            assert "make build_harness" in error["mend"]
 
 
 def test_samples_that_do_not_fit_are_refused_before_the_test(
