@@ -258,8 +258,8 @@ class Work:
         return self._told(Need(Kind.ENGINE, what, made), made)
 
     def check_installed(self, config: RunConfig) -> None:
-        """Raise RequestError if a package is missing that the engine needs."""
-        registry.get("engines", config.engine).load().ENGINE.check_installed()
+        """Raise RequestError if a package or a part of one is missing that the engine needs with these settings."""
+        registry.get("engines", config.engine).load().ENGINE.check_settings(config)
 
     def best_precision(
         self, resolved: Resolved, supposed_missed: Collection[Precision] = ()

@@ -94,6 +94,10 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
                 mend=f'install it with: make install RUN_ARGS="--engine={self.name}"',
             )
 
+    def check_settings(self, config: RunConfig) -> None:
+        """Raise RequestError if something is not here that a run with these settings needs, packages among it."""
+        self.check_installed()
+
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those of its precisions that it has on `machine` with these settings."""
         return self.precisions
