@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from engineroom import registry, runs
-from engineroom.bench import models, product
+from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.bench.models import RESNET50
 from engineroom.benchmarks import Part
@@ -42,8 +42,8 @@ def measure(pairs: int, reference: str | None = None) -> list[Figure]:
 
 
 def _figure(precision: Precision, ours: tuple[float, ...], peer: tuple[float, ...]) -> Figure:
-    limit = LIMITS[precision] if precision is Precision.FP32 or precision in models.native() else None
-    return Figure(f"Offline, openvino, resnet50 {precision}", "samples/s", ours, peer, PEER, Comparison.RATIO, limit)
+    name = f"Offline, openvino, resnet50 {precision}"
+    return Figure(name, "samples/s", ours, peer, PEER, Comparison.RATIO, LIMITS[precision])
 
 
 def _application(reference: str | None) -> Path:
