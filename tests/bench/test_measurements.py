@@ -52,7 +52,13 @@ def test_gather(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.heavy
 def test_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = {"BATCH_SIZES": (64,), "BATCHES_OF_NOTHING": {64: 500}, "BATCHES": {64: 5}, "SECONDS": 0.05, "SLEEPS": (5, 55)}
+    short = {
+        "BATCH_SIZES": (64,),
+        "BATCHES_OF_NOTHING": {64: 500},
+        "BATCHES": {64: 5},
+        "SECONDS": 0.05,
+        "SLEEPS": (5, 55),
+    }
     for name, value in short.items():
         monkeypatch.setattr(bridge, name, value)
     nothing, idle, onnxruntime = bridge.measure(pairs=1)
