@@ -84,7 +84,7 @@ def test_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scaling, name, value)
     figures = by_name(scaling.measure(pairs=1))
     growth = [figure for name, figure in figures.items() if "less that of" in name]
-    assert [figure.limit for figure in figures.values() if figure not in growth] == [None] * 8
+    assert [figure.limit for figure in figures.values() if figure not in growth] == [None] * 12
     offline, stream = growth
     assert "Offline, 500,000 pending, less that of 1,000" in offline.name and "SingleStream" in stream.name
     assert 40 < offline.peer[0] < 200
