@@ -69,7 +69,7 @@ def test_what_benchmark_or_machine_cannot_serve_is_refused(
 
 
 def test_every_mistake_is_shown_at_once(house: Checkout) -> None:
-    done = refused(house, "generate_engines", "--benchmark=x --scenarios=offlin,serv --batch_size=-1 --engine=tensorrt")
+    done = refused(house, "generate_engines", "--benchmark=x --scenarios=offlin,serv --batch_size=-1 --engine=tensorr")
     for word in ("--benchmark", "offlin", "serv", "batch_size", "tensorrt"):
         assert word in done.err
 
