@@ -29,6 +29,7 @@ LIMIT_US = 30.0
 # An engine of an overlay. It answers with arrays that are there already, after `sleep_s`.
 NOTHING = """
 import time
+from types import SimpleNamespace
 import numpy as np
 
 def open_session(options, inputs, outputs):
@@ -37,7 +38,7 @@ def open_session(options, inputs, outputs):
         return lambda arrays: answers[len(arrays[0])]
     return lambda arrays: time.sleep(float(options["sleep_s"])) or answers[len(arrays[0])]
 
-ENGINE = None
+ENGINE = SimpleNamespace(native=False)
 """
 SECONDS = 1.0
 SLEEP_S = 0.01
