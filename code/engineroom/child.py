@@ -216,7 +216,7 @@ def _python_session(recipe: dict[str, Any]) -> Callable[..., Any] | None:
     options = engine.get("options", {})
     try:
         module = registry.get("engines", engine["name"]).load()
-        if module.ENGINE.native:
+        if not hasattr(module, "open_session"):  # a native engine's
             raise ChildError(
                 f"the native harness was compiled without {engine['name']}",
                 where="engine load",

@@ -29,7 +29,6 @@ LIMIT_US = 30.0
 # An engine of an overlay. It answers with arrays that are there already, after `sleep_s`.
 NOTHING = """
 import time
-from types import SimpleNamespace
 import numpy as np
 
 def open_session(options, inputs, outputs):
@@ -38,7 +37,7 @@ def open_session(options, inputs, outputs):
         return lambda arrays: answers[len(arrays[0])]
     return lambda arrays: time.sleep(float(options["sleep_s"])) or answers[len(arrays[0])]
 
-ENGINE = SimpleNamespace(native=False)
+ENGINE = None
 """
 SECONDS = 1.0
 SLEEP_S = 0.01
