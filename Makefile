@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV MAKEFLAGS MFLAGS MAKEOVERRIDES
 .NOTPARALLEL:
 
 #- make TARGET [RUN_ARGS="--flag=value ..."]; all flags of a run: make run RUN_ARGS=--help
-help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-20s %s\n", n, $$0}' Makefile  #- print this help
+help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z0-9_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-20s %s\n", n, $$0}' Makefile  #- print this help
 
 #- Run benchmarks, for example: make run_harness RUN_ARGS="--benchmarks=digits --scenarios=Offline,Server"
 run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGen, score, print one table
@@ -30,6 +30,20 @@ generate_engines: venv ; $(INV)  #- build the engines of the benchmarks; what is
 run:              venv ; $(INV)  #- generate_engines, then run_harness
 score:            venv ; $(INV)  #- score accuracy runs again from their logs: RUN_ARGS="build/runs/FOLDER"
 calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
+
+#- Audit results: MLPerf's compliance tests, each compared with the performance and the accuracy run
+run_audit_harness: venv ; $(INV)  #- run the audits that the round's rules ask for, and verify them
+run_audit_test01: venv ; $(INV)  #- TEST01: what is answered in performance mode is what was answered in accuracy mode
+run_audit_test04: venv ; $(INV)  #- TEST04: answers to the same sample are not kept and used again
+
+#- From runs to a submission, for example: make submission RUN_ARGS="--benchmarks=resnet50 --division=open --category=edge --submitter=NAME"
+submission:       venv ; $(INV)  #- run what is missing, stage, cut logs short, check, pack; --plan, --rehearsal
+stage_results:    venv ; $(INV)  #- choose the best runs that belong together, and lay them out as a submission
+truncate_results: venv ; $(INV)  #- cut accuracy logs short, with the hash of the whole; --restore puts them back
+pack_submission:  venv ; $(INV)  #- check what is staged, and pack it into an archive
+export_submission: venv ; $(INV)  #- check what is staged, and copy it to where it is handed in: RUN_ARGS="--to=PATH"
+summarize_results: venv ; $(INV)  #- show what is staged, also per accelerator or core; as a table, CSV or JSON
+import_submission: venv ; $(INV)  #- read published results of v2.0 and later: RUN_ARGS="PATH"
 
 #- Know the machine
 info:             venv ; $(INV)  #- show every component with version and path; --diff A B compares two runs or machines
@@ -50,6 +64,7 @@ preprocess_data:  venv ; $(INV)  #- turn data sets into the arrays that the harn
 
 #- Build and install
 build:            venv ; $(INV)  #- compile everything native: LoadGen and the harness
+builds:           venv ; $(INV)  #- show each build, whether it has ever run, and when that was verified
 build_loadgen:    venv ; $(INV)  #- fetch and compile LoadGen
 build_harness:    venv ; $(INV)  #- compile the native harness and its Python module
 install:          venv ; $(INV)  #- add an extra, for example: make install RUN_ARGS="--engine=torch"
@@ -60,6 +75,8 @@ shell:            venv ; $(INV)  #- open a shell with build/venv active
 test:             venv ; $(INV)  #- lint, then the tests (a few minutes)
 test_all:         venv ; $(INV)  #- the long and heavy tests, which `make test` leaves out
 lint:             venv ; $(INV)  #- ruff, mypy --strict and the layers
+compare_engine:   venv ; $(INV)  #- hold an engine's outputs against ONNX Runtime's in fp32, sample by sample
+verify_tensorrt:  venv ; $(INV)  #- with a GPU: build plans, compare, run all scenarios, write a block for docs/verified.md
 bench:            venv ; $(INV)  #- measure the overheads and throughputs that the README states
 
 #- Tidy up; runs, submissions, data and models stay unless RUN_ARGS says --results or --data

@@ -31,7 +31,10 @@ MODELS = BUILD / "models"
 PREPROCESSED_DATA = BUILD / "preprocessed_data"
 CALIBRATION = BUILD / "calibration"
 ENGINES = BUILD / "engines"
+TIMING_CACHE = BUILD / "timing_cache"  # of TensorRT: how fast each kernel was
 RUNS = BUILD / "runs"
+SUBMISSION = BUILD / "submission"
+PUBLISHED = BUILD / "published"
 
 
 OVERLAYS = "ENGINEROOM_PATH"

@@ -1,15 +1,24 @@
-"""The processes that one has started, and those that they have: a signal to one of them does not reach the others."""
+"""The processes that one has started, and those that they have: a signal to one of them does not reach the others.
+
+    python processes.py SESSION
+
+waits until its standard input is closed, as it is when whoever holds it dies, and ends all processes of a session.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-_PARENT, _BEGAN = 1, 19  # in /proc/PID/stat, counted from the state, which follows the name (proc_pid_stat(5))
+# In /proc/PID/stat, counted from the state, which follows the name (proc_pid_stat(5)).
+_PARENT, _SESSION, _BEGAN = 1, 3, 19
+
+_MEANS = {"SIGKILL": "; out of memory?", "SIGBUS": "; was a file of samples cut off, or can its disk not be read?"}
 
 
 class Process(NamedTuple):
@@ -25,9 +34,8 @@ def started_by(pid: int) -> list[Process]:
     Written so that a signal handler may call it at any time: psutil, which knows this too, may just be being imported.
     """
     children: dict[int, list[Process]] = {}
-    for number in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()):
-        if found := _stat(number):
-            children.setdefault(found[_PARENT], []).append(Process(number, found[_BEGAN]))
+    for number, found in _all():
+        children.setdefault(found[_PARENT], []).append(Process(number, found[_BEGAN]))
     found_in_order = children.get(pid, [])[:]
     for process in found_in_order:  # grows while it is gone through
         found_in_order += children.get(process.pid, [])
@@ -48,6 +56,32 @@ def kill_all_started() -> None:
     send(signal.SIGKILL, started_by(os.getpid()))
 
 
+def end_session(session: int) -> None:
+    """End at once all processes of a session, whoever their parent is by now. What has ended before is no matter."""
+    told: set[Process] = set()
+    while new := {Process(pid, found[_BEGAN]) for pid, found in _all() if found[_SESSION] == session} - told:
+        send(signal.SIGKILL, new)  # one of them may have started another after we looked
+        told |= new
+
+
+def signal_of(status: int) -> str:
+    """Return the signal that ended a process, and what may have sent it, by an exit status; "" if none did."""
+    number = status - 128 if status > 128 else -status  # a shell reports a child's signal as 128 + number
+    if number <= 0:
+        return ""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return name + _MEANS.get(name, "")
+
+
+def _all() -> Iterator[tuple[int, list[int]]]:
+    for number in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()):
+        if found := _stat(number):
+            yield number, found
+
+
 def _stat(pid: int) -> list[int] | None:
     """Return the numbers after a process's name in /proc/PID/stat, 0 for its state; None if it has ended."""
     try:
@@ -56,3 +90,8 @@ def _stat(pid: int) -> list[int] | None:
         return None
     _, *numbers = text.rpartition(")")[2].split()
     return [0, *map(int, numbers)]
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    end_session(int(sys.argv[1]))

@@ -31,22 +31,23 @@ std::string json_text(std::string_view text) {
   return out + '"';
 }
 
-void write_all(int file, std::string_view text) {
+bool write_all(int file, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(file, text.data(), text.size());
-    if (written <= 0) return;
+    if (written <= 0) return false;
     text.remove_prefix(static_cast<std::size_t>(written));
   }
+  return true;
 }
 
 void write_synced(const std::string& path, std::string_view text) {
   const std::string beside = path + ".partial";
   const int file = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file < 0) return;  // nowhere to write: the line on stderr and the exit code remain
-  write_all(file, text);
+  const bool whole = write_all(file, text);
   ::fsync(file);
   ::close(file);
-  ::rename(beside.c_str(), path.c_str());
+  if (whole) ::rename(beside.c_str(), path.c_str());
 }
 
 thread_local Failure* ends_without_memory = nullptr;

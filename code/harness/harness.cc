@@ -76,6 +76,14 @@ mlperf::LogSettings log_settings(const HarnessConfig& config) {
   return settings;
 }
 
+// Keeps the engine until the process ends, which the child does by _exit: one that hangs or crashes when it is torn down
+// must not cost a test that was finished.
+Engine& kept(std::unique_ptr<Engine> engine) {
+  static std::unique_ptr<Engine> keeper;
+  keeper = std::move(engine);
+  return *keeper;
+}
+
 // What a test and a probe share: counters, watchdog, samples.
 struct Stage {
   Stage(const HarnessConfig& config, Engine& engine, Failure& failure)
@@ -179,9 +187,9 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
   Failure failure(config.run_dir + "/error.json");
   try {
     const mlperf::TestSettings settings = read_settings(config);
-    const auto engine = make_engine();
-    Stage stage(config, *engine, failure);
-    const auto sut = make_sut(config, {config.sut_name, *engine, stage.library, stage.counters, failure,
+    Engine& engine = kept(make_engine());
+    Stage stage(config, engine, failure);
+    const auto sut = make_sut(config, {config.sut_name, engine, stage.library, stage.counters, failure,
                                        config.cpu_affinity});
     stage.monitor.enter(Phase::kTest);
     try {
@@ -189,7 +197,7 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
       // The name is always given: LoadGen's default would pick up an audit.config that lies in the working directory.
       mlperf::StartTest(sut.get(), &stage.library, settings, log_settings(config), config.audit_conf);
       check_outcome(config, stage);
-    } catch (...) {  // here, before the engine is torn down: that may hang, and the record must come first
+    } catch (...) {  // here, before workers and samples are torn down: that may hang, and the record must come first
       failure.end_process_on_exception("loadgen", std::nullopt);
     }
     stage.monitor.enter(Phase::kDone);
@@ -201,9 +209,9 @@ void run_test(const HarnessConfig& config, const EngineFactory& make_engine) {
 ProbeResult probe(const HarnessConfig& config, const EngineFactory& make_engine, double seconds) {
   Failure failure(config.run_dir + "/error.json");
   try {
-    const auto engine = make_engine();
-    Stage stage(config, *engine, failure);
-    const ProbeResult result = measure(config, *engine, stage, seconds, failure);
+    Engine& engine = kept(make_engine());
+    Stage stage(config, engine, failure);
+    const ProbeResult result = measure(config, engine, stage, seconds, failure);
     stage.monitor.enter(Phase::kDone);
     return result;
   } catch (...) {

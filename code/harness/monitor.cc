@@ -88,13 +88,16 @@ void Monitor::map_file(const std::string& path, const std::string& header, std::
   }
   const std::size_t bytes = kHeaderBytes + field_count * sizeof(std::uint64_t);
   const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  // Reserved now: a page that the disk has no room for later would kill the process by SIGBUS.
-  const bool reserved = file >= 0 && (::ftruncate(file, static_cast<off_t>(bytes)) == 0) &&
-                        (::posix_fallocate(file, 0, static_cast<off_t>(bytes)) == 0);
-  void* memory = reserved ? ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
-  const int error = errno;
+  // Reserved now, and before a reader can map it: a page that the disk has no room for later, also one that is only
+  // read, would kill the process by SIGBUS. It is this that gives the file its length.
+  int error = file < 0 ? errno : ::posix_fallocate(file, 0, static_cast<off_t>(bytes));
+  void* memory = MAP_FAILED;
+  if (error == 0) {
+    memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (memory == MAP_FAILED) error = errno;
+  }
   if (file >= 0) ::close(file);
-  if (memory == MAP_FAILED) throw Error("loadgen", "cannot write " + path + ": " + std::strerror(error));
+  if (error != 0) throw Error("loadgen", "cannot write " + path + ": " + std::strerror(error));
   auto* text = static_cast<char*>(memory);
   std::memset(text, ' ', kHeaderBytes);
   text[kHeaderBytes - 1] = '\n';

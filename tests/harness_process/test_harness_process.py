@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from engineroom import processes
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError, ExitCode
+from engineroom.paths import CODE
 from engineroom.steps import harness
 from engineroom.terms import Scenario, TestMode
 
 HEADER_BYTES = 4096
 SINGLES = ("phase", "issued_samples", "completed_samples", "test_start_ns", "worker_samples", "issued_fingerprint")
 BOUNDS_NS = [0, 8, 16, 32, 64]
+DONE = 4
+FINISH = "mv made.bin counters.bin"  # a child that does what it shall
 FIELDS = {**dict.fromkeys(SINGLES, 1), "compute_time_histogram": len(BOUNDS_NS)}
 
 
@@ -36,7 +45,9 @@ def config(**settings: Any) -> RunConfig:
 
 
 def run(folder: Path, script: str, **settings: Any) -> dict[str, Any]:
-    """Let the parent run `script` as the recipe of `folder`; return the counters."""
+    """Let the parent run `script` as the recipe of `folder`; return the counters, where the script does FINISH."""
+    if not (folder / "made.bin").exists():
+        write_counters(folder)
     (folder / "recipe" / "run.sh").write_text(f"#!/bin/sh\ncd {folder}\n{script}\n")
     return harness.run_test(config(**settings), folder)
 
@@ -55,7 +66,7 @@ def write_counters(folder: Path, **values: int | list[int]) -> None:
     numbers: list[int] = []
     for name, count in FIELDS.items():
         places[name] = [HEADER_BYTES + 8 * len(numbers), count]
-        value = values.get(name, [0] * count)
+        value = values.get(name, DONE if name == "phase" else [0] * count)
         numbers += value if isinstance(value, list) else [value]
     header = {"duration_bounds_ns": BOUNDS_NS, "fields": places}
     text = json.dumps(header).ljust(HEADER_BYTES - 1) + "\n"
@@ -64,7 +75,7 @@ def write_counters(folder: Path, **values: int | list[int]) -> None:
 
 def test_the_counters_come_back(folder: Path) -> None:
     write_counters(folder, issued_samples=7, completed_samples=2**40)
-    counters = run(folder, "mv made.bin counters.bin")
+    counters = run(folder, FINISH)
     assert (counters["issued_samples"], counters["completed_samples"]) == (7, 2**40)
     assert counters["worker_samples"] == [0], "a counter per worker is a list, also where there is one worker"
     assert counters["compute_time_histogram"]["counts"] == [0]
@@ -72,24 +83,30 @@ def test_the_counters_come_back(folder: Path) -> None:
 
 def test_histograms_have_their_bounds_and_fingerprints_all_their_digits(folder: Path) -> None:
     write_counters(folder, compute_time_histogram=[0, 5, 0, 6, 0], issued_fingerprint=2**63 + 11)
-    counters = run(folder, "mv made.bin counters.bin")
+    counters = run(folder, FINISH)
     assert counters["compute_time_histogram"] == {"bounds_ns": [8, 16, 32, 64], "counts": [5, 0, 6]}
     assert counters["issued_fingerprint"] == "800000000000000b"
     write_counters(folder, compute_time_histogram=[0, 0, 0, 0, 7])
-    counters = run(folder, "mv made.bin counters.bin")
+    counters = run(folder, FINISH)
     assert counters["compute_time_histogram"] == {"bounds_ns": [64], "counts": [7]}, "the last range has no end"
 
 
 def test_counters_of_an_earlier_child_are_not_taken_for_this_ones(folder: Path) -> None:
     write_counters(folder, completed_samples=7)
     (folder / "made.bin").rename(folder / "counters.bin")
-    assert run(folder, "true") == {}
+    assert failure(folder, "true").what == "the harness left before its work was done: it said nothing"
+
+
+def test_a_child_that_leaves_before_its_work_is_done_has_failed(folder: Path) -> None:
+    write_counters(folder, phase=DONE - 2, completed_samples=7)
+    error = failure(folder, f"{FINISH}; echo bye")
+    assert error.what == "the harness left before its work was done: bye"
 
 
 def test_watching_a_test_takes_next_to_no_processor_time(folder: Path) -> None:
     write_counters(folder, test_start_ns=time.monotonic_ns(), issued_samples=7)
     begin_s = time.thread_time()
-    run(folder, "mv made.bin counters.bin; sleep 1.5")
+    run(folder, f"{FINISH}; sleep 1.5")
     assert time.thread_time() - begin_s < 0.15, "a tenth of a core"
 
 
@@ -133,11 +150,11 @@ def test_a_record_of_an_earlier_child_is_not_taken_for_this_ones(folder: Path) -
 
 
 def test_a_child_that_never_begins_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "LOAD_LIMIT_S", 0.3)
     monkeypatch.setattr(harness, "AFTER_WATCHDOG_S", 0.2)
     begin = time.monotonic()
-    error = failure(folder, "echo $$ > pid; exec sleep 600", watchdog_s=0.1)
-    assert 0.5 < time.monotonic() - begin < 10
+    error = failure(folder, "echo $$ > pid; exec sleep 600", watchdog_s=0.03)
+    assert 0.5 < time.monotonic() - begin < 10, "loading may take ten times as long"
+    assert "raise watchdog_s" in str(error.mend)
     assert error.what.startswith("the harness made no progress for ") and str(folder) in str(error.where)
     assert is_gone(int((folder / "pid").read_text()))
 
@@ -148,7 +165,7 @@ def test_a_child_that_stands_still_with_work_to_do_is_ended_sooner(
     monkeypatch.setattr(harness, "AFTER_WATCHDOG_S", 0.2)
     write_counters(folder, phase=2, issued_samples=8, completed_samples=7)
     begin = time.monotonic()
-    error = failure(folder, "mv made.bin counters.bin; echo $$ > pid; exec sleep 600", watchdog_s=0.1)
+    error = failure(folder, f"{FINISH}; echo $$ > pid; exec sleep 600", watchdog_s=0.1)
     assert time.monotonic() - begin < 10
     assert "made no progress" in error.what
     assert is_gone(int((folder / "pid").read_text()))
@@ -156,20 +173,64 @@ def test_a_child_that_stands_still_with_work_to_do_is_ended_sooner(
 
 def test_a_child_that_waits_for_work_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "AFTER_WATCHDOG_S", 0.1)
-    write_counters(folder, phase=2, issued_samples=7, completed_samples=7)
-    assert run(folder, "mv made.bin counters.bin; sleep 0.8", watchdog_s=0.1)["completed_samples"] == 7
+    write_counters(folder, issued_samples=7, completed_samples=7)
+    assert run(folder, f"{FINISH}; sleep 0.8", watchdog_s=0.1)["completed_samples"] == 7
 
 
-@pytest.mark.parametrize("end", ["exit 0", "exit 3", "kill -KILL $$", "exec sleep 600"])
+# Programs that the child starts: in its process group, and, as a shell with job control does, in groups of their own.
+PROGRAMS = "sleep 600 & echo $! > pids.beside; set -m; sleep 600 & echo $! >> pids.beside; mv pids.beside pids"
+
+
+def programs(folder: Path) -> list[int]:
+    """Return the processes that PROGRAMS has started."""
+    return [int(line) for line in (folder / "pids").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("end", [FINISH, "exit 3", "kill -KILL $$", "exec sleep 600"])
 def test_what_the_child_has_started_ends_with_it(folder: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
-    monkeypatch.setattr(harness, "LOAD_LIMIT_S", 0.3)
     monkeypatch.setattr(harness, "AFTER_WATCHDOG_S", 0.1)
-    script = f"sleep 600 & echo $! > pid; {end}"
-    if end == "exit 0":
+    script = f"{PROGRAMS}; {end}"
+    if end == FINISH:
         run(folder, script, watchdog_s=0.1)
     else:
         failure(folder, script, watchdog_s=0.1)
-    assert is_gone(int((folder / "pid").read_text()))
+    assert all(map(is_gone, programs(folder)))
+
+
+def test_what_the_child_has_started_ends_with_a_parent_that_is_killed(folder: Path) -> None:
+    (folder / "recipe" / "run.sh").write_text(f"cd {folder}\n{PROGRAMS}\nexec sleep 600\n")
+    settings = {"benchmark": "digits", "system": "here", "batch_size": 1, "instances": 1, "threads_per_instance": 1}
+    program = f"""
+from pathlib import Path
+from engineroom.config import RunConfig
+from engineroom.steps import harness
+from engineroom.terms import Scenario, TestMode
+settings = RunConfig(scenario=Scenario.SERVER, test_mode=TestMode.PERFORMANCE_ONLY, **{settings})
+harness.run_test(settings, Path({str(folder)!r}))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(CODE)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL) as parent:
+        end_s = time.monotonic() + 30
+        while not (folder / "pids").exists():
+            assert parent.poll() is None and time.monotonic() < end_s
+            time.sleep(0.02)
+        family = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+    assert len(family) == 4, "the child, its two programs, and who watches over them"
+    assert all(is_gone(each.pid) for each in family)
+
+
+def test_a_child_that_the_kernel_does_not_let_go_hangs_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that is in a driver's call: here, signals do not arrive."""
+    monkeypatch.setattr(harness, "AFTER_WATCHDOG_S", 0.1)
+    monkeypatch.setattr(harness, "END_S", 0.2)
+    monkeypatch.setattr(processes, "end_session", lambda session: None)
+    assert "made no progress" in failure(folder, "echo $$ > pid; exec sleep 600", watchdog_s=0.01).what
+    pid = int((folder / "pid").read_text())
+    assert f"process {pid} does not end: the kernel waits for a driver or a disk" in capsys.readouterr().err
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_the_child_is_ended_when_the_parent_is_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +250,7 @@ def test_the_child_knows_its_parent_and_nothing_that_changes_its_python(
     for name in ("PYTHONPATH", "PYTHONHOME", "RUN_ARGS"):
         monkeypatch.setenv(name, "/no/such/place")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    run(folder, "env > environment")
+    run(folder, f"env > environment; {FINISH}")
     environment = dict(line.partition("=")[::2] for line in (folder / "environment").read_text().splitlines())
     assert not {"PYTHONPATH", "PYTHONHOME", "RUN_ARGS"} & environment.keys()
     assert environment["OMP_NUM_THREADS"] == "3"
@@ -197,7 +258,7 @@ def test_the_child_knows_its_parent_and_nothing_that_changes_its_python(
 
 
 def test_the_child_reads_nothing_from_the_terminal(folder: Path) -> None:
-    run(folder, "cat > heard")
+    run(folder, f"cat > heard; {FINISH}")
     assert (folder / "heard").read_text() == ""
 
 
@@ -208,9 +269,11 @@ def test_what_the_system_refuses_is_a_failure_of_this_test(folder: Path) -> None
 
 
 def test_telemetry_is_written_beside_a_test(folder: Path) -> None:
-    run(folder, "sleep 1.3")
+    run(folder, f"sleep 1.3; {FINISH}")
     first, *rows = (folder / "telemetry.csv").read_text().splitlines()
-    assert first.startswith("elapsed_s,") and len(rows) == 2
+    at_s = [float(row.partition(",")[0]) for row in rows]
+    assert first.startswith("elapsed_s,") and len(at_s) >= 2
+    assert all(later - at > 0.998 for at, later in pairwise(at_s)), "once a second at most"
 
 
 # LoadGen's word

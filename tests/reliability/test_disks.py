@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +39,39 @@ def test_a_disk_that_has_no_room_for_the_counters_ends_the_run_before_the_test(t
     error = run.fails()
     assert f"cannot write {run.folder}/counters.bin: File too large" in error.what
     assert not (run.folder / "mlperf_log_detail.txt").exists()
+
+
+@pytest.mark.parametrize("pages", [4, 5, 6])  # three for the recipe, one for telemetry.csv, one for the reason
+def test_a_small_disk_that_is_really_full_ends_the_run(trial: Prepare, pages: int) -> None:
+    """Where it has no room even for the reason, that is the reason."""
+    run = trial()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={pages * mmap.PAGESIZE}", "tmpfs", str(run.folder)]
+    if os.geteuid() or subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("only root may mount a small disk, and not in every container")
+    try:
+        (run.folder / "recipe").mkdir()
+        error = str(run.fails())
+    finally:
+        subprocess.run(["umount", str(run.folder)], check=True)
+    said = "counters.bin: No space left on device\n" if pages == 5 else "there is no space left for its words\n"
+    assert said in error and str(run.folder) in error
+
+
+def test_samples_that_are_cut_off_while_it_runs_end_the_run(trial: Prepare, tmp_path: Path) -> None:
+    run = trial("Server", ms=60_000)
+    (sample,) = run.recipe["inputs"]
+    sample["path"] = str(shutil.copy(sample["path"], tmp_path / "input.npy"))
+
+    def cut() -> None:
+        while not (run.folder / "mlperf_log_detail.txt").exists():
+            time.sleep(0.02)
+        os.truncate(sample["path"], 0)
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    error = run.fails()
+    cutter.join()
+    assert "the harness was ended by SIGBUS; was a file of samples cut off" in error.what
 
 
 def test_telemetry_that_cannot_be_written_ends_no_test(trial: Prepare, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ LATER = 10  # after the warm-up
 # What the engine does, in which of its batches, and the message.
 FAULTS = (
     ("load", 1, "engine load.*: engine faulty: RuntimeError: no licence"),
+    ("exits", 1, "engine load.*: engine faulty: SystemExit: 0"),
     ("throws", 1, r"engine infer: RuntimeError: out of luck \(.*faulty.py:\d+\)"),
     ("throws", LATER, r"engine infer: RuntimeError: out of luck \(.*faulty.py:\d+\)"),
     ("no output", LATER, "engine infer: the engine must return a sequence of 1 arrays, it returned 0"),
@@ -27,6 +28,7 @@ FAULTS = (
     ("too few samples", LATER, r"output 0 must be double float32\[3\] for each of 4 samples, .* shape \(3, 3\)"),
     ("NaN", 1, "engine infer: output double holds NaN for 4 of the 4 samples of the warm-up\n.*--precision=fp32"),
     ("segmentation fault", LATER, "the harness was ended by SIGSEGV\n.*log: .*harness.log"),
+    ("leaves", LATER, "the harness left before its work was done: it said nothing\n.*log: .*harness.log"),
     ("abort", LATER, "the harness was ended by SIGABRT\n.*log: .*harness.log"),
     ("memory", LATER, "engine infer: .*MemoryError: Unable to allocate 1.00 PiB"),
     ("killed", LATER, "the harness was ended by SIGKILL; out of memory?"),
@@ -38,6 +40,12 @@ FAULTS = (
 def test_a_fault_of_the_engine_is_named(trial: Prepare, fault: str, at: int, message: str) -> None:
     error = trial("Offline", fault, at=at).fails()
     assert re.search(message, str(error)), error
+
+
+@pytest.mark.parametrize("fault", ["hangs in the end", "crashes in the end"])
+def test_an_engine_that_fails_when_all_is_done_costs_no_run(trial: Prepare, fault: str) -> None:
+    counters = trial("Offline", fault).run()
+    assert counters["completed_samples"] == counters["issued_samples"] > 0
 
 
 @pytest.mark.heavy

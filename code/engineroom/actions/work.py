@@ -185,7 +185,11 @@ class Work:
         part = CALIBRATION_LISTS[self.which["calibration_list"]]
         if part not in Dataset(other.dataset).manifest.parts:
             number = self.which["calibration_list"]
-            raise RequestError(f"{other.dataset} has no list {number} of calibration samples", where="calibration_list")
+            raise RequestError(
+                f"{other.dataset} has no list {number} of calibration samples",
+                where="calibration_list",
+                mend="its dataset.yaml may name the data set whose samples it uses: calibration_from: NAME",
+            )
         return work.part(part)
 
     def check_calibrated(self) -> None:
@@ -258,8 +262,10 @@ class Work:
         return self._told(Need(Kind.ENGINE, what, made), made)
 
     def check_installed(self, config: RunConfig) -> None:
-        """Raise RequestError if a package or a part of one is missing that the engine needs with these settings."""
-        registry.get("engines", config.engine).load().ENGINE.check_settings(config)
+        """Raise RequestError if the engine needs with these settings what is missing, or another machine."""
+        engine: Engine = registry.get("engines", config.engine).load().ENGINE
+        engine.check_machine(self.machine)
+        engine.check_settings(config)
 
     def best_precision(
         self, resolved: Resolved, supposed_missed: Collection[Precision] = ()

@@ -108,7 +108,8 @@ def open_session(
     """Load options["model"] and return a function from the inputs [n, *shape] to the outputs, in the order asked for.
 
     `inputs` and `outputs` are TensorSpecs as mappings. The arrays are not copied. Raises EngineError in one line if
-    the model cannot be loaded or has other tensors, or if the provider does not take the session.
+    the model cannot be loaded or has other tensors, or if the provider does not take the session; RequestError if this
+    build of ONNX Runtime has not the provider.
     """
     path, provider = Path(options["model"]), ExecutionProvider(options["execution_provider"])
     session = _session(path, provider, options)

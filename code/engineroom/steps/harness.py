@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import signal
+import shlex
+import shutil
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from typing import Any, Self
 
 import msgspec
 
-from engineroom import shell, terminal
+from engineroom import processes, shell, terminal
 from engineroom.child import PARENT_VARIABLE
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError
@@ -28,14 +30,17 @@ from engineroom.terms import METRICS, Scenario, TestMode
 
 POLL_S = 0.1
 RATE_WINDOW_S = 1.0
-LOAD_LIMIT_S = 600.0  # an engine of many gigabytes may take minutes to load
+LOAD_FACTOR = 10  # as in monitor.cc: an engine of many gigabytes may take minutes to load
 AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SIGKILL is for when it cannot act
+END_S = 10.0  # so long the kernel may take to end a child: one that it holds in a driver's call never ends
+FULL_BYTES = 1 << 16  # a disk with less room may have had none for the child's words
 DETAIL_LOG = "mlperf_log_detail.txt"
 CHILD_LOG = "harness.log"
 LEFT_BEHIND = ("counters.bin", "error.json")  # by the probe: must not be taken for the test's
 BATCH_SIZES = "batch_size_histogram"
 DURATIONS = ("queue_time_histogram", "compute_time_histogram")
 FINGERPRINTS = ("issued_fingerprint", "answered_fingerprint")
+DONE = 4  # Phase::kDone of monitor.h
 LISTS = ("heartbeat_ns", "worker_samples", BATCH_SIZES)  # counters with a place per worker or size
 MLLOG = ":::MLLOG "
 LAST_KEYS = ("num_errors", "power_end")  # of a performance test, and of an accuracy test, in LoadGen's detail log
@@ -231,14 +236,14 @@ def _run_child(
             if samples:
                 samples.sample()
             if waited := stall.seconds(counters):
-                child.kill()
-                child.wait()
                 raise EngineError(
-                    f"the harness made no progress for {waited:.0f} s and was ended", where=display(folder)
+                    f"the harness made no progress for {waited:.0f} s and was ended",
+                    where=display(folder),
+                    mend="if the engine needs so long to load, raise watchdog_s; loading may take ten times as long",
                 )
             _wait(child)
         found = counters.all()
-    if child.returncode:
+    if child.returncode or found.get("phase") != DONE:
         raise _failure(folder, child.returncode)
     return found
 
@@ -263,7 +268,7 @@ def _told(folder: Path) -> Iterator[None]:
 def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start the child in a session of its own, so that Ctrl-C reaches only us.
 
-    However we leave, it ends too, and with it whatever it has started.
+    However we leave, it ends too, and with it all of its session: whatever it has started, but what left that session.
     """
     shell.show(command)
     child = subprocess.Popen(
@@ -272,11 +277,25 @@ def _child(command: list[str], log: Any) -> Iterator[subprocess.Popen[bytes]]:
     with suppress(OSError):  # if memory runs out, the harness is what the kernel should end, not the user's desktop
         Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
     try:
-        yield child
+        with _guard(child.pid):
+            yield child
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        processes.end_session(child.pid)
+        try:
+            child.wait(END_S)
+        except subprocess.TimeoutExpired:
+            terminal.warn(f"process {child.pid} does not end: the kernel waits for a driver or a disk")
+
+
+@contextmanager
+def _guard(session: int) -> Iterator[None]:
+    """Have a process at hand that ends a session as soon as we are killed: the kernel would end its leader only."""
+    command = [sys.executable, "-I", "-S", processes.__file__, str(session)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
 
 
 def _environment() -> dict[str, str]:
@@ -287,17 +306,15 @@ def _environment() -> dict[str, str]:
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:
-    try:
+    with suppress(subprocess.TimeoutExpired):
         child.wait(POLL_S)
-    except subprocess.TimeoutExpired:
-        return
 
 
 class _Stall:
     """Notices a child that stands still although its own watchdog should have ended it."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._limit_s = config.watchdog_s + AFTER_WATCHDOG_S
+        self._watchdog_s = config.watchdog_s
         self._seen: tuple[int, ...] | None = None
         self._since = time.monotonic()
 
@@ -310,7 +327,7 @@ class _Stall:
             self._seen, self._since = state, now
         pending = counters.value("issued_samples") > counters.value("completed_samples")
         # The child publishes ten times a second whatever it does, so once it has begun any standstill is one.
-        limit = self._limit_s if published or pending else LOAD_LIMIT_S + self._limit_s
+        limit = self._watchdog_s * (1 if published or pending else LOAD_FACTOR) + AFTER_WATCHDOG_S
         return now - self._since if now - self._since > limit else 0.0
 
 
@@ -326,17 +343,18 @@ def _failure(folder: Path, status: int) -> EngineError:
         )
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    if status < 0 or status > 128:  # a shell reports a child's signal as 128 + number
-        number = -status if status < 0 else status - 128
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        hint = "; out of memory?" if name == "SIGKILL" else ""
-        return EngineError(f"the harness was ended by {name}{hint}", where=display(folder), mend=f"log: {log}")
+    if name := processes.signal_of(status):
+        return EngineError(f"the harness was ended by {name}", where=display(folder), mend=f"log: {log}")
     words = (folder / CHILD_LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if not words and shutil.disk_usage(folder).free < FULL_BYTES:
+        return EngineError(
+            f"the harness ended with status {status}, and there is no space left for its words",
+            where=display(folder),
+            mend=f"see what is free: df -h {shlex.quote(str(folder))}",
+        )
+    how = f"ended with status {status}" if status else "left before its work was done"  # an engine that calls exit()
     last = words[-1] if words else "it said nothing"
-    return EngineError(f"the harness ended with status {status}: {last}", where=display(folder), mend=f"log: {log}")
+    return EngineError(f"the harness {how}: {last}", where=display(folder), mend=f"log: {log}")
 
 
 def _removed(folder: Path) -> EngineError:
