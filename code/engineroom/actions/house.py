@@ -111,10 +111,15 @@ def _passes(command: list[str]) -> bool:
     return True
 
 
+# A process per core, but few, as each makes again what the tests of a file share. Heavy tests run one by one: they use
+# every core, and measure.
+SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
+
+
 def test(argv: Sequence[str]) -> int:
     """Lint, then run the tests that are light and quick."""
     _help_with_pytest(argv)
-    return lint([]) or _pytest(["-m", "not heavy and not gpu", *argv])
+    return lint([]) or _pytest(["-m", "not heavy and not gpu", *SIDE_BY_SIDE, *argv])
 
 
 def test_all(argv: Sequence[str]) -> int:

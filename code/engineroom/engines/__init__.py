@@ -99,6 +99,10 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
                 mend=f'install it with: make install RUN_ARGS="--engine={self.name}"',
             )
 
+    def check_settings(self, config: RunConfig) -> None:
+        """Raise RequestError if something is not here that a run with these settings needs, packages among it."""
+        self.check_installed()
+
     def check_machine(self, machine: Machine) -> None:  # noqa: B027  (most engines run anywhere)
         """Raise RequestError if the engine cannot run on `machine`."""
 

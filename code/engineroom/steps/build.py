@@ -30,9 +30,9 @@ ACCURACY = "accuracy.json"
 
 
 def engine_of(config: RunConfig) -> Engine:
-    """Return the engine plug-in that the configuration names. Raises RequestError if its library is not here."""
+    """Return the engine plug-in that the configuration names. Raises RequestError if what it needs is not here."""
     engine: Engine = registry.get("engines", config.engine, where="engine").load().ENGINE
-    engine.check_installed()
+    engine.check_settings(config)
     return engine
 
 
