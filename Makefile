@@ -74,6 +74,7 @@ shell:            venv ; $(INV)  #- open a shell with build/venv active
 #- Check and measure
 test:             venv ; $(INV)  #- lint, then the tests (a few minutes)
 test_all:         venv ; $(INV)  #- the long and heavy tests, which `make test` leaves out
+test_gpu:         venv ; $(INV)  #- the tests that need an NVIDIA GPU, on a machine that has one
 lint:             venv ; $(INV)  #- ruff, mypy --strict and the layers
 compare_engine:   venv ; $(INV)  #- hold an engine's outputs against ONNX Runtime's in fp32, sample by sample
 verify_tensorrt:  venv ; $(INV)  #- with a GPU: build plans, compare, run all scenarios, write a block for docs/verified.md

@@ -258,6 +258,12 @@ def verify_tensorrt(context: Any) -> None:
 
 
 @task
+def test_gpu(context: Any) -> None:
+    """Run the tests that need an NVIDIA GPU."""
+    _act("house", "test_gpu")
+
+
+@task
 def bench(context: Any) -> None:
     """Measure the overheads and throughputs that the README states."""
     _act("house", "bench")

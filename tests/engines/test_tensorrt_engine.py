@@ -10,7 +10,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -27,7 +26,6 @@ from tensorrt_double import Behaviour
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
-from engineroom.child import ChildError, _python_session
 from engineroom.config import RunConfig
 from engineroom.detection import Gpu, Machine
 from engineroom.detection.machine import GpuDriver, Slice
@@ -485,14 +483,6 @@ def test_a_graph_within_a_graph_is_refused_in_words(tmp_path: Path) -> None:
 
 
 # The child processes
-
-
-def test_a_harness_compiled_without_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    native = SimpleNamespace(native_engines=lambda: ["null", "openvino"])
-    monkeypatch.setitem(sys.modules, "engineroom_native", native)
-    with pytest.raises(ChildError, match="the native harness was compiled without tensorrt") as caught:
-        _python_session({"engine": {"name": "tensorrt"}, "inputs": [], "outputs": []})
-    assert "make build_harness" in str(caught.value.mend)
 
 
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

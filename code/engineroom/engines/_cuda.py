@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engineroom.engines._plans import graph_sizes
+from engineroom.errors import RequestError
 from engineroom.terms import Wait
 
 if TYPE_CHECKING:
@@ -15,6 +16,15 @@ FROM_DEVICE = (
     "The samples lay in GPU memory before the clock ran (start_from_device): MLPerf's rules allow that only where "
     "samples can come from the network straight into it, and with approval beforehand."
 )
+
+
+def check_gpu(engine: str, machine: Machine) -> None:
+    """Raise RequestError unless `machine` has a GPU that the engine can use."""
+    if not machine.gpus:
+        raise RequestError(
+            f"the engine {engine} needs an NVIDIA GPU: {machine.gpu_problem or 'none is here'}",
+            mend=f'run on the CPU: --engine=openvino; make doctor RUN_ARGS="--engine={engine}" says what is missing',
+        )
 
 
 def run_options(config: RunConfig, machine: Machine) -> dict[str, str]:

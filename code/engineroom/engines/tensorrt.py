@@ -58,11 +58,7 @@ class TensorRt(Engine):
 
     def check_machine(self, machine: Machine) -> None:
         """Raise RequestError unless there are GPUs of one kind, with a driver that serves the CUDA of this TensorRT."""
-        if not machine.gpus:
-            raise RequestError(
-                f"the engine {self.name} needs an NVIDIA GPU: {machine.gpu_problem or 'none is here'}",
-                mend='run on the CPU: --engine=openvino; make doctor RUN_ARGS="--engine=tensorrt" says what is missing',
-            )
+        cuda.check_gpu(self.name, machine)
         if len(kinds := sorted({gpu.name for gpu in machine.gpus})) > 1:
             raise RequestError(
                 f"a plan is for one kind of GPU, and these are {', '.join(kinds)}",
