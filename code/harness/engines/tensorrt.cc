@@ -159,6 +159,8 @@ void TensorRtEngine::do_load_gpu(std::size_t gpu) {
   if (!runtime_) {
     runtime_.reset(static_cast<nvinfer1::IRuntime*>(find_tensorrt()(&log_, NV_TENSORRT_VERSION)));
     if (!runtime_) fail("TensorRT " + version_text(NV_TENSORRT_VERSION) + " does not start");
+    // A version-compatible plan carries code for the CPU. Plans are built here and held to their checksums.
+    runtime_->setEngineHostCodeAllowed(true);
   }
   log_.clear();
   plans_.emplace_back(runtime_->deserializeCudaEngine(plan.data(), plan.size()));

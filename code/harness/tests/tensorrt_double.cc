@@ -154,9 +154,13 @@ class RuntimeImpl : public stub::VRuntime {
  public:
   explicit RuntimeImpl(ILogger& logger) : logger_(logger) {}
 
+  void setEngineHostCodeAllowed(bool allowed) noexcept override { host_code_allowed_ = allowed; }
+
   ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size) noexcept override {
     Plan plan;
-    const bool good = read(std::istringstream(std::string(static_cast<const char*>(bytes), size)), plan);
+    // Every plan of it counts as one that carries code for the CPU.
+    const std::string text(static_cast<const char*>(bytes), size);
+    const bool good = host_code_allowed_ && read(std::istringstream(text), plan);
     if (good && plan.major == NV_TENSORRT_MAJOR) return new Handle<ICudaEngine, PlanImpl>(std::move(plan), logger_);
     logger_.log(ILogger::Severity::kERROR, good ? "the plan is of another version" : "magic tag does not match");
     logger_.log(ILogger::Severity::kERROR, "deserialization failed");
@@ -165,6 +169,7 @@ class RuntimeImpl : public stub::VRuntime {
 
  private:
   ILogger& logger_;
+  bool host_code_allowed_ = false;
 };
 
 }  // namespace
