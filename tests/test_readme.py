@@ -24,6 +24,7 @@ PAGES = [
     for name in ("overlays", "image-classification", "submission")
 ]
 OF_PAGES = [block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+MAKE_TEST = "make test\n"  # has passed already where this heavy test runs: .ci/run begins with it, in a fresh clone
 MINUTES = 60.0
 
 
@@ -106,7 +107,9 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.heavy
 def test_every_command_block_works_in_a_fresh_clone(clone: Path) -> None:
-    for block in (*BLOCKS, *OF_PAGES):
+    blocks = [block for block in (*BLOCKS, *OF_PAGES) if block != MAKE_TEST]
+    assert len(blocks) == len(BLOCKS) + len(OF_PAGES) - 1
+    for block in blocks:
         result = run_as_a_new_user(block, clone)
         assert result.returncode == 0, f"{block}\n{result.stdout[-8000:]}"
         assert "Traceback" not in result.stdout
