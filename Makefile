@@ -31,6 +31,20 @@ run:              venv ; $(INV)  #- generate_engines, then run_harness
 score:            venv ; $(INV)  #- score accuracy runs again from their logs: RUN_ARGS="build/runs/FOLDER"
 calibrate:        venv ; $(INV)  #- write the quantized model of each benchmark and its ranges
 
+#- Audit results: MLPerf's compliance tests, each compared with the performance and the accuracy run
+run_audit_harness: venv ; $(INV)  #- run the audits that the round's rules ask for, and verify them
+run_audit_test01: venv ; $(INV)  #- TEST01: what is answered in performance mode is what was answered in accuracy mode
+run_audit_test04: venv ; $(INV)  #- TEST04: answers to the same sample are not kept and used again
+
+#- From runs to a submission, for example: make submission RUN_ARGS="--benchmarks=resnet50 --division=open --category=edge --submitter=NAME"
+submission:       venv ; $(INV)  #- run what is missing, stage, cut logs short, check, pack; --plan, --rehearsal
+stage_results:    venv ; $(INV)  #- choose the best runs that belong together, and lay them out as a submission
+truncate_results: venv ; $(INV)  #- cut accuracy logs short, with the hash of the whole; --restore puts them back
+pack_submission:  venv ; $(INV)  #- check what is staged, and pack it into an archive
+export_submission: venv ; $(INV)  #- check what is staged, and copy it to where it is handed in: RUN_ARGS="--to=PATH"
+summarize_results: venv ; $(INV)  #- show what is staged, also per accelerator or core; as a table, CSV or JSON
+import_submission: venv ; $(INV)  #- read published results of v2.0 and later: RUN_ARGS="PATH"
+
 #- Know the machine
 info:             venv ; $(INV)  #- show every component with version and path; --diff A B compares two runs or machines
 doctor:           venv ; $(INV)  #- check what a run needs and what makes it steadier; each finding with its remedy

@@ -42,6 +42,24 @@ def score(context: Any) -> None:
 
 
 @task
+def run_audit_harness(context: Any) -> None:
+    """Run the audits that the round's rules ask for, and verify them."""
+    _act("audits", "run_audit_harness")
+
+
+@task
+def run_audit_test01(context: Any) -> None:
+    """Run TEST01: what is answered in performance mode is what was answered in accuracy mode."""
+    _act("audits", "run_audit_test01")
+
+
+@task
+def run_audit_test04(context: Any) -> None:
+    """Run TEST04: answers to the same sample are not kept and used again."""
+    _act("audits", "run_audit_test04")
+
+
+@task
 def calibrate(context: Any) -> None:
     """Write the quantized model of each benchmark and its ranges."""
     _act("engines", "calibrate")
@@ -87,6 +105,48 @@ def download_data(context: Any) -> None:
 def preprocess_data(context: Any) -> None:
     """Turn data sets into the arrays that the harness maps into memory."""
     _act("engines", "preprocess_data")
+
+
+@task
+def submission(context: Any) -> None:
+    """Run what is missing for a submission, stage, cut the logs short, check and pack."""
+    _act("submission", "submission")
+
+
+@task
+def stage_results(context: Any) -> None:
+    """Choose the best runs that belong together, and lay them out as a submission."""
+    _act("submission", "stage_results")
+
+
+@task
+def truncate_results(context: Any) -> None:
+    """Cut accuracy logs short, with the hash of the whole; keep the whole ones beside."""
+    _act("submission", "truncate_results")
+
+
+@task
+def pack_submission(context: Any) -> None:
+    """Check what is staged, and pack it into an archive."""
+    _act("submission", "pack_submission")
+
+
+@task
+def export_submission(context: Any) -> None:
+    """Check what is staged, and copy it to where it is handed in."""
+    _act("submission", "export_submission")
+
+
+@task
+def summarize_results(context: Any) -> None:
+    """Show what is staged, also per accelerator or core; as a table, CSV or JSON."""
+    _act("published", "summarize_results")
+
+
+@task
+def import_submission(context: Any) -> None:
+    """Read published results of the rounds since v2.0."""
+    _act("published", "import_submission")
 
 
 @task

@@ -22,6 +22,8 @@ TARGETS = {
     *("build", "build_loadgen", "build_harness", "download_data", "download_model", "preprocess_data", "calibrate"),
     *("generate_engines", "run_harness", "run", "score", "config", "explain", "schemas", "import_nvidia_config"),
     *("doctor", "add_system", "describe_system"),
+    *("submission", "stage_results", "truncate_results", "pack_submission", "export_submission"),
+    *("summarize_results", "import_submission"),
 }
 
 AWKWARD = [

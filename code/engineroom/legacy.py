@@ -16,7 +16,8 @@ FIELDS = {
 _NO_POWER = "power runs (PTDaemon, MaxQ) are not in this version of Engineroom"
 _NO_TRITON = "Triton is not in this version of Engineroom: the native harness runs"
 _NO_GPU = "belongs to a TensorRT engine, which this version of Engineroom does not have"
-_NO_AUDIT = "audits are not in this version of Engineroom"
+_AUDITS = "audits have targets of their own: make run_audit_harness, run_audit_test01, run_audit_test04"
+_NO_AUDIT = "this audit is not in this version of Engineroom, which has TEST01 and TEST04"
 _NO_HETERO = "heterogeneous MIG runs are not in this version of Engineroom"
 _HIGHER = "MLPerf's higher accuracy target is a benchmark of its own (bert-99.9): name it in --benchmarks"
 _AS_ALWAYS = "that is what Engineroom does in any case"
@@ -47,8 +48,8 @@ FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
     "gpu_only": {"": ((), "nothing here runs on a DLA; --engine says where it runs")},
     "dryrun": {"": (("--plan",), "it says what would be done, and does nothing")},
     "action": {"*": (None, "the action is the target: make run_harness, make generate_engines, ...")},
-    "audit_test": {"*": (None, _NO_AUDIT)},
-    "no_audit_verify": {"": (None, _NO_AUDIT)},
+    "audit_test": {"*": (None, _AUDITS)},
+    "no_audit_verify": {"": (None, "an audit is verified as part of its run")},
     "log_dir": {"*": (None, "every run has a folder of its own in build/runs")},
     "numa_config": {"*": (None, "--cpus=0-3,8 names the CPUs to run on; --pin_workers pins each worker to its own")},
     "input_dtype": {"*": (None, "follows from the benchmark and --precision")},
@@ -62,7 +63,6 @@ FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
 }
 
 _NO_DOCKER = "nothing here needs Docker: make run_harness sets up build/venv by itself"
-_NO_SUBMISSION = "staging a submission is not in this version of Engineroom"
 
 # NVIDIA's targets that are none here, with what to do instead.
 TARGETS = {
@@ -80,15 +80,11 @@ TARGETS = {
     "teardown_mig": "Engineroom does not change MIG: take it down with nvidia-smi mig; make info shows the slices",
     "autotune": "tuning is not in this version of Engineroom: give settings as flags or in configs/<system>/",
     "copy_profiles": "there are no profiles to copy",
-    "run_audit_harness": _NO_AUDIT,
-    "run_audit_test01": _NO_AUDIT,
-    "run_audit_test04": _NO_AUDIT,
-    "run_audit_verification": _NO_AUDIT,
-    "stage_results": _NO_SUBMISSION,
-    "stage_compliance": _NO_SUBMISSION,
-    "truncate_results": _NO_SUBMISSION,
-    "export_submission": _NO_SUBMISSION,
-    "check_submission": _NO_SUBMISSION,
-    "pack_submission": _NO_SUBMISSION,
-    "summarize_results": "make run_harness prints the table; each run's figures are in build/runs/*/result.json",
+    "run_audit_test06": _NO_AUDIT,
+    "run_audit_test07": _NO_AUDIT,
+    "run_audit_test08": _NO_AUDIT,
+    "run_audit_test09": _NO_AUDIT,
+    "run_audit_verification": "make run_audit_harness verifies each audit as part of its run",
+    "stage_compliance": "make stage_results stages the audits with the results that they belong to",
+    "check_submission": "make pack_submission checks what is staged before it packs it",
 }

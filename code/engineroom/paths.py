@@ -32,6 +32,8 @@ PREPROCESSED_DATA = BUILD / "preprocessed_data"
 CALIBRATION = BUILD / "calibration"
 ENGINES = BUILD / "engines"
 RUNS = BUILD / "runs"
+SUBMISSION = BUILD / "submission"
+PUBLISHED = BUILD / "published"
 
 
 OVERLAYS = "ENGINEROOM_PATH"

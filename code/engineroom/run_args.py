@@ -36,7 +36,7 @@ SWITCHES = {
 
 
 # Flags with a value that may also stand alone, and what they say then.
-BARE = {"compare_observers": "all"}
+BARE = {"compare_observers": "all", "rehearsal": "true"}
 
 
 MANY = 1_000_000_000  # more than anybody asks for
@@ -44,7 +44,7 @@ MANY = 1_000_000_000  # more than anybody asks for
 # How the flags, benchmarks and scenarios begin that MLPerf has and this version has not, without punctuation: the
 # nearest known name would lead astray.
 _NOT_YET = (
-    *("power", "gpu", "dla", "audit", "interactive", "llama", "mixtral", "gptj", "gptoss", "deepseek", "whisper"),
+    *("power", "gpu", "dla", "interactive", "llama", "mixtral", "gptj", "gptoss", "deepseek", "whisper"),
     *("bert", "rnnt", "retinanet", "3dunet", "stablediffusion", "sdxl", "dlrm", "rgat", "pointpainting"),
     *("mainbenchmark", "mainscenario", "mainaction", "background", "starttimebuffer", "endtimebuffer", "lenient"),
 )
@@ -215,7 +215,7 @@ def _pairs(
     given: dict[str, str | None] = {}
     typed: dict[str, str] = {}  # by our name of a flag: the one that was typed
     words = _split_flags(argv, mistakes, {*SWITCHES, *_SWITCHES_OF_NVIDIA})
-    for name, value, flag in _of_nvidia(words, mistakes, notes):
+    for name, value, flag in _of_nvidia(words, extras, mistakes, notes):
         if name not in known:
             mistakes.append(_unknown(name, known))
         elif name in given:
@@ -234,7 +234,7 @@ def _pairs(
 
 
 def _of_nvidia(
-    given: Sequence[tuple[str, str | None]], mistakes: list[RequestError], notes: list[str]
+    given: Sequence[tuple[str, str | None]], extras: Mapping[str, str], mistakes: list[RequestError], notes: list[str]
 ) -> Iterator[tuple[str, str | None, str]]:
     """Turn flags of NVIDIA's into ours and say so; refuse those that have no counterpart, in words.
 
@@ -245,7 +245,7 @@ def _of_nvidia(
             notes.append(f"--{name} is --{legacy.FIELDS[name]} here")
             yield legacy.FIELDS[name], value, f"--{name}"
             continue
-        if name not in legacy.FLAGS:
+        if name in extras or name not in legacy.FLAGS:
             yield name, value, f"--{name}"
             continue
         values = legacy.FLAGS[name]

@@ -1,6 +1,6 @@
 """The folder of one LoadGen test: its name, its files, and the result that is written last.
 
-    build/runs/<UTC stamp>-<system>-<benchmark>-<Scenario>-<mode>/
+    build/runs/<UTC stamp>-<system>-<benchmark>-<Scenario>-<mode, or TEST01 for an audit>/
       run_config.yaml   every value with its origin        recipe/      the rendered files
       env.json          machine, libraries, git revision   mlperf_log_* LoadGen's own
       telemetry*.csv    load, clocks, memory, power        result.json  verdict, metric, reasons, checksums
@@ -100,6 +100,34 @@ class TelemetrySummary(msgspec.Struct, frozen=True, kw_only=True):
     disturbances: tuple[str, ...] = ()
 
 
+class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What an audit found. `reference` and `accuracy_run` are the folders of the runs that it was compared with.
+
+    `passed` is the whole verdict, `reasons` say why not. Scores are what the test compares: of a stream the latency in
+    ns (TEST01) or the rate (TEST04), else the rate; `lowest` and `highest` bound them. Of the `compared` answers the
+    `different` ones are not the accuracy run's; then what counts is `baseline` and `compliance`, the scores of both runs over the
+    samples compared, in the metric's unit. `answers_agree` is the verdict on the answers alone.
+
+    The files for a submission lie in the run's folder under the test's name.
+    """
+
+    test: str
+    round: str
+    reference: str
+    accuracy_run: str = ""
+    passed: bool
+    reasons: tuple[str, ...] = ()
+    reference_score: float
+    score: float
+    lowest: float | None = None
+    highest: float
+    compared: int = 0
+    different: int = 0
+    answers_agree: bool = True
+    baseline: float | None = None
+    compliance: float | None = None
+
+
 class Submittable(msgspec.Struct, frozen=True, kw_only=True):
     """The divisions of a round that a result could be submitted to, as far as one run shows it; `reasons` why no more.
 
@@ -128,6 +156,8 @@ def in_one_line(verdicts: Iterable[Submittable]) -> str:
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """result.json. `notes` say what a reader must know. `submittable`: whether any division is left in `rules`.
 
+    With an `audit` it is a compliance test and no performance run, whatever else it says: it counts for nothing else.
+
     `errors` is what LoadGen's log complains of: a run with errors is no good one, even where LoadGen calls it VALID,
     for submission checkers refuse it.
     """
@@ -148,6 +178,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     accuracy: AccuracyResult | None = None
     submittable: bool = False
     rules: Submittable = Submittable()
+    audit: AuditResult | None = None
     errors: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     made_from: dict[str, str] = {}  # what engine, samples and harness were made from
@@ -159,10 +190,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str = ""  # the run before it, which was too short only because its probe saw a slower machine
 
 
-def open_folder(config: RunConfig, *, runs: Path = RUNS) -> Path:
-    """Create and return a new `*.partial` run folder. Raises RequestError if build/ cannot be written."""
+def open_folder(config: RunConfig, *, audit: str = "", runs: Path = RUNS) -> Path:
+    """Create and return a new `*.partial` run folder, whose name ends in the test mode, or in the audit's.
+
+    Raises RequestError if build/ cannot be written.
+    """
     ensure_folder(runs)
-    name = f"{config.system}-{config.benchmark}-{config.scenario}-{config.test_mode}"
+    name = f"{config.system}-{config.benchmark}-{config.scenario}-{audit or config.test_mode}"
     while True:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
         folder = runs / f"{stamp}-{name}{PARTIAL}"

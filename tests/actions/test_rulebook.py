@@ -14,7 +14,6 @@ from engineroom.detection import Machine
 from engineroom.run_args import Request
 from engineroom.terms import Scenario, TestMode
 
-MODES = (TestMode.PERFORMANCE_ONLY, TestMode.ACCURACY_ONLY)
 STREAMS = (Scenario.SINGLE_STREAM, Scenario.OFFLINE)
 
 
@@ -26,7 +25,7 @@ def told(machine: Machine, name: str, scenarios: tuple[Scenario, ...] = STREAMS,
         Request(scenarios=scenarios, overrides=flags, **more),
         machine,
     )
-    return remarks([work], MODES)
+    return remarks([work])
 
 
 @pytest.mark.parametrize("overrides", [{}, {"min_duration": "600000"}, {"server_target_latency_ns": "15000000"}])

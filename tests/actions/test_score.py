@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engineroom import runs
+from engineroom import responses, runs
 from engineroom.actions import score as action
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK
@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         )
         folder = runs.open_folder(config, runs=tmp_path)
         runs.write_config(folder, Resolved(config, {name: Origin("x") for name in config.__struct_fields__}))
-        (folder / accuracy.LOG).write_text(_log([(each + (place < wrong)) % 10 for place, each in enumerate(RIGHT)]))
+        (folder / responses.LOG).write_text(_log([(each + (place < wrong)) % 10 for place, each in enumerate(RIGHT)]))
         scored = accuracy.score(BENCHMARK, folder, RIGHT)
         checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.*")}
         result = Result(
@@ -108,7 +108,7 @@ def test_a_result_that_says_otherwise_is_told_and_stays_as_it_is(
     assert (folder / "result.json").read_bytes() == recorded
 
 
-@pytest.mark.parametrize("name", [accuracy.LOG, accuracy.LABELS])
+@pytest.mark.parametrize("name", [responses.LOG, accuracy.LABELS])
 @pytest.mark.parametrize("how", ["edited", "cut off", "gone"])
 def test_a_log_or_labels_that_are_not_the_runs_are_refused(run: Callable[..., Path], name: str, how: str) -> None:
     folder = run()
@@ -130,7 +130,7 @@ def test_a_run_that_did_not_finish_is_scored_if_its_log_is_whole(
     (folder / "result.json").unlink()
     assert action.score([str(folder)]) == 0
     assert "nothing: the run did not finish" in capsys.readouterr().out
-    (folder / accuracy.LOG).write_text(_log(RIGHT)[:-100])
+    (folder / responses.LOG).write_text(_log(RIGHT)[:-100])
     with pytest.raises(EngineError, match="is no complete accuracy log"):
         action.score([str(folder)])
     (folder / accuracy.LABELS).write_text("3\nx\n")

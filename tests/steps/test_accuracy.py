@@ -12,7 +12,8 @@ from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK
 from engineroom.datasets import Dataset
 from engineroom.errors import EngineError
-from engineroom.steps.accuracy import LOG, score
+from engineroom.responses import LOG
+from engineroom.steps.accuracy import score
 
 LABELS = Dataset("digits").labels(Part.EVALUATION)
 

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from engineroom import artifacts, registry, runs, systems, terminal
-from engineroom.actions import rulebook
+from engineroom.actions import rulebook, verification
+from engineroom.actions.verification import Audit
 from engineroom.actions.work import Work
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Benchmark, Part, variant_of
@@ -24,7 +25,7 @@ from engineroom.engines import Engine
 from engineroom.errors import EngineError, ExitCode, RequestError
 from engineroom.paths import LIB, ROOT, VENV, display, overlays, sha256_file, write_text
 from engineroom.runs import Result
-from engineroom.steps import accuracy, answers, build, harness, inventory, native, recipes, report, rules, sizing
+from engineroom.steps import accuracy, answers, audit, build, harness, inventory, native, recipes, report, rules, sizing
 from engineroom.steps.report import Row
 from engineroom.telemetry.summary import Window, summarize
 from engineroom.terms import SCORED, TestMode
@@ -62,12 +63,31 @@ def measure(work: Work, resolved: Resolved, engine: Artifact) -> Result:
     return result
 
 
+def measure_audit(work: Work, resolved: Resolved, engine: Artifact, about: Audit) -> Result:
+    """Run an audit with the settings of the performance run that it follows. Raises EngineError as `measure` does."""
+    artifacts.check_content(engine)
+    folder = runs.open_folder(resolved.config, audit=about.test)
+    _write_recipe(work, resolved.config, engine, folder, about)
+    return _finish(work, resolved, folder)
+
+
 def _finish(work: Work, resolved: Resolved, folder: Path, *, replaces: str = "") -> Result:
     runs.write_config(folder, resolved)
     return execute(folder, work.benchmark, work.machine, replaces=replaces)
 
 
-def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path) -> None:
+def made_from(work: Work, config: RunConfig, engine: Artifact) -> dict[str, str]:
+    """Return what engine, samples, right answers and LoadGen of a run are made from."""
+    expected = work.expected(config) if config.test_mode in SCORED else None
+    return {
+        **engine.inputs,
+        **{f"samples {name}": value for name, value in work.samples.inputs.items()},
+        **({f"expected {name}": value for name, value in expected.inputs.items()} if expected else {}),
+        "LoadGen": " ".join(native.loadgen_pin()),
+    }
+
+
+def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path, about: Audit | None = None) -> None:
     benchmark = work.benchmark
     total = benchmark.sample_count(Part.EVALUATION)
     expected = work.expected(config) if config.test_mode in SCORED else None
@@ -83,18 +103,14 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path)
         "expected": str(expected.file(answers.LABELS)) if expected else None,
         "cpu_affinity": _cpu_affinity(config, work.machine),
         "engine": {"name": config.engine, "options": build.options_of(engine)},
-        "made_from": {
-            **engine.inputs,
-            **{f"samples {name}": value for name, value in work.samples.inputs.items()},
-            **({f"expected {name}": value for name, value in expected.inputs.items()} if expected else {}),
-            "LoadGen": " ".join(native.loadgen_pin()),
-        },
+        "made_from": made_from(work, config, engine),
+        "audit": msgspec.to_builtins(about),
         "loadgen_settings": recipes.loadgen_settings(config),
         "lib": str(LIB),
         "overlays": os.pathsep.join(map(str, reversed(overlays()))),
         "python": str(VENV / "bin" / "python"),
     }
-    for name in ("user.conf", "harness.json", "run.sh"):
+    for name in ("user.conf", "harness.json", "run.sh", *((audit.CONFIG,) if about else ())):
         write_text(folder / runs.RECIPE / name, recipes.render(name, config.system, values))
     (folder / runs.RECIPE / "run.sh").chmod(0o755)
 
@@ -114,6 +130,7 @@ def execute(
     started, begin = datetime.now(UTC), time.perf_counter()
     write_text(folder / "env.json", json.dumps(inventory.environment(machine), indent=1) + "\n")
     recipe = _recipe(folder, config)
+    compared = verification.opened(recipe["audit"]) if recipe.get("audit") else None
     counters = harness.run_test(config, folder)
     log = harness.read_log(folder)
     performance = None if config.test_mode is TestMode.ACCURACY_ONLY else harness.performance(config, log, counters)
@@ -124,8 +141,12 @@ def execute(
     if scored is None and performance is None:
         raise EngineError(f"{config.test_mode} gives nothing to report", where=display(folder))
     conf = rules.read_user_conf(folder / runs.RECIPE / recipe["user_conf"], config.benchmark, config.scenario)
-    verdict = rules.after(benchmark, config, conf, log, performance, scored)
+    verdict = rules.after(
+        benchmark, config, conf, log, performance, scored, compared.about.settings if compared else None
+    )
+    audited = verification.verify(folder, benchmark, config, compared, log) if compared else None
     good = not log["errors"] and (performance is None or performance.valid) and (scored is None or scored.met)
+    good = good and (audited is None or audited.passed)
     result = Result(
         benchmark=config.benchmark,
         scenario=config.scenario,
@@ -143,6 +164,7 @@ def execute(
         accuracy=scored,
         submittable=bool(verdict.divisions),
         rules=verdict,
+        audit=audited,
         errors=tuple(log["errors"]),
         notes=(*_notes(benchmark, config, machine, recipe["engine"]["options"]), *rules.ignored(config, conf), *notes),
         made_from=recipe["made_from"],
@@ -164,14 +186,18 @@ def rerun(argv: Sequence[str]) -> int:
     recipe = Path(argv[0])
     config = runs.read_config(recipe.parent).config
     user_conf = recipe / _recipe(recipe.parent, config)["user_conf"]
-    notes = _check_unchanged(recipe.parent)
+    notes = check_unchanged(recipe.parent)
     benchmark = benchmark_of(config)
     if remark := rulebook.remark_on(benchmark, config, user_conf):
         terminal.say(remark)
-    folder = runs.open_folder(config)
+    about = _recipe(recipe.parent, config).get("audit") or {}
+    folder = runs.open_folder(config, audit=about.get("test", ""))
     shutil.copytree(recipe, folder / runs.RECIPE, dirs_exist_ok=True)
     shutil.copy(recipe.parent / runs.RUN_CONFIG, folder / runs.RUN_CONFIG)
     result = execute(folder, benchmark, systems.detect(), notes)
+    if result.audit:
+        report.print_audits([result])
+        return result.exit_code
     row = Row(result.benchmark, result.scenario, result.engine, result.precision, variant=result.variant)
     row.performance = result if result.performance else None
     row.accuracy = result if result.accuracy else None
@@ -185,7 +211,7 @@ def benchmark_of(config: RunConfig) -> Benchmark:
     return variant_of(named, dataset=config.dataset, weights=config.weights, model_path=config.model_path)
 
 
-def _check_unchanged(run: Path) -> tuple[str, ...]:
+def check_unchanged(run: Path) -> tuple[str, ...]:
     """Compare engine, samples and recipe with the checksums in the run's result.json; return remarks on the recipe."""
     if (result := runs.read_result(run)) is None:
         return ("The run that the recipe is from did not finish: nothing says what it used.",)

@@ -101,14 +101,19 @@ def of_run(request: Request, asked: Sequence[Work]) -> Plan:
 
 def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
     for work in asked:  # a run finds out what the answers should be before it compiles and builds
-        _ask_for_answers(request, work)
+        _ask_for_answers(work)
     draft = _Draft(request, asked)
     draft.native()
     for work in asked:
         for scenario in work.scenarios:
             draft.scenario(work, scenario)
-    draft.rules = rulebook.remarks(asked, request.test_modes)
+    draft.rules = rulebook.remarks(asked)
     return draft
+
+
+def seconds_in_words(plan: Plan) -> str:
+    """Return how long a plan takes altogether: "3.0 to 4.5 h"."""
+    return _seconds(plan.total.seconds)
 
 
 def times(request: Request, mode: TestMode) -> int:
@@ -117,9 +122,9 @@ def times(request: Request, mode: TestMode) -> int:
     return repeat if mode is TestMode.PERFORMANCE_ONLY else 1
 
 
-def _ask_for_answers(request: Request, work: Work) -> None:
+def _ask_for_answers(work: Work) -> None:
     for scenario in work.scenarios:
-        for mode in SCORED.intersection(request.test_modes):
+        for mode in SCORED.intersection(work.request.test_modes):
             work.expected(work.resolve(scenario, mode).config)
 
 
@@ -154,7 +159,7 @@ class _Draft:
         """Add the tests of one scenario with what they need, and those that would follow a miss of the target."""
         chosen, engine = self._tests(work, scenario)
         asked, missed = work.resolve(scenario, TestMode.ACCURACY_ONLY), [chosen.precision]
-        if asked.config.precision is not Precision.AUTO or not SCORED.intersection(self.request.test_modes):
+        if asked.config.precision is not Precision.AUTO or not SCORED.intersection(work.request.test_modes):
             return
         target = work.benchmark.accuracy_target
         while not build.known_accuracy(engine, work.samples_key, work.expected_key(chosen), target):
@@ -167,10 +172,10 @@ class _Draft:
     def _tests(
         self, work: Work, scenario: Scenario, missed: Sequence[Precision] = (), only_if: str = ""
     ) -> tuple[RunConfig, Artifact]:
-        for mode in self.request.test_modes:
+        for mode in work.request.test_modes:
             resolved, engine = work.best_precision(work.resolve(scenario, mode), missed)
             self._take(work, only_if)
-            self.steps.append(_test(work, resolved.config, engine, only_if, times(self.request, mode)))
+            self.steps.append(_test(work, resolved.config, engine, only_if, times(work.request, mode)))
         return resolved.config, engine
 
     def _take(self, work: Work, only_if: str = "") -> None:

@@ -10,15 +10,15 @@ from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig
 from engineroom.runs import Submittable, in_one_line
 from engineroom.steps import native, recipes, rules
-from engineroom.terms import TestMode
 
 
-def remarks(asked: Iterable[Work], modes: Iterable[TestMode]) -> list[str]:
+def remarks(asked: Iterable[Work]) -> list[str]:
     """Return a line for runs that could not be submitted, and why; scenarios of the same reasons share it."""
     found: dict[tuple[str, str], list[str]] = {}
     for work in asked:
         for scenario in work.scenarios:
-            why = in_one_line(_of_settings(work.benchmark, work.resolve(scenario, mode).config) for mode in modes)
+            configs = [work.resolve(scenario, mode).config for mode in work.request.test_modes]
+            why = in_one_line(_of_settings(work.benchmark, config) for config in configs)
             found.setdefault((work.benchmark.name, why), []).append(scenario)
     return [f"{name} {', '.join(scenarios)}: {why}" for (name, why), scenarios in found.items() if why]
 

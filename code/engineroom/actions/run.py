@@ -13,6 +13,7 @@ from engineroom.artifacts import Artifact
 from engineroom.config import Resolved
 from engineroom.errors import EngineroomError, ExitCode, Mistakes, RequestError
 from engineroom.run_args import Request
+from engineroom.runs import Result
 from engineroom.steps import build, native, report, sizing
 from engineroom.steps.report import Row
 from engineroom.terms import SCORED, Precision, Scenario, TestMode
@@ -23,14 +24,14 @@ REPEAT = {"repeat": "run each performance test so many times; median and spread 
 def run(argv: Sequence[str]) -> int:
     """generate_engines, then run_harness."""
     request, asked = _asked(argv, explain=True)
-    _find_inputs(asked)
+    find_inputs(asked)
     engines.build_engines(asked)
-    return _run(request, asked)
+    return run_works(request, asked)
 
 
 def run_harness(argv: Sequence[str]) -> int:
     """Set up and build what is missing, run LoadGen, score, and print one table."""
-    return _run(*_asked(argv))
+    return run_works(*_asked(argv))
 
 
 def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list[Work]]:
@@ -39,26 +40,14 @@ def _asked(argv: Sequence[str], *, explain: bool = False) -> tuple[Request, list
     return request, asked
 
 
-def _run(request: Request, asked: Sequence[Work]) -> int:
+def run_works(request: Request, asked: Sequence[Work]) -> int:
+    """Run what each work asks for, show one table, return the exit code. With --plan only say what that would be."""
     if request.test_run:
         terminal.say("--test_run: performance tests of about a minute, whose results cannot be submitted")
-    _find_inputs(asked)
-    for work in asked:  # every mistake of the request and of the data shows before the first minute is spent
-        for scenario in work.scenarios:
-            for mode in request.test_modes:
-                resolved = work.resolve(scenario, mode)
-                work.check_installed(resolved.config)
-                if mode in SCORED and not request.plan:
-                    work.benchmark.golden()
-                    work.expected(resolved.config)
-                if not request.plan:  # which shows what does not fit, and then refuses it, too
-                    _check_memory(work, resolved)
-        samples = work.samples
-        if not request.plan:
-            artifacts.check_content(samples)
+    check(request, asked)
     if request.plan:
         return plan.running(request, asked)
-    for remark in rulebook.remarks(asked, request.test_modes):
+    for remark in rulebook.remarks(asked):
         terminal.say(remark)
     native.build_harness(may_build=not request.no_build)
     rows: list[Row] = []
@@ -74,7 +63,25 @@ def _run(request: Request, asked: Sequence[Work]) -> int:
     return max(_exit_code(row) for row in rows)
 
 
-def _find_inputs(asked: Sequence[Work]) -> None:
+def check(request: Request, asked: Sequence[Work]) -> None:
+    """Find every mistake of the request and of the data before the first minute is spent. Raises what it finds."""
+    find_inputs(asked)
+    for work in asked:
+        for scenario in work.scenarios:
+            for mode in work.request.test_modes:
+                resolved = work.resolve(scenario, mode)
+                work.check_installed(resolved.config)
+                if mode in SCORED and not request.plan:
+                    work.benchmark.golden()
+                    work.expected(resolved.config)
+                if not request.plan:  # which shows what does not fit, and then refuses it, too
+                    _check_memory(work, resolved)
+        samples = work.samples
+        if not request.plan:
+            artifacts.check_content(samples)
+
+
+def find_inputs(asked: Sequence[Work]) -> None:
     """Look for the model and the data of every benchmark. Raises Mistakes with all that is missing or wrong."""
     mistakes: dict[str, RequestError] = {}
     for work in asked:
@@ -132,17 +139,23 @@ def _measure_row(work: Work, scenario: Scenario, row: Row) -> None:
 
 def _measure(work: Work, resolved: Resolved, engine: Artifact, row: Row, count: int) -> None:
     """Run one test, the `count`th of its kind, and fill in what came out."""
-    result = execute.measure(work, resolved, engine)
     of = times(work.request, resolved.config.test_mode)
-    terminal.say(f"{f'{count} of {of}: ' if of > 1 else ''}{report.line(result)}")
+    result = measure(work, resolved, engine, f"{count} of {of}: " if of > 1 else "")
     if result.accuracy:
         row.accuracy = result
-        score = result.accuracy
+    if result.performance:
+        row.repeat(result)
+
+
+def measure(work: Work, resolved: Resolved, engine: Artifact, which: str = "") -> Result:
+    """Run one test, say what came out, and remember how accurate the engine is."""
+    result = execute.measure(work, resolved, engine)
+    terminal.say(f"{which}{report.line(result)}")
+    if score := result.accuracy:
         expected = work.expected_key(resolved.config)
         record = build.AccuracyRecord(work.samples.key, expected, score.target, score.value, result.run)
         build.remember_accuracy(engine, record)
-    if result.performance:
-        row.repeat(result)
+    return result
 
 
 def _falls_back(work: Work, scenario: Scenario, row: Row) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom import run_args, runs, terminal
+from engineroom import responses, run_args, runs, terminal
 from engineroom.actions.execute import benchmark_of
 from engineroom.errors import ExitCode, Mistakes, RequestError
 from engineroom.paths import display, sha256_file, typed
@@ -67,7 +67,7 @@ def _check_run(folder: Path) -> None:
     if runs.read_config(folder).config.test_mode not in SCORED:
         raise RequestError("is no accuracy run", where=display(folder), mend="name one that ends in AccuracyOnly")
     recorded = runs.read_result(folder)
-    for name in (accuracy.LOG, accuracy.LABELS):
+    for name in (responses.LOG, accuracy.LABELS):
         path = folder / name
         if not path.is_file():
             raise RequestError("is not there, so nothing can be scored", where=display(path))

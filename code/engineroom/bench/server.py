@@ -102,7 +102,7 @@ def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figu
 def _official_ms(benchmark: str) -> float | None:
     """Return the latency limit that the newest round has for Server."""
     model = rounds.read(rounds.names()[-1]).benchmarks.models.get(benchmark)
-    return model.server_latency_ms if model else None
+    return model.latency_ms.get(Scenario.SERVER) if model else None
 
 
 def _at(limit_ms: int, title: str, ways: Mapping[str, Recipe], pairs: int) -> list[Figure]:

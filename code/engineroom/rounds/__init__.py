@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ FOLDER = Path(__file__).parent
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str  # document and place
+    disagreements: tuple[str, ...] = ()  # what another document says, and which is followed
 
 
 class LoadGen(_Section, frozen=True, kw_only=True):
@@ -72,7 +74,44 @@ class UserConf(_Section, frozen=True, kw_only=True):
         return bool({key, f"{scenario}.{key}"} & {*self.allowed, *self.open_only, *self.by_effect})
 
 
-class Audit(_Section, frozen=True, kw_only=True):
+class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far the score of an audit may be from that of the performance run, in percent of the latter.
+
+    `score` says what of a stream is compared: its latency in ns, or the rate, 1e9 / latency; of other scenarios it is
+    the rate. No `slower_percent`: as slow as it likes. `wide_percent` counts instead where the score of the performance
+    run is at most that of its scenario in `wide_up_to`.
+    """
+
+    score: str
+    faster_percent: float
+    slower_percent: float | None = None
+    wide_percent: float
+    wide_up_to: dict[str, float]
+
+
+class AuditTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A compliance test. `settings` are LoadGen's; `models` has its benchmarks, each with settings of its own.
+
+    A key of a setting is LoadGen's, or Scenario.key. `least` and `output_tokens` belong to tests whose pass is a score
+    or a range. Files are told from the test's own folder in a submission; `fallback_files` are needed, too, where the
+    answers of TEST01 differ.
+    """
+
+    checks: str
+    settings: dict[str, int]
+    models: dict[str, dict[str, int]]
+    band: Band | None = None
+    least: dict[str, float] = {}
+    output_tokens: dict[str, tuple[float, float]] = {}
+    required_files: tuple[str, ...]
+    fallback_files: tuple[str, ...] = ()
+
+    def of(self, benchmark: str) -> dict[str, int]:
+        """Return the settings for a benchmark; those of no benchmark's own for one that the test does not have."""
+        return {**self.settings, **self.models.get(benchmark, {})}
+
+
+class Usual(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """LoadGen's settings that only an audit changes, with what they are otherwise."""
 
     performance_issue_unique: int
@@ -82,32 +121,186 @@ class Audit(_Section, frozen=True, kw_only=True):
 
     def all(self) -> dict[str, int]:
         """Return each setting by LoadGen's name."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "source"}
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+
+class Audits(_Section, frozen=True, kw_only=True):
+    """The compliance tests by name, and the divisions that need them."""
+
+    divisions: tuple[str, ...]
+    usual: Usual
+    tests: dict[str, AuditTest]
+
+    def needed(self, benchmark: str) -> tuple[str, ...]:
+        """Return the tests that a benchmark needs in those divisions."""
+        return tuple(name for name, test in self.tests.items() if benchmark in test.models)
+
+
+class ExtraFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files that the accuracy run of a benchmark must show; names without their endings."""
+
+    folder: str
+    names: tuple[str, ...]
+
+
+class Layout(_Section, frozen=True, kw_only=True):
+    """Where in a submission what lies. Paths hold {division}, {submitter}, {system}, {benchmark}, {scenario}.
+
+    `code_of_benchmark` and `measurements_file` may hold {implementation}, too: a name of the submitter's choice.
+    """
+
+    divisions: tuple[str, ...]
+    system: str
+    code: str
+    code_of_benchmark: str
+    calibration: str
+    model_mapping: str
+    results: str
+    measurements: str
+    audits: str
+    measurements_file: str
+    performance_files: tuple[str, ...]
+    accuracy_files: tuple[str, ...]
+    measurements_files: tuple[str, ...]
+    optional_files: tuple[str, ...]
+    extra_accuracy_files: dict[str, ExtraFiles] = {}
+
+
+class Limits(_Section, frozen=True, kw_only=True):
+    """Sizes in a submission, in bytes, and the folders (from those of `results`) whose accuracy log is cut."""
+
+    accuracy_log_bytes: int
+    kept_bytes: int
+    truncated: tuple[str, ...]
+    file_bytes: int
+
+
+class SystemDescription(_Section, frozen=True, kw_only=True):
+    """The fields of a system's JSON: all of `not_empty` and `may_be_empty` must be there."""
+
+    not_empty: tuple[str, ...]
+    may_be_empty: tuple[str, ...]
+    allowed: dict[str, tuple[str, ...]]
+    network: tuple[str, ...]
+    power: tuple[str, ...]
+    network_sut_name: str
+
+
+class Measurements(_Section, frozen=True, kw_only=True):
+    """The fields of measurements.json, and the words that are usual in some."""
+
+    not_empty: tuple[str, ...]
+    usual: dict[str, tuple[str, ...]]
+
+
+class Metrics(_Section, frozen=True, kw_only=True):
+    """By metric, the texts that stand before its number in accuracy.txt, blanks and quotation marks left out."""
+
+    before: dict[str, tuple[str, ...]]
+
+
+class Results(_Section, frozen=True, kw_only=True):
+    """The field of LoadGen's detail log that is the score of a scenario."""
+
+    fields: dict[str, str]
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the result of one scenario follows from the log of another: factor * field, or factor / field."""
+
+    scenario: str
+    by: str
+    field: str
+    factor: float
+    inverse: bool = False
+
+
+class Inferred(_Section, frozen=True, kw_only=True):
+    """The results that need no run of their own, and the category that may leave them out. The first way is best."""
+
+    category: str
+    ways: tuple[Way, ...]
+
+
+class Scenarios(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The scenarios of a benchmark in a category. Of each group in `one_of` at least one is required."""
+
+    required: tuple[str, ...] = ()
+    one_of: tuple[tuple[str, ...], ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def all(self) -> tuple[str, ...]:
+        """Return every scenario that may be submitted."""
+        return (*self.required, *(each for group in self.one_of for each in group), *self.optional)
+
+    def missing(self, present: Iterable[str]) -> tuple[str, ...]:
+        """Return what is still required: a scenario, or the names of a group joined by " or "."""
+        there = {*present}
+        groups = [group for group in self.one_of if not there & {*group}]
+        return (*(each for each in self.required if each not in there), *(" or ".join(group) for group in groups))
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The bounds of a score in the closed division, in the metric's unit.
+
+    `audit_delta_percent`: how far two scores over the samples of TEST01 may differ, where its results do.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    by_scenario: dict[str, float] = {}
+    audit_delta_percent: float | None = None
+
+    def least_in(self, scenario: str) -> float | None:
+        """Return the least score in a scenario."""
+        return self.by_scenario.get(scenario, self.least)
+
+
+class TokenLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits in ms: of the time to the first token, and of the time per token after it."""
+
+    ttft: float
+    tpot: float
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A benchmark of the round: its scenarios by category, and its limits where one number says them.
+    """A benchmark of the round: its scenarios by category, its sample counts, gates and limits."""
 
-    `accuracy` is the least score of the closed division by metric, in the metric's unit.
-    """
-
-    edge: tuple[str, ...] = ()
-    datacenter: tuple[str, ...] = ()
+    edge: Scenarios = Scenarios()
+    datacenter: Scenarios = Scenarios()
+    datacenter_edge: Scenarios = Scenarios()
     dataset_size: int
+    accuracy_sample_count: int | None = None
+    accuracy_sample_counts: dict[str, int] = {}
     performance_sample_count: int
     offline_min_samples: int | None = None
-    accuracy: dict[str, float] = {}
-    server_latency_ms: float | None = None
+    min_duration_ms: int | None = None  # another than the round's
+    percentiles: dict[str, float] = {}  # others than the round's
+    accuracy: dict[str, Gate] = {}
+    latency_ms: dict[str, float] = {}
+    checker_latency_ms: dict[str, float] = {}
+    token_latency_ms: dict[str, TokenLatency] = {}
+    result_fields: dict[str, str] = {}  # others than the round's
+
+    def scenarios(self, category: str) -> Scenarios:
+        """Return those of a system type: edge, datacenter, or both as systems/<name>.json writes them."""
+        found = {"edge": self.edge, "datacenter": self.datacenter}
+        return found.get(category, self.datacenter_edge)
+
+    def accuracy_samples(self, scenario: str) -> int:
+        """Return over how many samples accuracy is measured."""
+        return self.accuracy_sample_counts.get(scenario, self.accuracy_sample_count or self.dataset_size)
 
 
 class Models(_Section, frozen=True, kw_only=True):
-    """The benchmarks by name."""
+    """The benchmarks by name; `also_named` has other names of some."""
 
+    also_named: dict[str, str]
     models: dict[str, Model]
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A round's rules, as far as a single run can keep or break them."""
+    """A round's rules."""
 
     round: str
     loadgen: LoadGen
@@ -117,7 +310,14 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     early_stopping: PerScenario
     samples_per_query: PerScenario
     user_conf: UserConf
-    audit: Audit
+    audits: Audits
+    layout: Layout
+    limits: Limits
+    system_description: SystemDescription
+    measurements: Measurements
+    metrics: Metrics
+    results: Results
+    inferred: Inferred
     benchmarks: Models
 
 

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
-from engineroom.benchmarks import Benchmark
-from engineroom.errors import EngineError, RequestError
+from engineroom import responses
+from engineroom.benchmarks import Accuracy, Benchmark
+from engineroom.errors import RequestError
 from engineroom.paths import display, ensure_folder, write_text
 from engineroom.runs import AccuracyResult
 
-LOG = "mlperf_log_accuracy.json"
 # One answer a line, in the order of the samples: what the model says, and what is right.
 PREDICTIONS, LABELS = "predictions.txt", "labels.txt"
 ACCURACY = "accuracy.txt"
 RESCORED = "rescored"
-
-
-class Response(msgspec.Struct):
-    """One line of LoadGen's accuracy log: the sample's index and the response in hex."""
-
-    qsl_idx: int
-    data: str
 
 
 def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> AccuracyResult:
@@ -34,7 +25,7 @@ def score(benchmark: Benchmark, folder: Path, labels: Sequence[int]) -> Accuracy
     Raises EngineError if the log is missing, cut off, or does not answer every sample once.
     """
     _write_lines(folder / LABELS, labels)
-    return _judge(benchmark, folder / LOG, labels, folder)
+    return _judge(benchmark, folder / responses.LOG, labels, folder)
 
 
 def score_again(benchmark: Benchmark, folder: Path) -> AccuracyResult:
@@ -43,15 +34,26 @@ def score_again(benchmark: Benchmark, folder: Path) -> AccuracyResult:
     Raises RequestError if labels.txt is missing or holds something else, EngineError as `score` does.
     """
     again = ensure_folder(folder / RESCORED)
-    return _judge(benchmark, folder / LOG, _read_labels(folder / LABELS), again)
+    return _judge(benchmark, folder / responses.LOG, read_labels(folder), again)
+
+
+def score_some(benchmark: Benchmark, answered: Mapping[int, bytes], labels: Sequence[int]) -> Accuracy:
+    """Return the score over some samples alone: `answered` has their responses by the index in `labels`."""
+    indices = sorted(answered)
+    answers = benchmark.answers(((place, answered[index]) for place, index in enumerate(indices)), len(indices))
+    return benchmark.score(answers, [labels[index] for index in indices])
+
+
+def words(accuracy: Accuracy) -> str:
+    """Return a score as MLCommons' scorers word it."""
+    return f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}"
 
 
 def _judge(benchmark: Benchmark, log: Path, labels: Sequence[int], folder: Path) -> AccuracyResult:
-    answers = benchmark.answers(_responses(log), len(labels))
+    answers = benchmark.answers(responses.read(log), len(labels))
     accuracy = benchmark.score(answers, labels)
     _write_lines(folder / PREDICTIONS, answers)
-    words = f"accuracy={accuracy.value:.3f}{accuracy.unit}, good={accuracy.good}, total={accuracy.total}"
-    _write_lines(folder / ACCURACY, (words, *benchmark.notes))
+    _write_lines(folder / ACCURACY, (words(accuracy), *benchmark.notes))
     return AccuracyResult(
         metric=accuracy.metric,
         unit=accuracy.unit,
@@ -69,21 +71,12 @@ def _write_lines(path: Path, lines: Iterable[object]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def _read_labels(path: Path) -> list[int]:
+def read_labels(folder: Path) -> list[int]:
+    """Return the right answers that an accuracy run was scored by, one a sample. Raises RequestError if it has none."""
+    path = folder / LABELS
     try:
         return [int(line) for line in path.read_text(encoding="ascii").splitlines()]
     except OSError as error:
         raise RequestError(f"cannot be read: {error.strerror}", where=display(path)) from None
     except ValueError:
         raise RequestError("holds something else than a whole number a line", where=display(path)) from None
-
-
-def _responses(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        log = msgspec.json.decode(path.read_bytes(), type=list[Response])
-        for response in log:
-            yield response.qsl_idx, bytes.fromhex(response.data)
-    except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror}", where=display(path)) from None
-    except (msgspec.DecodeError, ValueError) as error:
-        raise EngineError(f"is no complete accuracy log: {error}", where=display(path)) from None

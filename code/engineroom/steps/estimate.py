@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -267,6 +268,7 @@ class Earlier(msgspec.Struct, frozen=True):
     loadgen: Log = Log()
     counters: Counters = Counters()
     folder: str = ""
+    audit: Any = None
 
     @property
     def rate(self) -> float | None:
@@ -302,7 +304,7 @@ def earlier(config: RunConfig, inputs: Mapping[str, str], runs: Path = RUNS) -> 
     """Return the earlier runs of this benchmark, scenario, engine with its settings, precision, batch size, instances.
 
     The newest come first. `inputs` is what the engine is made from: runs of another model do not count. Any test mode
-    does: the rate of a performance test says how long an accuracy test takes.
+    does, but no audit: the rate of a performance test says how long an accuracy test takes.
     """
     settings = registry.get("engines", config.engine).load().ENGINE.settings_of(config)
     wanted = _decisive(inputs, "batch_size", *settings)
@@ -313,7 +315,7 @@ def earlier(config: RunConfig, inputs: Mapping[str, str], runs: Path = RUNS) -> 
             run = msgspec.json.decode(path.read_bytes(), type=Earlier)
         except (OSError, ValueError):  # msgspec's errors are ValueErrors
             continue
-        if _alike(run, config, wanted):
+        if not run.audit and _alike(run, config, wanted):
             found.append(replace(run, folder=str(path.parent)))
     return found
 

@@ -109,6 +109,43 @@ def line(result: Result) -> str:
     return f"{' '.join(words).rstrip(';')} ({result.seconds:.1f} s)"
 
 
+AUDIT_COLUMNS = ("Benchmark", "Scenario", "Audit", "Score (performance run)", "Answers", "Verdict")
+
+
+def print_audits(results: Sequence[Result]) -> None:
+    """Print the table of audits, and below it why one has not passed."""
+    terminal.table("Audits", AUDIT_COLUMNS, [_audit_cells(result) for result in results], whole=("Audit", "Verdict"))
+    found: dict[str, None] = {}
+    for result in (each for each in results if each.audit):
+        assert result.audit
+        name = f"{result.benchmark} {result.scenario} {result.audit.test}"
+        found |= {f"{name}: {reason}": None for reason in result.audit.reasons}
+        if result.audit.different and result.audit.answers_agree:
+            found[f"{name}: {result.audit.different:,} answers differ; it passes by the score over them"] = None
+        found[f"{name}: {result.run}/{result.audit.test}"] = None
+    for note in found:
+        terminal.note(note)
+
+
+def audit_line(result: Result) -> str:
+    """Return one line for an audit that has just finished."""
+    assert result.audit
+    benchmark, scenario, test, scores, answers, verdict = _audit_cells(result)
+    what = f"{benchmark} {scenario} {test}, {' '.join(_engine(result.engine, result.precision))}"
+    return f"{what}: {verdict}; score {scores}; answers {answers} ({result.seconds:.1f} s)"
+
+
+def _audit_cells(result: Result) -> tuple[str, ...]:
+    audit = result.audit
+    assert audit
+    change = 100 * (audit.score / audit.reference_score - 1) if audit.reference_score else 0.0
+    compared = (
+        f"{audit.compared - audit.different:,} of {audit.compared:,} the same" if audit.accuracy_run else "not compared"
+    )
+    score = f"{audit.score:,.6g} ({audit.reference_score:,.6g}, {change:+.1f}%)"
+    return result.benchmark, result.scenario, audit.test, score, compared, "PASS" if audit.passed else "FAIL"
+
+
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return each remark once: failures, LoadGen's reasons for INVALID, and why results are not submittable."""
     found: dict[str, None] = {}

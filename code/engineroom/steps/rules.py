@@ -16,7 +16,7 @@ from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import RunConfig
 from engineroom.datasets import Dataset
 from engineroom.paths import display
-from engineroom.rounds import Model, Round
+from engineroom.rounds import Gate, Model, Round
 from engineroom.runs import AccuracyResult, PerformanceResult, Submittable
 from engineroom.terms import Scenario, TestMode, Weights
 
@@ -38,7 +38,7 @@ class Case:
     """A run and the rules that count for it.
 
     `effective` holds LoadGen's settings by the names of its detail log, those that are known: what is not known is not
-    judged. `user_conf` holds what user.conf sets for this run.
+    judged. `user_conf` holds what user.conf sets for this run, `audit` what audit.config does.
     """
 
     rules: Round
@@ -47,6 +47,7 @@ class Case:
     config: RunConfig
     effective: Mapping[str, Any]
     user_conf: Mapping[str, float] = field(default_factory=dict)
+    audit: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_performance(self) -> bool:
@@ -77,10 +78,11 @@ def after(
     log: Mapping[str, Any],
     performance: PerformanceResult | None,
     accuracy: AccuracyResult | None,
+    audit: Mapping[str, int] | None = None,
 ) -> Submittable:
-    """Judge a run by LoadGen's detail log and the scores."""
+    """Judge a run by LoadGen's detail log and the scores; an audit, which has these settings, as an audit."""
     checks = (*_OF_SETTINGS, *_OF_LOG, lambda case: _outcome(case, log, performance, accuracy))
-    return _judge(rounds.read(config.round), benchmark, config, log, user_conf, checks)
+    return _judge(rounds.read(config.round), benchmark, config, log, user_conf, checks, audit or {})
 
 
 def ignored(config: RunConfig, user_conf: Mapping[str, float]) -> list[str]:
@@ -121,13 +123,14 @@ def _judge(
     effective: Mapping[str, Any],
     user_conf: Mapping[str, float],
     checks: tuple[Check, ...],
+    audit: Mapping[str, int] | None = None,
 ) -> Submittable:
     if not benchmark.mlperf:
         return Submittable(reasons=(f"not submittable: {benchmark.name} is no MLPerf benchmark",))
     model = rules.benchmarks.models.get(benchmark.name)
     if model is None:
         return _verdict(rules, [Reason(f"{rules.round} has no benchmark {benchmark.name}")])
-    case = Case(rules, model, benchmark, config, effective, user_conf)
+    case = Case(rules, model, benchmark, config, effective, user_conf, audit or {})
     return _verdict(rules, [reason for check in checks for reason in check(case)])
 
 
@@ -157,7 +160,7 @@ def _what(case: Case) -> Iterator[Reason]:
 
 
 def _scenario(case: Case) -> Iterator[Reason]:
-    has = {"edge": case.model.edge, "datacenter": case.model.datacenter}
+    has = {category: case.model.scenarios(category).all() for category in ("edge", "datacenter")}
     if not any(case.config.scenario in scenarios for scenarios in has.values()):
         known = "; ".join(f"{category}: {', '.join(scenarios)}" for category, scenarios in has.items() if scenarios)
         scenario = case.config.scenario
@@ -176,12 +179,17 @@ def _user_conf(case: Case) -> Iterator[Reason]:
 
 
 def _duration(case: Case) -> Iterator[Reason]:
-    wanted, least = case.rules.duration.min_duration_ms, case.effective.get("effective_min_duration_ms")
+    wanted, least = _least_duration_ms(case), case.effective.get("effective_min_duration_ms")
     most = case.effective.get("effective_max_duration_ms")
     if least is not None and most and case.config.scenario is not Scenario.OFFLINE:  # where LoadGen ignores it
         least = min(least, most)
     if case.is_performance and least is not None and least < wanted:
         yield Reason(f"{least / 1000:g} s of {wanted / 1000:g} s")
+
+
+def _least_duration_ms(case: Case) -> int:
+    own = case.model.min_duration_ms
+    return case.rules.duration.min_duration_ms if own is None else own
 
 
 def _query_count(case: Case) -> Iterator[Reason]:
@@ -197,7 +205,7 @@ def _sample_count(case: Case) -> Iterator[Reason]:
 
 
 def _latency(case: Case) -> Iterator[Reason]:
-    used, limit_ms = case.effective.get("effective_target_latency_ns"), case.model.server_latency_ms
+    used, limit_ms = case.effective.get("effective_target_latency_ns"), case.model.latency_ms.get(Scenario.SERVER)
     if case.config.scenario is Scenario.SERVER and limit_ms and used is not None and used != limit_ms * NS_PER_MS:
         yield Reason(f"a latency limit of {used / NS_PER_MS:g} ms instead of {limit_ms:g} ms", open_only=True)
 
@@ -219,7 +227,8 @@ def _test_mode(case: Case) -> Iterator[Reason]:
 
 
 def _accuracy_count(case: Case) -> Iterator[Reason]:
-    count, least = case.effective.get("effective_accuracy_sample_count"), case.model.dataset_size
+    count = case.effective.get("effective_accuracy_sample_count")
+    least = case.model.accuracy_samples(case.config.scenario)
     whole = case.benchmark.sample_count(Part.EVALUATION) >= least  # else it has been told already
     if not case.is_performance and whole and count is not None and count < least:
         yield Reason(f"accuracy over {count:,} of {least:,} samples")
@@ -240,7 +249,8 @@ def _offline_samples(case: Case) -> Iterator[Reason]:
 
 
 def _percentile(case: Case) -> Iterator[Reason]:
-    wanted, used = case.rules.percentiles.of(case.config.scenario), case.effective.get(_PERCENTILE)
+    used, own = case.effective.get(_PERCENTILE), case.model.percentiles
+    wanted = own.get(case.config.scenario, case.rules.percentiles.of(case.config.scenario))
     if wanted and used is not None and abs(100 * used - wanted) > 1e-6:
         yield Reason(f"the percentile is {100 * used:g} instead of {wanted:g}", open_only=True)
 
@@ -252,10 +262,13 @@ def _per_query(case: Case) -> Iterator[Reason]:
 
 
 def _audit(case: Case) -> Iterator[Reason]:
-    """A run with the settings of an audit is none but the audit's own, whatever else it says."""
-    used = {name: int(case.effective.get(f"effective_{name}", 0)) for name in case.rules.audit.all()}
-    if changed := [name for name, usual in case.rules.audit.all().items() if used[name] != usual]:
-        yield Reason(f"settings of an audit were in effect: {' and '.join(changed)}")
+    """A run with the settings of an audit is none but that audit's own, whatever else it says."""
+    usual = case.rules.audits.usual.all()
+    used = {name: int(case.effective.get(f"effective_{name}", 0)) for name in usual}
+    wanted = {name: case.audit.get(name, value) for name, value in usual.items()}
+    if changed := [name for name in usual if used[name] != wanted[name]]:
+        what = "settings of this audit were not" if case.audit else "settings of an audit were"
+        yield Reason(f"{what} in effect: {' and '.join(changed)}")
 
 
 _OF_LOG: tuple[Check, ...] = (
@@ -277,7 +290,14 @@ def _outcome(
     if performance and not performance.valid:
         yield Reason("LoadGen calls it INVALID")
     if accuracy:
-        least = case.model.accuracy.get(accuracy.metric, accuracy.target)
-        if accuracy.value < least:
-            reached = f"{accuracy.metric} {accuracy.value:.4f}{accuracy.unit}"
-            yield Reason(f"{reached} is below {least:.4f}{accuracy.unit}", open_only=True)
+        yield from _score(case, accuracy)
+
+
+def _score(case: Case, accuracy: AccuracyResult) -> Iterator[Reason]:
+    gate = case.model.accuracy.get(accuracy.metric, Gate())
+    least, reached = gate.least_in(case.config.scenario), f"{accuracy.metric} {accuracy.value:.4f}{accuracy.unit}"
+    least = accuracy.target if least is None else least
+    if accuracy.value < least:
+        yield Reason(f"{reached} is below {least:.4f}{accuracy.unit}", open_only=True)
+    if gate.most is not None and accuracy.value > gate.most:
+        yield Reason(f"{reached} is above {gate.most:.4f}{accuracy.unit}", open_only=True)

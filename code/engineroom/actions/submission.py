@@ -1,0 +1,349 @@
+"""From runs to an archive that can be handed in: stage, cut logs short, check, pack, export; or all at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from engineroom import run_args, terminal, versions
+from engineroom.actions import audits, plan, run
+from engineroom.actions.staging import Prepared, benchmarks_of, prepare, scenarios_of
+from engineroom.actions.work import Work
+from engineroom.actions.works import works
+from engineroom.artifacts import agree
+from engineroom.config import fields
+from engineroom.errors import ExitCode, Mistakes, RequestError
+from engineroom.paths import SUBMISSION, display, typed
+from engineroom.rounds import read as read_round
+from engineroom.run_args import Request
+from engineroom.runs import Result
+from engineroom.steps import report
+from engineroom.steps.submission import check, official, pack, scrub, stage, truncate
+from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select
+from engineroom.steps.submission.documents import result_in_words
+from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
+from engineroom.steps.submission.layout import Tree
+from engineroom.systems import detect
+from engineroom.terms import Scenario, TestMode
+
+WHO = {
+    "submitter=NAME": "organization that submits; default: `submitter` in configs/submission.yaml",
+    "division=closed|open": "division; default: open",
+    "category=edge|datacenter|both": "category of the system; default: edge",
+    "round=ROUND": f"round of MLPerf Inference; default: {fields.defaults()['round']}",
+    "rehearsal": "work on the rehearsal, which is marked as one everywhere, instead of a submission",
+}
+WHAT = {
+    "status=available|preview|rdi": "availability of the system, unless systems/<id>.yaml says it; default: available",
+    "public=WORD,...": "words that may be published although they name this user, machine or network",
+}
+WHICH = {
+    "benchmarks=LIST": "comma list of benchmarks; default: MLPerf's that have runs",
+    "system=ID": "id of the system whose runs count; default: this machine's",
+}
+OFFICIAL = {"official=PATH": "let MLCommons' checker judge, too, from this checkout of mlcommons/inference"}
+SETTINGS = Settings.__struct_fields__
+ORIGINALS, EXPORTED = "originals", ".exported.json"
+ERRORS_SHOWN = 20
+KINDS = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
+
+# How short a rehearsal's tests are, unless flags say otherwise.
+SHORT = {"min_duration": "1000", "min_query_count": "64"}
+
+
+def stage_results(argv: Sequence[str]) -> int:
+    """Choose the best runs that belong together, and lay them out as a submission. What is staged already stays."""
+    asked = run_args.options(argv, {**WHO, **WHAT, **WHICH})
+    entry = _entry(asked)
+    system = asked.get("system") or detect().system
+    names = benchmarks_of(asked.get("benchmarks"))
+    if not asked.get("benchmarks"):
+        names = [name for name in names if read_runs([name], system).runs] or names
+    _stage(entry, names, system)
+    return ExitCode.GOOD
+
+
+def truncate_results(argv: Sequence[str]) -> int:
+    """Cut accuracy logs short as a submission wants them, with the hash of the whole; keep the whole ones beside."""
+    asked = run_args.options(argv, {**WHO, "restore": "put the whole logs back"})
+    entry = _entry(asked)
+    _truncate(entry, restore="restore" in asked)
+    return ExitCode.GOOD
+
+
+def export_submission(argv: Sequence[str]) -> int:
+    """Copy the checked tree to where it is handed in, such as a checkout. What is there and not ours stays."""
+    asked = run_args.options(argv, {**WHO, "to=PATH": "folder that gets closed/ or open/", **OFFICIAL})
+    if not (to := asked.get("to")):
+        raise RequestError("no folder is named", where=f"{run_args.WHERE}: --to", mend="--to=PATH")
+    entry, target = _entry(asked), typed(to).absolute()
+    code = _checked(entry, asked.get("official"))
+    written = pack.export(entry.root, entry.folder, target, SUBMISSION / f"{entry.title}{EXPORTED}")
+    terminal.note(f"exported {len(written):,} files to {target / entry.division / entry.submitter}; others were there")
+    return code
+
+
+def pack_submission(argv: Sequence[str]) -> int:
+    """Check the tree, and pack it into an archive: the same tree gives the same bytes."""
+    asked = run_args.options(argv, {**WHO, **OFFICIAL})
+    entry = _entry(asked)
+    code = _checked(entry, asked.get("official"))
+    _pack(entry)
+    return code
+
+
+def submission(argv: Sequence[str]) -> int:
+    """Run what is missing, stage, cut the logs short, check and pack. What is there already is not done again.
+
+    With --plan, only say what is missing, and for how many hours it will run. With --rehearsal, do all of it with short
+    tests, marked as a rehearsal everywhere.
+    """
+    extras = {flag.partition("=")[0]: meaning for flag, meaning in {**WHO, **WHAT, **OFFICIAL}.items()}
+    request, asked = works(argv, extras={name: text for name, text in extras.items() if name != "round"})
+    entry, asked = _asked(request, asked)
+    missing = [piece for work in asked for piece in _missing(entry, work)]
+    if request.plan:
+        return _plan(request, asked, missing)
+    if missing:
+        _run_missing(entry, request, missing)
+    _stage(entry, [work.benchmark.name for work in asked], asked[0].system)
+    _truncate(entry)
+    code = _checked(entry, request.extras.get("official"))
+    _pack(entry)
+    return code
+
+
+def _entry(asked: Mapping[str, str | None]) -> Entry:
+    """Return the entry that flags and configs/submission.yaml name."""
+    settings = read_settings({name: value for name in SETTINGS if (value := asked.get(name)) is not None})
+    round_name = asked.get("round") or str(fields.defaults()["round"])
+    read_round(round_name)
+    return entry_of(settings, round_name, rehearsal="rehearsal" in asked)
+
+
+def _tree(entry: Entry) -> Tree:
+    """Return where the entry's files lie. Raises RequestError if nothing is staged, or a rehearsal's was put there."""
+    tree = stage.tree_of(entry)
+    if not entry.folder.is_dir():
+        raise RequestError(
+            "nothing is staged there", where=display(entry.folder), mend="make stage_results stages runs"
+        )
+    signs = check.rehearsed(entry.root, tree)
+    if signs and not entry.rehearsal:
+        raise RequestError(
+            f"holds a rehearsal, which is never submitted: {', '.join(signs)}",
+            where=display(entry.folder),
+            mend="stage real runs: make stage_results; --rehearsal works on the rehearsal",
+        )
+    return tree
+
+
+def _stage(entry: Entry, names: Sequence[str], system: str) -> None:
+    prepared = prepare(entry, names, system)
+    done = stage.stage(entry, prepared.items, scrub.of_this_machine())
+    _show_staged(entry, prepared)
+    for name, value in dict.fromkeys((each.placeholder, each.value) for each in done.replaced):
+        count = sum(each.placeholder == name for each in done.replaced)
+        terminal.note(f"replaced {value} by {name}, {count} times", hanging=2)
+    if entry.rehearsal:
+        terminal.note(NOTICE)
+    terminal.note(f"staged {display(done.folder)}")
+
+
+def _show_staged(entry: Entry, prepared: Prepared) -> None:
+    rules = read_round(entry.round).inferred
+    rows = [
+        (
+            f"{item.benchmark.name} {scenario}" + (f", by {chosen.inferred_from}" if chosen.inferred_from else ""),
+            result_in_words(chosen, scenario, rules),
+            "\n".join(
+                [*(each.folder.name for each in chosen.runs), *(path.parent.name for path in chosen.audits.values())]
+            ),
+        )
+        for item in prepared.items
+        for scenario, chosen in item.chosen.items()
+    ]
+    title = f"{entry.round} {entry.division} {entry.submitter}{', ' + REHEARSAL if entry.rehearsal else ''}"
+    terminal.table(title, ("Result", "Figure", "From build/runs"), rows, whole=("Result",))
+    for note in prepared.notes:
+        terminal.note(note, hanging=2)
+
+
+def _truncate(entry: Entry, *, restore: bool = False) -> None:
+    tree = _tree(entry)
+    originals, limits = SUBMISSION / ORIGINALS / entry.name, read_round(entry.round).limits
+    done = (truncate.restore if restore else truncate.truncate)(entry.root, entry.root / tree.folder, originals, limits)
+    for state in dict.fromkeys(each.state for each in done):
+        terminal.note(f"{sum(each.state == state for each in done)} accuracy logs: {state}")
+    terminal.note(f"the whole logs are in {display(originals)}")
+
+
+def _checked(entry: Entry, checkout: str | None) -> ExitCode:
+    """Check the tree; return the exit code that MLCommons' checker, if it is asked, leaves. Raises Mistakes."""
+    tree = _tree(entry)
+    if wrong := check.problems(entry.root, tree, read_round(entry.round), entry):
+        raise Mistakes(wrong)
+    folder = entry.root / tree.folder
+    stage.refuse(scrub.scrub(folder, entry.root / tree.code, stage.private_words(entry), change=False))
+    terminal.note(f"checked {display(entry.folder)}: it has what {entry.round} asks for")
+    return _judged(entry, checkout) if checkout is not None else ExitCode.GOOD
+
+
+def _judged(entry: Entry, checkout: str) -> ExitCode:
+    """Show the verdict of MLCommons' checker. A rehearsal's tests are too short for it: that counts for nothing."""
+    csv = SUBMISSION / f"{entry.title}.official.csv"
+    verdict = official.check(typed(checkout).absolute(), entry.root, entry.round, entry.submitter, csv)
+    terminal.note(f"MLCommons' checker {'accepts it' if verdict.accepted else 'refuses it'}:")
+    for line in (*verdict.errors[:ERRORS_SHOWN], *verdict.summary):
+        terminal.note(f"  {line}", hanging=4)
+    return ExitCode.GOOD if verdict.accepted or entry.rehearsal else ExitCode.INVALID
+
+
+def _pack(entry: Entry) -> None:
+    archive = SUBMISSION / f"{entry.title}.tar.gz"
+    sha256 = pack.pack(entry.root, entry.folder, archive)
+    terminal.note(f"packed {display(archive)}, {terminal.size(archive.stat().st_size)}, SHA-256 {sha256}")
+
+
+# The whole way
+
+
+def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
+    """Return the entry, and the work on the scenarios of the round. A rehearsal's tests are short."""
+    rehearsal = REHEARSAL in request.extras
+    flags = {name: request.extras[name] for name in SETTINGS if name in request.extras}
+    settings = read_settings(flags)
+    if rehearsal:
+        asked = [
+            replace(work, request=replace(work.request, overrides={**SHORT, **work.request.overrides}))
+            for work in asked
+        ]
+    wanted: list[Work] = []
+    entries: dict[str, Entry] = {}
+    for work in asked:
+        first = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY)
+        entry = entry_of(settings, first.config.round, rehearsal=rehearsal)
+        entries[entry.round] = entry
+        scenarios = request.scenarios or scenarios_of(entry, work.benchmark.name)
+        wanted.append(replace(work, request=replace(work.request, scenarios=tuple(scenarios))))
+    if len(entries) > 1:
+        raise RequestError(f"one submission is of one round, not of {' and '.join(entries)}", where="round")
+    return next(iter(entries.values())), wanted
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one scenario still lacks: tests, for which `work` asks in its test modes, and audits."""
+
+    work: Work
+    tests: tuple[str, ...]
+
+    def __str__(self) -> str:
+        kinds = [KINDS[mode] for mode in self.work.request.test_modes]
+        return f"{self.work.benchmark.name} {self.work.scenarios[0]}: {', '.join((*kinds, *self.tests))}"
+
+    def planned(self) -> list[Work]:
+        """Return the work for a plan, which only says what it would do. An audit is as long as a performance test."""
+        request = replace(self.work.request, plan=True)
+        alike = replace(request, test_modes=(TestMode.PERFORMANCE_ONLY,))
+        asked = [request] if request.test_modes else []
+        return [replace(self.work, request=each, needs={}) for each in (*asked, *(alike for _ in self.tests))]
+
+
+def _missing(entry: Entry, work: Work) -> list[Piece]:
+    """Return what is still to be done: a piece for each scenario that lacks something."""
+    found = read_runs([work.benchmark.name], work.system)
+    for line in found.passed_over:
+        terminal.say(f"passed over: {line}")
+    fitting = [each for each in found.runs if _as_asked(each, work, entry)]
+    if not select(fitting, entry, work.scenarios).lacks:
+        return []
+    now = [each for each in fitting if each.revision == versions.git_revision() and _as_now(each, work)]
+    return [_piece(entry, work, scenario, lack) for scenario, lack in select(now, entry, work.scenarios).lacks.items()]
+
+
+def _piece(entry: Entry, work: Work, scenario: Scenario, lack: Lack) -> Piece:
+    modes = tuple(mode for mode in KINDS if mode in lack.missing)
+    needed = audits_needed(entry, work.benchmark.name)
+    tests = needed if modes else tuple(test for test in needed if test in lack.missing)
+    request = replace(work.request, scenarios=(scenario,), test_modes=modes)
+    if entry.rehearsal and needed and work.request.overrides.get("min_query_count") == SHORT["min_query_count"]:
+        least = read_round(entry.round).early_stopping.of(scenario)  # an audit wants a VALID run to be compared with
+        request = replace(
+            request, overrides={**request.overrides, **({"min_query_count": f"{least:.0f}"} if least else {})}
+        )
+    return Piece(replace(work, request=request, needs={}), tests)
+
+
+def _as_asked(run: Run, work: Work, entry: Entry) -> bool:
+    """Tell whether a run has the settings that flags ask for. How long it lasted is the rules' matter."""
+    benchmark, config = work.benchmark, run.config
+    own = str(benchmark.own_model) if benchmark.own_model else None
+    if (config.dataset, config.weights, config.model_path) != (benchmark.dataset, benchmark.weights, own):
+        return False
+    if config.scenario not in work.scenarios:
+        return False
+    wanted = work.resolve(config.scenario, config.test_mode).config
+    free = (*UNTOLD, "dataset", "weights", "model_path", *(("round",) if entry.rehearsal else ()))
+    names = [name for name in work.request.overrides if name not in free and not fields.about(name).loadgen]
+    return all(getattr(wanted, name) in ("auto", getattr(config, name)) for name in names)
+
+
+def _as_now(run: Run, work: Work) -> bool:
+    """Tell whether a run was made with what would be run now: settings, model, engine, samples."""
+    planned = replace(work, request=replace(work.request, plan=True), needs={})
+    resolved, engine = planned.best_precision(planned.resolve(run.config.scenario, run.config.test_mode))
+    names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
+    same = all(getattr(resolved.config, name) == getattr(run.config, name) for name in names)
+    return same and agree(run.result.made_from, engine.inputs)
+
+
+def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
+    """Run what is missing. Raises RequestError where a submission cannot go on with what came out."""
+    terminal.say(f"missing: {'; '.join(map(str, missing))}")
+    planned = plan.of_run(replace(request, plan=True), [work for piece in missing for work in piece.planned()])
+    terminal.say(f"this will take {plan.seconds_in_words(planned)}")
+    tests = [piece.work for piece in missing if piece.work.request.test_modes]
+    code = run.run_works(request, tests) if tests else ExitCode.GOOD
+    if code == ExitCode.INVALID and not entry.rehearsal:
+        raise RequestError(
+            "a run is INVALID or misses its accuracy target, so it cannot be submitted",
+            mend="see the table above; change the settings, and type the same command again: what is good is kept",
+        )
+    if code not in (ExitCode.GOOD, ExitCode.INVALID):
+        raise RequestError("a test failed", mend="see above; type the same command again: what is good is kept")
+    results = [result for piece in missing for result in _audited(piece)]
+    if results:
+        report.print_audits(results)
+    if failed := [result.run for result in results if result.audit and not result.audit.passed and not entry.rehearsal]:
+        raise RequestError(f"an audit did not pass: {', '.join(failed)}", mend="see the table above")
+
+
+def _audited(piece: Piece) -> Iterator[Result]:
+    if piece.tests:
+        both = replace(piece.work.request, test_modes=Request.test_modes)
+        work = replace(piece.work, request=both)
+        yield from audits.of_scenario(audits.Task(work, work.scenarios[0], piece.tests))
+
+
+def _plan(request: Request, asked: Sequence[Work], missing: Sequence[Piece]) -> int:
+    """Say what is missing and how long it will run."""
+    lacking = {(piece.work.benchmark.name, piece.work.scenarios[0]) for piece in missing}
+    there = [(work.benchmark.name, scenario) for work in asked for scenario in work.scenarios]
+    ready = [f"{name} {scenario}" for name, scenario in there if (name, scenario) not in lacking]
+    works = [work for piece in missing for work in piece.planned()]
+    found = plan.of_run(request, works) if works else None
+    if request.json:
+        hours = found.total.seconds.least / 3600 if found else 0.0
+        told = {"missing": list(map(str, missing)), "ready": ready, "hours": round(hours, 3)}
+        print(json.dumps({**told, "plan": msgspec.to_builtins(found)}, indent=1))
+        return ExitCode.GOOD
+    code = run.run_works(request, works) if works else ExitCode.GOOD
+    terminal.note(f"Ready: {', '.join(ready) or 'nothing'}.")
+    terminal.note(f"Missing: {'; '.join(map(str, missing)) or 'nothing'}.")
+    if found:
+        terminal.note(f"To run: {plan.seconds_in_words(found)}. An audit counts as a performance test.")
+    return code

@@ -1,0 +1,60 @@
+"""Runs MLCommons' own submission checker, from somebody's checkout of mlcommons/inference, as an outside judge."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from engineroom.errors import RequestError, did_you_mean
+from engineroom.paths import display
+
+TOOLS = Path("tools", "submission")
+# As a package since v5.1's checkouts, as one file before.
+WAYS = {
+    Path("submission_checker", "main.py"): ["-m", "submission_checker.main"],
+    Path("submission_checker.py"): ["submission_checker.py"],
+}
+VERDICT = re.compile(r"SUMMARY: .*|Results=\d+, NoResults=\d+.*")
+CHOICES = re.compile(r"argument --version: invalid choice: .*\(choose from (.*)\)")
+TIMEOUT_S = 1800
+ERROR = re.compile(r"(?:ERROR:main:|\bERROR\] ?)(.*)")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the checker said: whether it accepts the tree, its errors in order, its last words, and its whole log."""
+
+    accepted: bool
+    errors: tuple[str, ...]
+    summary: tuple[str, ...]
+    log: str
+
+
+def check(checkout: Path, root: Path, round_name: str, submitter: str, csv: Path) -> Verdict:
+    """Run the checker on the tree in `root`. Raises RequestError if there is none, or it does not know the round."""
+    tools = checkout / TOOLS
+    way = next((command for file, command in WAYS.items() if (tools / file).is_file()), None)
+    if way is None:
+        raise RequestError(
+            f"has no {TOOLS}/{next(iter(WAYS))}",
+            where=display(checkout),
+            mend="name a checkout of https://github.com/mlcommons/inference: --official=PATH",
+        )
+    about = [f"--input={root}", f"--version={round_name}", f"--submitter={submitter}", f"--csv={csv}"]
+    try:
+        done = subprocess.run(
+            [sys.executable, *way, *about], cwd=tools, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RequestError(f"took more than {TIMEOUT_S} s", where=display(tools)) from None
+    log = done.stdout + done.stderr
+    if found := CHOICES.search(log):
+        known = [name.strip("' ") for name in found[1].split(",")]
+        raise RequestError(f"does not know {round_name}", where=display(tools), mend=did_you_mean(round_name, known))
+    errors = tuple(dict.fromkeys(match[1].strip() for match in ERROR.finditer(log)))
+    if "Traceback (most recent call last)" in log:
+        errors = (*errors, f"it stopped with a traceback: {log.strip().splitlines()[-1]}")
+    return Verdict(done.returncode == 0, errors, tuple(VERDICT.findall(log)), log)

@@ -1,0 +1,99 @@
+"""Packs a submission into an archive whose bytes depend on its files alone; copies it to where it is handed in."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+from engineroom.errors import Mistakes, RequestError
+from engineroom.paths import display, ensure_folder, not_writable, sha256_file, write_beside, write_text
+
+SHOWN = 10
+
+
+def pack(root: Path, folder: Path, archive: Path) -> str:
+    """Write `folder`, below `root`, into a .tar.gz, and its SHA-256 beside it; return that.
+
+    Names are in order; no time, owner or group is kept, and of the modes only whether a file can be executed.
+    """
+    with (
+        write_beside(archive) as beside,
+        beside.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in sorted(folder.rglob("*"), key=lambda each: each.relative_to(root).parts):
+            if path.is_file():
+                _add(tar, path, path.relative_to(root))
+    sha256 = sha256_file(archive)
+    write_text(archive.with_name(f"{archive.name}.sha256"), f"{sha256}  {archive.name}\n")
+    return sha256
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: Path) -> None:
+    info = tarfile.TarInfo(str(name))
+    info.size = path.stat().st_size
+    info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+    with path.open("rb") as content:
+        tar.addfile(info, content)
+
+
+def export(root: Path, folder: Path, target: Path, record: Path) -> list[str]:
+    """Copy `folder`, below `root`, to the same place below `target`; return the names of the files that were written.
+
+    Files that are there and not ours stay. One that differs is only replaced if an earlier export wrote it, which
+    `record` tells. Raises Mistakes for the others: nothing is written then.
+    """
+    before = _recorded(record)
+    ours = {str(path.relative_to(root)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    there = {name: sha256_file(path) for name in ours if (path := target / name).is_file()}
+    foreign = [name for name, sha in there.items() if sha not in (ours[name], before.get(str(target / name)))]
+    if foreign:
+        mend = "move it away, or export to another folder"
+        told = [
+            RequestError("is there and not from an export", where=str(target / name), mend=mend) for name in foreign
+        ]
+        raise Mistakes(told[:SHOWN])
+    new = [name for name, sha in ours.items() if there.get(name) != sha]
+    stale = [
+        path
+        for name, sha in before.items()
+        if (path := Path(name)).is_relative_to(target / folder.relative_to(root))
+        and str(path.relative_to(target)) not in ours
+        and path.is_file()
+        and sha256_file(path) == sha
+    ]
+    for name in new:
+        _copy(root / name, target / name)
+    for path in stale:  # what an earlier export wrote, and nobody touched, and the submission no longer has
+        path.unlink()
+    kept = {name: sha for name, sha in before.items() if Path(name) not in stale}
+    told_now = {str(target / name): sha for name, sha in ours.items()}
+    write_text(record, json.dumps({**kept, **told_now}, indent=1) + "\n")
+    return new
+
+
+def _copy(source: Path, target: Path) -> None:
+    ensure_folder(target.parent)
+    beside = target.with_name(f".{target.name}.partial")
+    try:
+        shutil.copyfile(source, beside)
+        shutil.copymode(source, beside)
+        beside.replace(target)
+    except OSError as error:
+        raise not_writable(target, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot be read: {error}", where=display(record), mend="remove it") from None
+    return {str(name): str(sha) for name, sha in found.items()} if isinstance(found, dict) else {}

@@ -1,0 +1,268 @@
+"""Builds a submitter's tree beside the former one, and puts it in its place in whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engineroom import rounds
+from engineroom.benchmarks import Benchmark
+from engineroom.errors import EngineroomError, Mistakes, RequestError
+from engineroom.paths import SUBMISSION, display, ensure_folder, locked, not_writable, write_text
+from engineroom.runs import RECIPE
+from engineroom.steps.submission import documents, scrub
+from engineroom.steps.submission.choose import Chosen
+from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
+from engineroom.steps.submission.layout import (
+    ACCURACY,
+    ACCURACY_LOG,
+    DETAIL_LOG,
+    README,
+    SUMMARY_LOG,
+    USER_CONF,
+    Place,
+    Tree,
+)
+from engineroom.terms import Scenario
+
+PARTIAL, FORMER, RECORD = ".partial", ".former", ".staged.json"
+MARK = Path(f"{REHEARSAL.upper()}.md")
+SHOWN = 20
+SAME_SYSTEM = (
+    "host_processor_model_name",
+    "host_processors_per_node",
+    "accelerator_model_name",
+    "accelerators_per_node",
+)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One benchmark on one system. `system` is the id in the tree, `description` the text of its file."""
+
+    system: str
+    benchmark: Benchmark
+    chosen: Mapping[Scenario, Chosen]
+    description: str
+
+    def place(self, scenario: Scenario) -> Place:
+        """Return where a scenario's result goes."""
+        engine = self.chosen[scenario].performance.config.engine
+        return Place(self.system, self.benchmark.name, scenario, engine)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What was staged, and what was replaced in it by placeholders."""
+
+    folder: Path
+    places: tuple[Place, ...]
+    replaced: tuple[scrub.Finding, ...]
+
+
+def tree_of(entry: Entry) -> Tree:
+    """Return where the files of an entry lie."""
+    return Tree(rounds.read(entry.round).layout, entry.division, entry.submitter)
+
+
+def stage(entry: Entry, items: Sequence[Item], private: scrub.Private) -> Staged:
+    """Stage items into the entry's tree: what other benchmarks and systems have there stays.
+
+    Raises Mistakes for what must not be published and may not be replaced, RequestError if there is no room. The former
+    tree is untouched then.
+    """
+    tree = tree_of(entry)
+    record = SUBMISSION / f"{entry.title}{RECORD}"
+    with _beside(entry) as root:
+        _take_over(entry, root)
+        for item in items:
+            _write_item(root, tree, entry, item)
+        _write_common(root, tree, entry)
+        scrubber = scrub.Scrubber(private, _public(entry, items), _placeholders(record))
+        found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
+        refuse([each for each in found if not each.placeholder])
+        write_text(record, _account(items, scrubber))
+        record.chmod(0o600)  # it says what the placeholders stand for
+    places = tuple(item.place(scenario) for item in items for scenario in item.chosen)
+    return Staged(entry.folder, places, tuple(found))
+
+
+def refuse(left: Sequence[scrub.Finding]) -> None:
+    """Raise Mistakes for what must not be published and was not replaced."""
+    if not left:
+        return
+    told = [RequestError(f"holds a {each.kind}: {each.value}", where=f"{each.path}:{each.line}") for each in left]
+    more = f", and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+    mend = (
+        "logs, verdicts and code are never changed here: run the test again without it, or, if it may be published, "
+        "say so: --public=WORD,WORD"
+    )
+    raise Mistakes([*told[:SHOWN], RequestError(f"this must not be published{more}", mend=mend)])
+
+
+def private_words(entry: Entry) -> scrub.Scrubber:
+    """Return what looks through a staged tree again."""
+    record = SUBMISSION / f"{entry.title}{RECORD}"
+    return scrub.Scrubber(scrub.of_this_machine(), _public(entry, ()), _placeholders(record))
+
+
+def _public(entry: Entry, items: Sequence[Item]) -> frozenset[str]:
+    """Return what may be published: what the entry itself says, in lower case."""
+    words = [*entry.public, entry.submitter, *re.split(r"[\W_]+", entry.submitter)]
+    return frozenset(word.lower() for word in (*words, *(item.system for item in items)) if word)
+
+
+def _placeholders(record: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(record.read_text(encoding="utf-8"))["placeholders"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _account(items: Sequence[Item], scrubber: scrub.Scrubber) -> str:
+    """Return what is kept beside the tree: which run each result is, and what each placeholder stands for."""
+    runs = {
+        str(item.place(scenario)): {
+            "performance": chosen.performance.name,
+            "accuracy": chosen.accuracy.name,
+            **{test: display(path) for test, path in chosen.audits.items()},
+        }
+        for item in items
+        for scenario, chosen in item.chosen.items()
+    }
+    return json.dumps({"runs": runs, "placeholders": scrubber.placeholders}, indent=1) + "\n"
+
+
+# Beside the former tree
+
+
+@contextmanager
+def _beside(entry: Entry) -> Iterator[Path]:
+    """Yield a folder for a new tree; on success it takes the former one's place by a rename, else it is removed."""
+    root, former = SUBMISSION / f"{entry.title}{PARTIAL}", SUBMISSION / f"{entry.title}{FORMER}"
+    with locked(SUBMISSION):
+        try:
+            _recover(entry.folder, former)
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir()
+            yield root
+            ensure_folder(entry.folder.parent)
+            if entry.folder.exists():
+                entry.folder.rename(former)
+            (root / tree_of(entry).folder).rename(entry.folder)
+        except EngineroomError:
+            raise
+        except OSError as error:
+            raise not_writable(entry.folder, error) from error
+        finally:
+            _recover(entry.folder, former)
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _recover(folder: Path, former: Path) -> None:
+    """Put the former tree back if a new one never took its place; else remove it."""
+    if former.exists() and not folder.exists():
+        former.rename(folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _take_over(entry: Entry, root: Path) -> None:
+    """Begin with what is staged already. Its files are shared: nothing writes into one, only in its place."""
+    target = root / tree_of(entry).folder
+    if entry.folder.is_dir():
+        shutil.copytree(entry.folder, target, copy_function=_share)
+    else:
+        target.mkdir(parents=True)
+
+
+def _share(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copy2(source, target)
+
+
+# What is written
+
+
+def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
+    for folder in tree.of_benchmark(item.system, item.benchmark.name):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    _check_same_system(root, tree, item)
+    _put(root / tree.system(item.system), item.description)
+    for scenario, chosen in item.chosen.items():
+        place = item.place(scenario)
+        _write_result(root, tree, entry, item, place, chosen)
+        _put(root / tree.code_of(place) / README, documents.sources_readme(item.benchmark.name))
+    runs = [chosen.performance for chosen in item.chosen.values()]
+    name = f"{item.system}-{item.benchmark.name}-{tree.calibration.name}"
+    account = documents.calibration(item.benchmark, runs, f"{item.benchmark.name} on {item.system}")
+    _put(root / tree.calibration.with_name(name), account)
+    revision = runs[0].revision
+    sources = root / tree.code / documents.sources_name(revision)
+    if not documents.is_known(revision):  # what lies here may be another code than that of the last time
+        shutil.rmtree(sources, ignore_errors=True)
+    if not sources.exists():
+        documents.write_sources(revision, sources)
+
+
+def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
+    """Refuse a system's name that other results in the tree have for another machine."""
+    path = root / tree.system(item.system)
+    others = [place for place in tree.places(root) if place.system == item.system]
+    if not others or not path.is_file():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(item.description)
+    if differ := [name for name in SAME_SYSTEM if before.get(name) != now.get(name)]:
+        name = differ[0]
+        raise RequestError(
+            f"two systems bear the name {item.system}: {name} is {before.get(name)!r} there, {now.get(name)!r} now",
+            where=str(tree.system(item.system)),
+            mend='give one of them a name of its own: make add_system RUN_ARGS="--id=NAME"',
+        )
+
+
+def _write_result(root: Path, tree: Tree, entry: Entry, item: Item, place: Place, chosen: Chosen) -> None:
+    measured, scored = chosen.performance, chosen.accuracy
+    for name in (DETAIL_LOG, SUMMARY_LOG):
+        _copy(measured.folder / name, root / tree.performance(place) / name)
+    for name in (ACCURACY, ACCURACY_LOG, DETAIL_LOG, SUMMARY_LOG):
+        _copy(scored.folder / name, root / tree.accuracy(place) / name)
+    for test, folder in chosen.audits.items():
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            _copy(path, root / tree.audit(place, test) / path.relative_to(folder))
+    _copy(measured.folder / RECIPE / USER_CONF, root / tree.measurements(place) / USER_CONF)
+    _put(root / tree.measurements_file(place), documents.measurements(item.benchmark, measured.config, entry))
+    _put(root / tree.measurements(place) / README, documents.readme(place, chosen, item.benchmark, entry))
+
+
+def _write_common(root: Path, tree: Tree, entry: Entry) -> None:
+    """Write what follows from all that is in the tree, and drop what nothing in it needs any more."""
+    accounts = (root / tree.calibration.parent).glob(f"*-{tree.calibration.name}")
+    _put(root / tree.calibration, documents.calibration_index([path.name for path in accounts]))
+    if entry.rehearsal:
+        _put(root / tree.folder / MARK, f"# Rehearsal\n\n{NOTICE}\n")
+    told = "".join(path.read_text(encoding="utf-8") for path in (root / tree.folder).glob(f"*/*/*/*/{README}"))
+    for path in (root / tree.code).glob(f"{documents.SOURCES_PREFIX}*"):
+        if f"`{path.name}`" not in told:
+            shutil.rmtree(path)
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # the former tree may share it
+    path.write_text(text, encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
