@@ -196,6 +196,7 @@ class SystemDescription(_Section, frozen=True, kw_only=True):
     allowed: dict[str, tuple[str, ...]]
     network: tuple[str, ...]
     power: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     network_sut_name: str
 
 

@@ -161,12 +161,18 @@ def _performance(
         score = _score(case, audit, of) if of else None
         if score is None:
             continue
-        try:
-            said = float(told[name])
-        except ValueError:
-            said = -1.0
-        if abs(said - score) > DIGITS * score:
+        if not _says(told[name], score):
             yield rulebook.AUDIT_SCORES.at(file, f"{name} score", found=told[name], expected=f"{score:.6g}, as in the log")
+
+
+def _says(told: str, score: float) -> bool:
+    """Tell whether a text is a number, as far as its digits go."""
+    try:
+        number = float(told)
+    except ValueError:
+        return False
+    decimals = len(told.partition(".")[2])
+    return abs(number - score) <= max(DIGITS * score, 0.51 * 10.0**-decimals if decimals else 0.0)
 
 
 def _accuracy(
@@ -218,7 +224,7 @@ def _counts(case: Case, file: str, counts: Mapping[str, int], *, passed: bool, t
         yield rulebook.AUDIT_ANSWERS.at(file, "num_perf_log_entries", found=logged, expected=expected)
     if passed and wrong:
         yield rulebook.AUDIT_ANSWERS.at(file, "num_perf_log_data_mismatch", found=f"{wrong} that differ", expected="0, as it passed")
-    if counts["num_acc_log_data_mismatch"]:
+    if counts["num_acc_log_data_mismatch"] and case.scenario != "MultiStream":  # which pads its queries
         name = "num_acc_log_data_mismatch"
         yield rulebook.AUDIT_ANSWERS.at(file, name, found=counts[name], expected="0: one sample has one answer")
     entries = counts["num_acc_log_entries"] - counts["num_acc_log_duplicate_keys"]

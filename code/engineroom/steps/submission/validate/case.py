@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from engineroom.rounds import Model, Round
 from engineroom.steps.submission.layout import Place, Tree
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Interactive", "Offline")
+BASE = re.compile(r"-\d+(\.\d+)?$")  # of bert-99 and bert-99.9, which may share runs
 SPELLED = {name.lower(): name for name in SCENARIOS}
 STREAMS = ("SingleStream", "MultiStream")
 ONLINE = ("Server", "Interactive")

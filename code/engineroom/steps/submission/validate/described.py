@@ -36,7 +36,7 @@ def is_network(told: Mapping[str, Any]) -> bool:
 
 def _fields(file: str, told: Mapping[str, Any], division: str, rules: Round) -> Iterator[Finding]:
     wanted = rules.system_description
-    known = {*wanted.not_empty, *wanted.may_be_empty, *wanted.network, *wanted.power}
+    known = {*wanted.not_empty, *wanted.optional, *wanted.may_be_empty, *wanted.network, *wanted.power}
     for name in (*wanted.not_empty, *wanted.may_be_empty):
         if name not in told:
             near = did_you_mean(name, [each for each in told if each not in known], "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from engineroom.steps.submission.logs import MARK
 from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.findings import Finding, Rule
 
+SHORT_BYTES = 16 << 20  # of a log that is held as a whole
 LONGEST_LINE = 64 << 20  # the list of the samples that are loaded is one line
 MOST_KEYS, MOST_TOLD = 2000, 3  # different keys of a log that are kept; faults of one kind in a file that are told
 LONGEST_VALUE = 4096  # of a value that is kept
@@ -31,6 +31,9 @@ class _Line(msgspec.Struct):
     value: msgspec.Raw
     metadata: _Flags
     time_ms: float
+
+
+DECODER = msgspec.json.Decoder(_Line)
 
 
 @dataclass
@@ -94,7 +97,33 @@ class _Told:
 
 
 def _read(lines: Any, log: Log) -> None:
-    decode = msgspec.json.Decoder(_Line).decode
+    """A log is mostly short and sound: then it is read at once. Else it is read again, line by line."""
+    data = lines.read(SHORT_BYTES + 1)
+    if len(data) > SHORT_BYTES or not _read_sound(data, log):
+        lines.seek(0)
+        _read_lines(lines, log)
+
+
+def _read_sound(data: bytes, log: Log) -> bool:
+    """Read a log in which every line is a record; tell whether it is one."""
+    if not data.startswith(MARK) or not data.endswith(b"}\n"):
+        return False
+    count = data.count(b"\n")
+    if data.count(b"\n" + MARK) != count - 1:
+        return False
+    try:
+        entries = DECODER.decode_lines(data.replace(MARK, b""))
+    except ValueError:
+        return False
+    told = _Told(log)
+    for number, entry in enumerate(entries, 1):
+        _take(entry, number, log, told)
+    told.close()
+    return len(entries) == count
+
+
+def _read_lines(lines: Any, log: Log) -> None:
+    decode = DECODER.decode
     told, start, number, line = _Told(log), len(MARK), 0, b""
     while line := lines.readline(LONGEST_LINE):
         number += 1
@@ -119,16 +148,19 @@ def _read(lines: Any, log: Log) -> None:
 
 
 def _take(entry: _Line, number: int, log: Log, told: _Told) -> None:
-    key, raw = entry.key, memoryview(entry.value)
-    if entry.metadata.is_error:
+    key, flags = entry.key, entry.metadata
+    if flags.is_error:
         log.num_errors += 1
         if len(log.errors) < MOST_TOLD:
-            log.errors.append(f"line {number}, {key}: {bytes(raw[:200]).decode('utf-8', 'replace')}")
-    log.num_warnings += entry.metadata.is_warning
+            said = bytes(memoryview(entry.value)[:200]).decode("utf-8", "replace")
+            log.errors.append(f"line {number}, {key}: {said}")
+    if flags.is_warning:
+        log.num_warnings += 1
     if key in log.values:
         if key.startswith(ONCE):
             told.tell(rulebook.LOG_REPEATED.at(log.file, number, found=f"{key} once more", expected="once"))
     elif len(log.values) < MOST_KEYS:
+        raw = memoryview(entry.value)
         log.lines[key] = number
         if len(raw) <= LONGEST_VALUE:
             log.values[key] = msgspec.json.decode(raw)
@@ -138,7 +170,9 @@ def _take(entry: _Line, number: int, log: Log, told: _Told) -> None:
             if raw[:1] == b"[":
                 log.lengths[key] = bytes(raw).count(b",") + 1
             log.values[key] = None
-    log.last, log.end_ms = key, max(log.end_ms, entry.time_ms)
+    log.last = key
+    if entry.time_ms > log.end_ms:
+        log.end_ms = entry.time_ms
 
 
 # The summary
@@ -182,7 +216,3 @@ def read_summary(root: Path, file: str) -> Summary | None:
     title = "MLPerf Results Summary" in text
     return Summary(file, values, lines, counts["ERROR"], counts["WARNING"], title, findings)
 
-
-def pairs_of(summary: Summary) -> Iterator[tuple[str, str]]:
-    """Yield what the summary says, name by name."""
-    yield from summary.values.items()

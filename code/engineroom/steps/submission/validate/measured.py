@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from engineroom.errors import did_you_mean
 from engineroom.steps.submission.layout import README, USER_CONF
 from engineroom.steps.submission.validate import rulebook, sight
-from engineroom.steps.submission.validate.case import SCENARIOS, Case
+from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
 from engineroom.terms import Scenario
@@ -59,7 +59,11 @@ def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding])
     file = f"{folder}/{USER_CONF}"
     if (told := sight.text(case.root, file, findings)) is None:
         return
-    entries = [entry for number, line in sight.lines_of(told) for entry in _entry(case, file, number, line, findings)]
+    ran = str(log.get("effective_scenario")) if log else ""
+    scenarios = {case.scenario, case.log_scenario(), ran}  # an inferred result has the settings of the run it follows from
+    entries = [
+        entry for number, line in sight.lines_of(told) for entry in _entry(case, file, number, line, scenarios, findings)
+    ]
     for entry in entries:
         findings += _key(case, file, entry, entries)
     fitting = [entry for entry in entries if entry.rank >= 0]
@@ -82,7 +86,9 @@ class Entry:
     rank: int
 
 
-def _entry(case: Case, file: str, number: int, line: str, findings: list[Finding]) -> Iterator[Entry]:
+def _entry(
+    case: Case, file: str, number: int, line: str, scenarios: set[str], findings: list[Finding]
+) -> Iterator[Entry]:
     line = line.partition("#")[0].strip()
     if not line:
         return
@@ -91,13 +97,14 @@ def _entry(case: Case, file: str, number: int, line: str, findings: list[Finding
         findings.append(rulebook.CONF_LINE.at(file, number, found=line, expected="model.scenario.key = value"))
         return
     model, scenario, key, value = found.groups()
-    yield Entry(number, model, scenario, key, value, _rank(case, model, scenario))
+    yield Entry(number, model, scenario, key, value, _rank(case, model, scenario, scenarios))
 
 
-def _rank(case: Case, model: str, scenario: str) -> int:
+def _rank(case: Case, model: str, scenario: str, scenarios: set[str]) -> int:
     names = [name for name in (case.subject.benchmark, case.subject.model) if name]
-    fits = model == "*" or any(name.startswith(model) or model.startswith(name) for name in names)
-    if not fits or scenario not in (case.scenario, case.log_scenario(), "*"):
+    bare = [BASE.sub("", name) for name in names]
+    fits = model == "*" or any(name.startswith(model) or model.startswith(name) for name in (*names, *bare))
+    if not fits or scenario not in {*scenarios, "*"}:
         return -1
     return 2 * (scenario != "*") + (model != "*")
 
@@ -118,6 +125,8 @@ def _key(case: Case, file: str, entry: Entry, entries: list[Entry]) -> Iterator[
         yield rule.at(file, entry.line, found=key, expected="a key that LoadGen reads", mend=mend)
         return
     if case.closed and {key, f"{scenario}.{key}"} & {*rules.open_only} and entry.rank >= 0:
+        if _as_usual(case, key, value):
+            return
         yield rulebook.CONF_CLOSED.at(file, entry.line, found=f"{key} = {value}", expected="the round's own value")
     if value.lower() not in TEXT_VALUES and not _is_number(value):
         yield rulebook.CONF_VALUE.at(file, entry.line, found=value, expected="a number of at least 0")
@@ -125,6 +134,20 @@ def _key(case: Case, file: str, entry: Entry, entries: list[Entry]) -> Iterator[
     if same[0] is not entry and same[0].value != value:
         found = f"{key} = {value}"
         yield rulebook.CONF_REPEATED.at(file, entry.line, found=found, expected=f"as in line {same[0].line}: {same[0].value}")
+
+
+def _as_usual(case: Case, key: str, value: str) -> bool:
+    """Tell whether a value is the round's own."""
+    if not _is_number(value):
+        return False
+    scenario = Scenario(case.log_scenario())
+    if key == "target_latency_percentile":
+        usual = case.rules.percentiles.of(scenario)
+        return usual is not None and float(value) in (usual, usual / 100)
+    if key == "samples_per_query":
+        return float(value) == (case.rules.samples_per_query.of(scenario) or 1.0)
+    limit = case.model.latency_ms.get(case.scenario) if case.model else None
+    return key == "target_latency" and limit is not None and float(value) == limit
 
 
 def _is_number(value: str) -> bool:

@@ -204,16 +204,22 @@ NETWORK = _rule(
 )
 SUT_NAME = _rule(
     "network-sut-name",
-    "the SUT's name says so in the network division, and only there",
+    "the SUT's name says so in the network division",
     "round, system_description, network_sut_name",
     "name the SUT as the rules ask, and run again",
+)
+SUT_NAME_CLOSED = _doubt(
+    "network-sut-closed",
+    "the SUT's name speaks of no network in the closed division",
+    "round, system_description, network_sut_name",
+    "name the SUT otherwise, or submit to the network division",
 )
 
 # Measurements and settings
 MEASURED = _rule(
     "measurements-field", "the fields of the measurements are there and say something", "round, measurements", "fill it in"
 )
-MEASURED_TYPE = _rule("measurements-type", "the fields of the measurements are texts", "round, measurements", "write a text")
+MEASURED_TYPE = _doubt("measurements-type", "the fields of the measurements are texts", "round, measurements", "write a text")
 MEASURED_UNUSUAL = _doubt(
     "measurements-unusual", "retraining and data types are words that are usual", "round, measurements, usual", "correct it"
 )
@@ -312,7 +318,7 @@ AUDIT_BAND = _rule("audit-band", "the audit's score is within its band of the pe
 AUDIT_ANSWERS = _rule("audit-answers", "the counts in verify_accuracy.txt agree with the verdict and the logs", "own; compliance/TEST01/verify_accuracy.py", AUDIT_AGAIN)
 AUDIT_FALLBACK = _rule("audit-fallback", "where answers differ, the scores over the audit's samples are near enough", "round, benchmarks, audit_delta_percent", AUDIT_AGAIN)
 AUDIT_SAME = _rule("audit-same-run", "an audit is a run of its own", "own", AUDIT_AGAIN)
-AUDIT_SAMPLE = _rule("audit-answers-differ", "answers that both logs show are the same where the audit says so", "own; compliance/TEST01/verify_accuracy.py", AUDIT_AGAIN)
+AUDIT_SAMPLE = _doubt("audit-answers-differ", "answers that both logs show are the same where the audit says so", "own; compliance/TEST01/verify_accuracy.py", AUDIT_AGAIN)
 
 # The validator itself
 UNCHECKED = _doubt("endpoints-unchecked", "results of MLPerf Endpoints are not checked here", "own", "let MLCommons' checker judge them: --official=PATH")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engineroom.steps.submission.validate import rulebook
+from engineroom.steps.submission.validate.case import STREAMS
 from engineroom.steps.submission.validate.figures import PERCENTILES
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log, Summary
@@ -59,20 +60,11 @@ BY_SCENARIO = {
         "QPS w/ loadgen overhead": "result_qps_with_loadgen_overhead",
         "QPS w/o loadgen overhead": "result_qps_without_loadgen_overhead",
     },
-    "MultiStream": {
-        "Early stopping 99.0th percentile estimate": "early_stopping_latency_ms",
-        "99.0th percentile latency (ns)": "result_99.00_percentile_per_query_latency_ns",
-    },
     "Server": {
         "Completed samples per second": "result_completed_samples_per_sec",
         "Scheduled samples per second": "result_scheduled_samples_per_sec",
     },
     "Offline": {"Samples per second": "result_samples_per_second"},
-}
-SINGLE_STREAM_ALONE = {  # where latencies are not counted by tokens
-    "Early stopping 90.0th percentile estimate": "early_stopping_latency_ss",
-    "Early stopping 99.0th percentile estimate": "early_stopping_latency_ms",
-    "90.0th percentile latency (ns)": "result_90.00_percentile_latency_ns",
 }
 WORDS = {True: "Yes", False: "NO"}
 
@@ -82,6 +74,18 @@ def _latencies(scenario: str) -> dict[str, str]:
     per_query = "per_query_" if scenario == "MultiStream" else ""
     ends = {f"{name.title()} latency (ns)": f"result_{name}_{query}latency_ns" for name in ("min", "max", "mean")}
     return {**ends, **{f"{p} percentile latency (ns)": f"result_{p}_percentile_{per_query}latency_ns" for p in PERCENTILES}}
+
+
+def _estimates(log: Log, scenario: str) -> dict[str, str]:
+    """Return the words about the percentile that counts, and its estimates, where latencies are not of tokens."""
+    target = 100 * (log.number("effective_target_latency_percentile") or 0.0)
+    of, estimate = ("per_query_", "ms") if scenario == "MultiStream" else ("", "ss")
+    found = {
+        f"{target:.1f}th percentile latency (ns)": f"result_{target:.2f}_percentile_{of}latency_ns",
+        f"Early stopping {target:.1f}th percentile estimate": f"early_stopping_latency_{estimate}",
+    }
+    also = {"Early stopping 99.0th percentile estimate": "early_stopping_latency_ms"} if estimate == "ss" else {}
+    return {**also, **found}
 
 
 def check(summary: Summary, log: Log) -> Iterator[Finding]:
@@ -105,8 +109,8 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
         yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected="MLPerf Results Summary")
     scenario = str(log.get("effective_scenario"))
     needed = {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
-    if scenario == "SingleStream" and "early_stopping_result" in log.values:
-        needed |= SINGLE_STREAM_ALONE
+    if scenario in STREAMS and "early_stopping_result" in log.values:
+        needed |= _estimates(log, scenario)
     for name, key in {**needed, **OPTIONAL}.items():
         yield from _same(summary, log, name, key, needed=name in needed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,7 +19,7 @@ from engineroom.rounds import Round
 from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import DETAIL_LOG, PERFORMANCE_RUN, Place, Tree
 from engineroom.steps.submission.validate import described, loadgen, result, rulebook, sight
-from engineroom.steps.submission.validate.case import SCENARIOS, SPELLED, Subject
+from engineroom.steps.submission.validate.case import BASE, SCENARIOS, SPELLED, Subject
 from engineroom.steps.submission.validate.findings import Finding, Level
 from engineroom.steps.submission.validate.result import KNOWN, Outcome
 
@@ -28,8 +27,8 @@ DIVISIONS = ("closed", "network", "open")
 FEW = 24  # results that are judged faster than other processes start
 AT_ONCE = 8  # results that are sent to another process together
 ASKED_FOR_ROUND = 40  # logs that are asked for their seeds
-BASE = re.compile(r"-\d+(\.\d+)?$")  # of bert-99 and bert-99.9, which may share runs
 # Top folders of a submitter in each layout; those of the other one are a sign of the other round.
+GUESSES = {"efficientnet": "resnet50"}  # checker, get_mlperf_model: beside the benchmarks' own names
 LAYOUT_FOLDERS = {"code", "src", "measurements", "compliance", "results", "systems", "documentation"}
 
 
@@ -275,9 +274,10 @@ class _Plan:
         model = self._model(benchmark) or mapped.get(benchmark, "")
         if model:
             return model
-        near = [name for name in self.rules.benchmarks.models if name in benchmark]
+        names = {**{name: name for name in self.rules.benchmarks.models}, **self.rules.benchmarks.also_named, **GUESSES}
+        near = [name for name in names if name in benchmark and self._model(names[name])]
         if division == "open" and near:
-            guess = max(near, key=len)
+            guess = self._model(names[max(near, key=len)])
             self.findings.append(rulebook.GUESSED.at(where, found=benchmark, expected=f"taken for {guess}"))
             return guess
         mend = did_you_mean(benchmark, self.rules.benchmarks.models, rulebook.BENCHMARK.mend)
