@@ -22,7 +22,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV MAKEFLAGS MFLAGS MAKEOVERRIDES
 .NOTPARALLEL:
 
 #- make TARGET [RUN_ARGS="--flag=value ..."]; all flags of a run: make run RUN_ARGS=--help
-help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-20s %s\n", n, $$0}' Makefile  #- print this help
+help: ; @awk '/^#- /{print "\n" substr($$0, 4)} /^[a-z0-9_]+:.*#- /{n=$$1; sub(/:$$/, "", n); sub(/.*#- /, ""); printf "  %-20s %s\n", n, $$0}' Makefile  #- print this help
 
 #- Run benchmarks, for example: make run_harness RUN_ARGS="--benchmarks=digits --scenarios=Offline,Server"
 run_harness:      venv ; $(INV)  #- set up and build what is missing, run LoadGen, score, print one table

@@ -287,6 +287,29 @@ def test_files_that_a_map_names_and_nobody_has_are_told_with_their_lines(photos:
         photos.check_files("evaluation")
 
 
+def test_all_that_is_wrong_with_a_map_is_told_in_one_pass(photos: Dataset) -> None:
+    """Lines that are no samples, files that are not there or have no checksum, and how many there are."""
+    where = photos.map_of("evaluation")
+    where.write_text("gone.JPEG\t0\na.JPEG\t0\na.JPEG\t1\n../b.JPEG\t1\nc.JPEG\t9\nnew.JPEG\t2\n", encoding="utf-8")
+    (photos.sample_folder / "new.JPEG").write_bytes(b"photograph")
+    with pytest.raises(Mistakes) as caught:
+        photos.check_files("evaluation", "bring them")
+    assert [str(mistake) for mistake in caught.value.mistakes] == [
+        f"{where}:1: gone.JPEG is not in {photos.sample_folder}",
+        f"{where}:3: 'a.JPEG' is already named in line 2",
+        f"{where}:4: '../b.JPEG': a path must be relative and stay inside the data set's folder",
+        f"{where}:5: '9': a label is a whole number from 0 to 2",
+        f"{where}:6: new.JPEG is not in {photos.checksums}",
+        f"{where}: names 6 samples, but dataset.yaml says 3\n  bring them",
+    ]
+
+
+def test_a_map_that_is_wrong_in_itself_sends_nobody_to_fetch_files(photos: Dataset) -> None:
+    photos.map_of("evaluation").write_text("a.JPEG\t0\na.JPEG\t1\nc.JPEG\t2\n", encoding="utf-8")
+    with pytest.raises(Mistakes, match="already named in line 1$"):
+        photos.check_files("evaluation", "bring them")
+
+
 def test_a_file_without_a_checksum_is_told_with_its_line(photos: Dataset) -> None:
     photos.checksums.write_text(format_checksums("images", {f"{name}.JPEG": "0" * 64 for name in "ac"}))
     with pytest.raises(Mistakes, match=r"val_map\.txt:3: b\.JPEG is not in .*images\.sha256$"):

@@ -19,7 +19,10 @@ from engineroom.errors import ExitCode
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PAGES = [(ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("overlays", "image-classification")]
+PAGES = [
+    (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    for name in ("overlays", "image-classification", "submission")
+]
 OF_PAGES = [block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
 MINUTES = 60.0
 
@@ -30,9 +33,9 @@ def test_there_are_commands_and_every_fence_is_one_of_them() -> None:
 
 
 def test_every_target_exists() -> None:
-    targets = set(re.findall(r"^([a-z_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z_]+)\b(?=[`\s])", "".join(BLOCKS)))
-    named |= set(re.findall(r"`make ([a-z_]+)[` ]", README))
+    targets = set(re.findall(r"^([a-z0-9_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z0-9_]+)\b(?=[`\s])", "".join(BLOCKS)))
+    named |= set(re.findall(r"`make ([a-z0-9_]+)[` ]", README))
     assert {"run_harness", "test"} <= named <= targets
 
 
@@ -52,7 +55,7 @@ def expanded(name: str) -> list[str]:
 
 def test_every_flag_exists() -> None:
     flags = set(re.findall(r"--(\w+)", README))
-    of_other_tasks = {"extra", "diff", "repeat"}
+    of_other_tasks = {"extra", "diff", "repeat", "rehearsal"}
     assert flags and flags <= {*run_args.flags(), *legacy.FIELDS, *legacy.FLAGS, *of_other_tasks}
 
 

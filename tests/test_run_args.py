@@ -267,7 +267,10 @@ def test_nvidias_flags_are_taken_and_say_for_what(argv: list[str], overrides: di
         ("--config_ver", "RUN_ARGS: --config_ver means nothing here"),
         ("--action=run_harness", "RUN_ARGS: --action=run_harness: the action is the target: make run_harness"),
         ("--gpu_batch_size=0", "RUN_ARGS: --batch_size: is '0', must be a whole number >= 1"),
-        ("--audit_test", "RUN_ARGS: --audit_test: audits are not in this version"),
+        (
+            "--audit_test=TEST01",
+            "RUN_ARGS: --audit_test=TEST01: audits have targets of their own: make run_audit_harness",
+        ),
         ("--power_setting", "RUN_ARGS: --power_setting means nothing here"),
         ("--main_benchmark=x", "RUN_ARGS: --main_benchmark is not in this version"),
         ("--background_benchmarks=all", "RUN_ARGS: --background_benchmarks is not in this version"),

@@ -95,7 +95,7 @@ def unknown_target(target: str) -> SetupError:
     instead = runpy.run_path(str(Path(__file__).with_name("legacy.py")))["TARGETS"].get(target)
     if instead:
         return SetupError("make {}: no target of Engineroom".format(shlex.quote(target)), instead)
-    known = re.findall(r"^([a-z_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    known = re.findall(r"^([a-z0-9_]+):.*#- ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     near = difflib.get_close_matches(target.lower().replace("-", "_"), known, n=1)
     hint = "did you mean {}?".format(near[0]) if near else "known: {}".format(", ".join(sorted(known)))
     return SetupError("make {}: unknown target".format(shlex.quote(target)), hint)

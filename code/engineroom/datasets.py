@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -180,11 +180,8 @@ class Dataset:
         """Return the samples of a part in their order. Raises Mistakes, or RequestError if their number is wrong."""
         if name not in self._samples:
             part, path = self.part(name), self.map_of(name)
-            samples = read_map(path, labels=self.manifest.labels if part.labelled else None)
-            if len(samples) != part.samples:
-                raise RequestError(
-                    f"names {len(samples)} samples, but {MANIFEST} says {part.samples}", where=display(path)
-                )
+            samples = read_map(path, labels=self._labels_of(part))
+            _raise(_wrong_number(len(samples), part, display(path)), display(path))
             self._samples[name] = samples
         return self._samples[name]
 
@@ -196,21 +193,27 @@ class Dataset:
         return labels
 
     def check_files(self, name: str, mend: str | None = None) -> None:
-        """Check that the files of a part are there and have checksums. Raises Mistakes with the map's line for each.
+        """Check a part's map, and that the files it names are there and have checksums, in one pass.
 
-        `mend` is what the reader can do, said once, after the last.
+        Raises Mistakes with the map's line for each. `mend` is what brings files here, said once, after the last.
         """
         if not self.manifest.folder:
             return
-        files, folder = [sample.file for sample in self.samples(name)], self.sample_folder
-        listed, place = read_checksums(self.checksums), display(self.checksums)
-        wrong = {file: f"{file} is not in {place}" for file in files if file.rpartition("/")[2] not in listed}
-        wrong.update({file: f"{file} is not in {display(folder)}" for file in absent(files, folder)})
-        if wrong:
-            path = self.map_of(name)
-            lines = [(number, line.partition("\t")[0]) for number, line in _lines(_read_text(path))]
-            found = [(f"{display(path)}:{number}", wrong[file]) for number, file in lines if file in wrong]
-            _raise([RequestError(what, where=where) for where, what in found], display(path), mend)
+        part, path, folder = self.part(name), self.map_of(name), self.sample_folder
+        samples, wrong = _parsed(_read_text(path), self._labels_of(part))
+        listed, count = read_checksums(self.checksums), len(samples) + len(wrong)
+        lost = set(absent((sample.file for sample in samples.values()), folder))
+        missing = {number: sample.file for number, sample in samples.items() if sample.file in lost}
+        unlisted = {
+            number: sample.file for number, sample in samples.items() if PurePath(sample.file).name not in listed
+        }
+        wrong |= {number: f"{file} is not in {display(self.checksums)}" for number, file in unlisted.items()}
+        wrong |= {number: f"{file} is not in {display(folder)}" for number, file in missing.items()}
+        mistakes = [*_at_lines(wrong, display(path)), *_wrong_number(count, part, display(path))]
+        _raise(mistakes, display(path), mend if missing or unlisted else None)
+
+    def _labels_of(self, part: PartMap) -> int | None:
+        return self.manifest.labels if part.labelled else None
 
     def golden(self, benchmark: str) -> list[int] | None:
         """Return the class that a benchmark's reference gave to each evaluation sample; None if nobody has it here.
@@ -242,23 +245,40 @@ def read_map(path: Path, *, labels: int | None) -> tuple[Sample, ...]:
 
 def parse_map(text: str, where: str, *, labels: int | None) -> tuple[Sample, ...]:
     """Return the samples of a map's text; `where` names it in errors. Otherwise as `read_map`."""
-    samples: dict[str, Sample] = {}
-    lines: dict[str, int] = {}
-    mistakes: list[RequestError] = []
-    for number, line in _lines(text):
-        file, *columns = line.split("\t")
-        wrong = _wrong_path(file) or _wrong_label(columns, labels)
-        if not wrong and file in lines:
-            wrong = f"{shown(file)} is already named in line {lines[file]}"
-        if wrong:
-            mistakes.append(RequestError(wrong, where=f"{where}:{number}"))
-            continue
-        lines[file] = number
-        samples[file] = Sample(file, int(columns[0]) if columns else None)
+    samples, wrong = _parsed(text, labels)
+    mistakes = _at_lines(wrong, where)
     if not samples and not mistakes:
         mistakes.append(RequestError("names no sample", where=where))
     _raise(mistakes, where)
     return tuple(samples.values())
+
+
+def _parsed(text: str, labels: int | None) -> tuple[dict[int, Sample], dict[int, str]]:
+    """Return the samples of a map's text, and what is wrong with the other lines, both by the line's number."""
+    samples: dict[int, Sample] = {}
+    wrong: dict[int, str] = {}
+    lines: dict[str, int] = {}
+    for number, line in _lines(text):
+        file, *columns = line.split("\t")
+        mistake = _wrong_path(file) or _wrong_label(columns, labels)
+        if not mistake and file in lines:
+            mistake = f"{shown(file)} is already named in line {lines[file]}"
+        if mistake:
+            wrong[number] = mistake
+            continue
+        lines[file] = number
+        samples[number] = Sample(file, int(columns[0]) if columns else None)
+    return samples, wrong
+
+
+def _at_lines(wrong: Mapping[int, str], where: str) -> list[RequestError]:
+    return [RequestError(what, where=f"{where}:{number}") for number, what in sorted(wrong.items())]
+
+
+def _wrong_number(count: int, part: PartMap, where: str) -> list[RequestError]:
+    if count == part.samples:
+        return []
+    return [RequestError(f"names {count} samples, but {MANIFEST} says {part.samples}", where=where)]
 
 
 def format_map(samples: Iterable[Sample]) -> str:

@@ -38,10 +38,12 @@ AT_ONCE = 4  # files; more would only compete for the same line
 ATTEMPTS = 5  # without one more byte, before the next source is tried
 CONNECT_ATTEMPTS = 2  # behind a firewall that swallows packets each lasts CONNECT_S, once per address of the server
 BACKOFF_S = 1.0  # before the second attempt; then twice as long each time
-CONNECT_S, READ_S = 15.0, 60.0  # how long a server may be silent
+ANSWER_ATTEMPTS = 2  # a server that takes connections and says nothing lasts READ_S each time
+CONNECT_S, READ_S = 15.0, 30.0  # how long a server may be silent
 CHUNK_BYTES = 1 << 20
 LOOK_S = 0.1  # how often the bar is brought up to date
 RETRIED = (408, 429, 500, 502, 503, 504)  # what a server may say in passing
+_OBJECT = re.compile(r"^(<[^>]*>(\([^)]*\))?:? ?|\w+\([^)]*\): )")  # what has failed, as urllib3 begins its messages
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
@@ -67,16 +69,24 @@ class Order:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that has arrived whole: its SHA-256 in hex, its size, and the source that it came from."""
+    """A file that has arrived whole: its SHA-256 in hex, its size, and the source that it came from.
+
+    `failures` says why each source before that one was of no use.
+    """
 
     path: Path
     sha256: str
     bytes: int
     source: str
+    failures: tuple[str, ...] = ()
 
 
 class State(msgspec.Struct, frozen=True):
-    """Of which state of which source a partial file is. `validator` is an ETag or a date that If-Range may name."""
+    """Of which state of which source a partial file is.
+
+    `validator` is an ETag or a date that If-Range may name; "" where the source gives none and a published checksum
+    decides in the end whether the pieces are of one file.
+    """
 
     source: str
     validator: str
@@ -149,6 +159,7 @@ class _Job:
     arrived: int = 0  # bytes in the partial file
     received: int = 0  # bytes that came over the line, the useless ones too
     total: int = 0  # 0: not known yet
+    unsure: bool = False  # whether the rest was asked for without saying of which state
     waits_for: str = ""  # the server that has been asked and has not answered yet
     outcome: Fetched | RequestError | None = None
     fault: Exception | None = None  # a mistake of ours
@@ -207,7 +218,10 @@ class _Job:
         state = _state(partial, source)
         with partial.open("ab") as file:
             have = file.tell() if state else 0
-            asking = {"Range": f"bytes={have}-", "If-Range": state.validator} if have and state else {}
+            asking = {"Range": f"bytes={have}-"} if have else {}
+            if asking and state and state.validator:
+                asking["If-Range"] = state.validator
+            self.unsure = bool(asking) and "If-Range" not in asking
             self.waits_for = urlsplit(source).hostname or source
             response = session.get(source, headers=asking, stream=True, timeout=(CONNECT_S, READ_S))
             with response:
@@ -226,7 +240,9 @@ class _Job:
     def _check_range(self, response: requests.Response, have: int, state: State | None) -> int:
         """Return how long the whole is. A server that overlooks If-Range sends the rest of another state: it shows."""
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        same = state and state.validator in (response.headers.get("ETag", state.validator), _date(response))
+        same = state and (
+            self.unsure or state.validator in (response.headers.get("ETag", state.validator), _date(response))
+        )
         if not (found and same and int(found[1]) == have and state and int(found[2]) == (state.total or int(found[2]))):
             _forget(self.order.partial)
             raise _AgainError("the file has changed at its source")
@@ -249,8 +265,8 @@ class _Job:
         if not have:
             _forget(self.order.partial)
             file.truncate(0)
-            if validator := _validator(response):
-                state = msgspec.json.encode(State(source, validator, promised))
+            if (validator := _validator(response)) or self.order.digests:
+                state = msgspec.json.encode(State(source, validator or "", promised))
                 _state_file(self.order.partial).write_bytes(state)
 
     def _stream(
@@ -284,7 +300,7 @@ class _Job:
         self._verify({name: each.hexdigest() for name, each in hashes.items()})
         partial.replace(self.order.path)
         _forget(partial)
-        return Fetched(self.order.path, hashes["sha256"].hexdigest(), self.arrived, source)
+        return Fetched(self.order.path, hashes["sha256"].hexdigest(), self.arrived, source, tuple(self.failures))
 
     def _verify(self, found: Mapping[str, str]) -> None:
         wrong = [
@@ -298,6 +314,8 @@ class _Job:
             _forget(self.order.partial)
             self.order.partial.unlink(missing_ok=True)
             self.arrived = 0
+            if self.unsure:
+                raise _AgainError(f"the pieces were not of one file: {'; '.join(wrong)}")
             raise _RefusedError(f"is not the right file, and was removed: {'; '.join(wrong)}")
 
 
@@ -319,6 +337,7 @@ def _session(source: str) -> requests.Session:
     retry = Retry(
         total=ATTEMPTS - 1,
         connect=CONNECT_ATTEMPTS - 1,
+        read=ANSWER_ATTEMPTS - 1,
         backoff_factor=BACKOFF_S,
         backoff_max=30,
         status_forcelist=RETRIED,
@@ -379,4 +398,4 @@ def _reason(error: Exception) -> str:
     while isinstance(inner := getattr(error, "reason", None) or (error.args[:1] or (None,))[0], Exception):
         error = inner
     words = " ".join(str(error.args[-1] if len(error.args) > 1 else error).split())
-    return re.sub(r"^<[^>]*>(\([^)]*\))?:? ?", "", words) or type(error).__name__
+    return _OBJECT.sub("", words) or type(error).__name__

@@ -15,11 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-_PARENT, _SESSION, _BEGAN = (
-    1,
-    3,
-    19,
-)  # in /proc/PID/stat, counted from the state, which follows the name (proc_pid_stat(5))
+# In /proc/PID/stat, counted from the state, which follows the name (proc_pid_stat(5)).
+_PARENT, _SESSION, _BEGAN = 1, 3, 19
 
 _MEANS = {"SIGKILL": "; out of memory?", "SIGBUS": "; was a file of samples cut off, or can its disk not be read?"}
 

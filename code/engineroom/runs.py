@@ -105,8 +105,8 @@ class AuditResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `passed` is the whole verdict, `reasons` say why not. Scores are what the test compares: of a stream the latency in
     ns (TEST01) or the rate (TEST04), else the rate; `lowest` and `highest` bound them. Of the `compared` answers the
-    `different` ones are not the accuracy run's; then what counts is `baseline` and `compliance`, the scores of both runs over the
-    samples compared, in the metric's unit. `answers_agree` is the verdict on the answers alone.
+    `different` ones are not the accuracy run's; then what counts is `baseline` and `compliance`, the scores of both
+    runs over the samples compared, in the metric's unit. `answers_agree` is the verdict on the answers alone.
 
     The files for a submission lie in the run's folder under the test's name.
     """

@@ -96,7 +96,7 @@ def _answer(request: BaseHTTPRequestHandler, server: Server) -> None:
         status = file.failures.pop(0)
     elif file.redirect:
         status = 302
-    elif asked and file.ranges and (not file.honest or request.headers.get("If-Range") == file.tag):
+    elif asked and file.ranges and (not file.honest or request.headers.get("If-Range", file.tag) == file.tag):
         begin = int(re.findall(r"\d+", asked)[0])
         status = 206 if begin < len(file.content) else 416
     server.asked.append((request.path, asked, status))

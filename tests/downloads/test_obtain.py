@@ -95,6 +95,24 @@ def test_about_a_size_is_said_beforehand_and_nothing_is_held_to_it(
     assert (place / "file").read_bytes() == MODEL
 
 
+def test_a_source_that_sends_something_else_is_told_although_a_mirror_is_right(
+    server: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.add("/file", MODEL[::-1])
+    server.add("/mirror", MODEL)
+    [done] = bring(wanted(place, server.url("/file"), server.url("/mirror"), sha256=sha256(MODEL)))
+    assert f"verified, from {server.url('/mirror')}" in done
+    assert f"fetched from another source, as\n  {server.url('/file')}: is not the right file" in capsys.readouterr().err
+
+
+def test_files_of_several_folders_are_announced_with_the_folder_of_all(
+    server: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.add("/file", MODEL)
+    bring(*(wanted(place / name, server.url("/file"), sha256=sha256(MODEL)) for name in ("one", "two")))
+    assert f"fetching 2 files to {place}: " in capsys.readouterr().err
+
+
 def test_what_nobody_knows_the_size_of_is_not_said_to_be_nothing(
     server: Any, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,7 +304,11 @@ def test_a_member_counts_for_its_archive_only_where_nothing_could_be_verified(pl
     bring(unpublished, given=tmp_path / "x_1.jpg")
     (place / "x_1.jpg").unlink()
     (tmp_path / "x_1.jpg").write_bytes(b"another")
-    assert "is not the file that was recorded at the first use" in refused(unpublished, given=tmp_path)
+    said = refused(unpublished, given=tmp_path)
+    assert "is not the file that was recorded at the first use" in said
+    assert f"if it is the right one: rm {place / RECORDED}, and type the command again" in said
+    (place / RECORDED).unlink()
+    bring(unpublished, given=tmp_path)
 
 
 def test_a_licence_has_to_be_accepted_and_the_command_is_told(server: Any, place: Path) -> None:
@@ -297,7 +319,7 @@ def test_a_licence_has_to_be_accepted_and_the_command_is_told(server: Any, place
         '  if you do: make download_data RUN_ARGS="--benchmarks=toys --accept_licence=toys"'
     )
     assert server.asked == []
-    assert "--accept_licence=toys --from=FOLDER" in refused(asked, given=place.parent)
+    assert f"--accept_licence=toys --from={place.parent}" in refused(asked, given=place.parent)
     owned = Wanted(place / "own", SourceFile(sha256=UNPUBLISHED), STRICT, "toys", asked.command)
     with pytest.raises(Mistakes) as caught:
         obtain([asked, owned], sha256_file, given=None, accepted=())

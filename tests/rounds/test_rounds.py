@@ -97,6 +97,67 @@ def test_early_stopping_needs_what_the_binomial_distribution_says(scenario: Scen
     assert rules.early_stopping.of(scenario) == least
 
 
+@pytest.mark.parametrize("name", rounds.read(NEWEST).benchmarks.models)
+def test_the_limits_per_token_are_loadgens(name: str) -> None:
+    ours = rounds.read(NEWEST).benchmarks.models[name].token_latency_ms
+    for scenario, limits in ours.items():
+        model = re.sub(r"-99(\.9)?$", "", name).replace("llama3.1", "llama3_1")
+        model += "-interactive" if scenario == "Interactive" else ""
+        told = {key: built_in()[f"{model}.Server.{key}_latency"] for key in ("ttft", "tpot")}
+        assert told == {"ttft": limits.ttft, "tpot": limits.tpot}
+    assert ours or not built_in().get(f"{name}.Server.ttft_latency")
+
+
+@pytest.mark.parametrize("name", rounds.names())
+def test_scenarios_categories_and_gates_fit_together(name: str) -> None:
+    rules = rounds.read(name)
+    for model in rules.benchmarks.models.values():
+        either = {*model.edge.all(), *model.datacenter.all(), *model.datacenter_edge.all()}
+        assert either and either <= set(rules.results.fields)
+        assert set(model.latency_ms) | set(model.token_latency_ms) <= {"Server", "Interactive"}
+        assert all(
+            gate.least is None or gate.most is None or gate.least < gate.most for gate in model.accuracy.values()
+        )
+        assert set(model.accuracy) <= set(rules.metrics.before)
+        for scenario in model.accuracy_sample_counts:
+            assert scenario in either
+    assert set(rules.benchmarks.also_named.values()) <= set(rules.benchmarks.models)
+
+
+def test_one_of_server_and_interactive_is_required_where_either_will_do() -> None:
+    scenarios = rounds.read("v6.1").benchmarks.models["llama3.1-8b"].scenarios("datacenter")
+    assert scenarios.missing(["Offline", "Interactive"]) == scenarios.missing(["Server", "Offline"]) == ()
+    assert scenarios.missing(["Server"]) == ("Offline",)
+    assert scenarios.missing([]) == ("Offline", "Server or Interactive")
+    resnet50 = rounds.read("v6.1").benchmarks.models["resnet50"]
+    assert resnet50.scenarios("edge").missing(["Offline"]) == ("SingleStream", "MultiStream")
+    assert resnet50.scenarios("datacenter").all() == ()
+    assert rounds.read("v5.0").benchmarks.models["resnet50"].scenarios("datacenter").all() == ("Server", "Offline")
+
+
+def test_a_score_may_have_an_upper_limit_or_another_one_by_scenario() -> None:
+    models = rounds.read("v6.1").benchmarks.models
+    tokens = models["llama2-70b-99.9"].accuracy["TOKENS_PER_SAMPLE"]
+    assert (tokens.least, tokens.most) == (pytest.approx(0.9 * 294.45), pytest.approx(1.1 * 294.45))
+    f1 = models["qwen3-vl-235b-a22b"].accuracy["F1_HIERARCHICAL"]
+    assert f1.least_in("Interactive") == pytest.approx(0.779922) and f1.least_in("Offline") == pytest.approx(0.782397)
+    assert models["qwen3-vl-235b-a22b"].accuracy_samples("Interactive") == 8000
+    assert models["gpt-oss-120b"].accuracy_samples("Offline") == 4395
+    assert models["resnet50"].accuracy_samples("Offline") == 50_000
+
+
+def test_the_layout_changed_with_v6_0() -> None:
+    old, new = (rounds.read(name).layout for name in ("v5.1", "v6.0"))
+    names = {"division": "closed", "submitter": "us", "system": "box", "benchmark": "resnet50", "scenario": "Offline"}
+    of_system = "closed/us/{}/box/resnet50/Offline"
+    assert new.results.format(**names) == of_system.format("results") == old.results.format(**names)
+    assert new.measurements == new.audits == new.results
+    assert old.measurements.format(**names) == of_system.format("measurements")
+    assert old.audits.format(**names) == of_system.format("compliance")
+    assert (old.code.format(**names), new.code.format(**names)) == ("closed/us/code", "closed/us/src")
+    assert old.system == new.system and old.accuracy_files == new.accuracy_files
+
+
 def test_every_key_of_user_conf_is_one_that_loadgen_reads_there() -> None:
     """And the other way round. What LoadGen reads from mlperf.conf alone, such as the seeds, is in no list."""
     source = (loadgen() / "test_settings_internal.cc").read_text(encoding="utf-8")

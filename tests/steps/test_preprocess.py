@@ -461,6 +461,8 @@ def test_every_bad_photograph_is_named_and_the_good_ones_are_not_made_twice(
     with pytest.raises(Mistakes) as caught:
         photos.prepare()
     assert {Path(str(mistake.where)).name for mistake in caught.value.mistakes} == bad.keys()
+    mends = [str(mistake.mend) for mistake in caught.value.mistakes if mistake.mend]
+    assert [mend.count(f"rm {photos.images}.sha256 && make download_data RUN_ARGS=") for mend in mends] == [2]
     (photos.images / "folder.JPEG").rmdir()
     (photos.images / "pipe.JPEG").unlink()
     photos.write({**good, **dict.fromkeys(bad, _jpeg())})

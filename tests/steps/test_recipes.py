@@ -25,6 +25,7 @@ RUN_SH = {
     "lib": "/build/lib",
     "python": "/usr/bin/python3",
     "overlays": "",
+    "audit": None,
 }
 json_values = st.recursive(
     st.none()

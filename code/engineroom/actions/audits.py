@@ -29,6 +29,8 @@ NEEDED = {
     audit.TEST04: (TestMode.PERFORMANCE_ONLY,),
 }
 
+OF_LENGTH = ("min_duration", "max_duration", "min_query_count", "max_query_count", "probe_s")
+
 
 def run_audit_harness(argv: Sequence[str]) -> int:
     """Run the audits that the round's rules ask for, and verify them."""
@@ -198,10 +200,15 @@ def _rank(result: Result) -> tuple[float, str]:
 
 
 def _same_settings(folder: Path, asked: RunConfig) -> bool:
-    """Compare all settings of a run; what is asked to be probed may have been probed as anything."""
+    """Compare all settings of a run but those that change nothing.
+
+    What is asked to be probed may have been probed as anything. LoadGen heeds no length of an accuracy test.
+    """
     ran = runs.read_config(folder).config
     expected = sizing.FIELDS[asked.scenario]
     free = {expected} if getattr(asked, expected) is None else set()
+    if asked.test_mode is TestMode.ACCURACY_ONLY:
+        free |= {expected, *OF_LENGTH}
     return all(getattr(ran, name) == getattr(asked, name) for name in asked.__struct_fields__ if name not in free)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from engineroom import registry, run_args, terminal
@@ -125,13 +126,27 @@ def _right(files: Iterable[tuple[Path, str, Work]]) -> int:
 
 
 def preprocess_data(argv: Sequence[str]) -> int:
-    """Write the arrays that the harness maps into memory and those that calibration reads."""
+    """Write the arrays that the harness maps into memory and those that calibration reads.
+
+    What is wrong with one part keeps no other from being made: all that is wrong is told in one pass.
+    """
     request, asked = works(argv, explain=True)
+    mistakes: dict[str, RequestError] = {}
     for work in asked:
-        if work.benchmark.is_calibrated and not work.lacks_calibration_data:
-            work.calibration_samples()
-        work.part(Part.EVALUATION)
+        for make in _parts_of(work):
+            try:
+                make()
+            except RequestError as error:
+                mistakes.setdefault(str(error), error)
+    if mistakes:
+        raise Mistakes(mistakes.values())
     return plan.making(request, asked) if request.plan else ExitCode.GOOD
+
+
+def _parts_of(work: Work) -> Iterator[Callable[[], object]]:
+    if work.benchmark.is_calibrated and not work.lacks_calibration_data:
+        yield work.calibration_samples
+    yield partial(work.part, Part.EVALUATION)
 
 
 def calibrate(argv: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ SHOWING = {
 }
 SHOWN = ("Submitter", "System", "Result", "Figure", "Each", "Accuracy")
 PASSED_OVER_SHOWN = 5
+ACCURACY_SHOWN = 40  # letters
 
 
 def summarize_results(argv: Sequence[str]) -> int:
@@ -119,7 +121,7 @@ def _row(each: Published) -> tuple[str, ...]:
         f"{each.benchmark} {each.scenario}{words}",
         f"{each.value:,.6g} {each.unit}",
         _each(each),
-        each.accuracy,
+        textwrap.shorten(each.accuracy, ACCURACY_SHOWN, placeholder="..."),
     )
 
 

@@ -162,7 +162,7 @@ def _known(name: str) -> list[str]:
 
 def _targets() -> dict[str, str]:
     """Return the Makefile's targets, each with what its help says."""
-    lines = re.findall(r"^([a-z_]+):.*#- (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(r"^([a-z0-9_]+):.*#- (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     return dict(lines)
 
 

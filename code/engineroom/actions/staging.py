@@ -81,11 +81,12 @@ def prepare(entry: Entry, benchmarks: Sequence[str], system: str) -> Prepared:
 
 
 def _completed(selection: Selection, entry: Entry, wanted: Iterable[Scenario]) -> dict[Scenario, Chosen]:
-    """Return what was chosen, with what may be inferred where nothing was run, in the round's order."""
+    """Return what was chosen, in the round's order, with what may be inferred where no performance test was run."""
     rules = rounds.read(entry.round).inferred
     chosen = dict(selection.chosen)
     for scenario in wanted:
-        if scenario not in chosen and (inferred := inference.infer(scenario, chosen, entry.category, rules)):
+        was_run = scenario in chosen or selection.lacks[scenario].why
+        if not was_run and (inferred := inference.infer(scenario, chosen, entry.category, rules)):
             chosen[scenario] = inferred
     return {scenario: chosen[scenario] for scenario in wanted if scenario in chosen}
 

@@ -14,8 +14,8 @@ from engineroom.actions.staging import Prepared, benchmarks_of, prepare, scenari
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.artifacts import agree
-from engineroom.config import fields
-from engineroom.errors import ExitCode, Mistakes, RequestError
+from engineroom.config import RunConfig, fields
+from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
 from engineroom.paths import SUBMISSION, display, typed
 from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
@@ -261,8 +261,9 @@ def _missing(entry: Entry, work: Work) -> list[Piece]:
     fitting = [each for each in found.runs if _as_asked(each, work, entry)]
     if not select(fitting, entry, work.scenarios).lacks:
         return []
-    now = [each for each in fitting if each.revision == versions.git_revision() and _as_now(each, work)]
-    return [_piece(entry, work, scenario, lack) for scenario, lack in select(now, entry, work.scenarios).lacks.items()]
+    now = _Now(work)
+    lacks = select([each for each in fitting if now.made(each)], entry, work.scenarios).lacks
+    return [_piece(entry, work, scenario, lack) for scenario, lack in lacks.items()]
 
 
 def _piece(entry: Entry, work: Work, scenario: Scenario, lack: Lack) -> Piece:
@@ -292,17 +293,27 @@ def _as_asked(run: Run, work: Work, entry: Entry) -> bool:
     return all(getattr(wanted, name) in ("auto", getattr(config, name)) for name in names)
 
 
-def _as_now(run: Run, work: Work) -> bool:
-    """Tell whether a run was made with what would be run now: settings, model, engine, samples."""
-    planned = replace(work, request=replace(work.request, plan=True), needs={})
-    resolved, engine = planned.best_precision(planned.resolve(run.config.scenario, run.config.test_mode))
-    names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
-    same = all(getattr(resolved.config, name) == getattr(run.config, name) for name in names)
-    return same and agree(run.result.made_from, engine.inputs)
+class _Now:
+    """What would be run now, by scenario and test mode: found once, without making anything."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = replace(work, request=replace(work.request, plan=True), needs={})
+        self._found: dict[tuple[Scenario, TestMode], tuple[RunConfig, Mapping[str, str]]] = {}
+
+    def made(self, run: Run) -> bool:
+        """Tell whether a run was made with just that: code, settings, model, engine, samples."""
+        key = (run.config.scenario, run.config.test_mode)
+        if key not in self._found:
+            resolved, engine = self._work.best_precision(self._work.resolve(*key))
+            self._found[key] = resolved.config, engine.inputs
+        config, inputs = self._found[key]
+        names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
+        same = all(getattr(config, name) == getattr(run.config, name) for name in names)
+        return same and run.revision == versions.git_revision() and agree(run.result.made_from, inputs)
 
 
 def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
-    """Run what is missing. Raises RequestError where a submission cannot go on with what came out."""
+    """Run what is missing. Raises EngineError if a test fails, RequestError if what came out cannot be submitted."""
     terminal.say(f"missing: {'; '.join(map(str, missing))}")
     planned = plan.of_run(replace(request, plan=True), [work for piece in missing for work in piece.planned()])
     terminal.say(f"this will take {plan.seconds_in_words(planned)}")
@@ -314,7 +325,7 @@ def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> No
             mend="see the table above; change the settings, and type the same command again: what is good is kept",
         )
     if code not in (ExitCode.GOOD, ExitCode.INVALID):
-        raise RequestError("a test failed", mend="see above; type the same command again: what is good is kept")
+        raise EngineError("a test failed", mend="see above; type the same command again: what is good is kept")
     results = [result for piece in missing for result in _audited(piece)]
     if results:
         report.print_audits(results)

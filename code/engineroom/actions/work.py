@@ -185,7 +185,11 @@ class Work:
         part = CALIBRATION_LISTS[self.which["calibration_list"]]
         if part not in Dataset(other.dataset).manifest.parts:
             number = self.which["calibration_list"]
-            raise RequestError(f"{other.dataset} has no list {number} of calibration samples", where="calibration_list")
+            raise RequestError(
+                f"{other.dataset} has no list {number} of calibration samples",
+                where="calibration_list",
+                mend="its dataset.yaml may name the data set whose samples it uses: calibration_from: NAME",
+            )
         return work.part(part)
 
     def check_calibrated(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shlex
 import shutil
 import signal
 import threading
@@ -149,9 +150,9 @@ class _Job:
 
 def _make(job: _Job, cores: int) -> dict[str, Any]:
     benchmark = job.benchmark
-    dataset = f" --dataset={benchmark.dataset}" if benchmark.datasets else ""
-    mend = f'bring them here with: make download_data RUN_ARGS="--benchmarks={benchmark.name}{dataset}"'
-    datasets.Dataset(benchmark.dataset).check_files(job.part, mend)  # now, not in an hour
+    datasets.Dataset(benchmark.dataset).check_files(
+        job.part, f"bring them here with: {_download(benchmark)}"
+    )  # now, not in an hour
     _preallocate(job)
     chunks, done = job.chunks(), _done(job.folder / DONE)
     title = f"preprocess {job.benchmark.dataset}, {job.part}"
@@ -282,10 +283,28 @@ def _reporter(update: terminal.Update, total: int) -> Callable[[int], None]:
     return report
 
 
+def _download(benchmark: Benchmark, *flags: str) -> str:
+    dataset = [f"--dataset={benchmark.dataset}"] if benchmark.datasets else []
+    return f'make download_data RUN_ARGS="{" ".join([f"--benchmarks={benchmark.name}", *dataset, *flags])}"'
+
+
 def _refuse(mistakes: list[RequestError], job: _Job) -> None:
-    """Raise Mistakes if there are any. What is done stays done."""
+    """Raise Mistakes if there are any, with the way out after the last. What is done stays done."""
     if len(mistakes) > MOST_SHOWN:
         more = RequestError(f"and {len(mistakes) - MOST_SHOWN:,} more bad samples", where=job.benchmark.dataset)
         mistakes = [*mistakes[:MOST_SHOWN], more]
     if mistakes:
-        raise Mistakes(mistakes)
+        last = mistakes[-1]
+        raise Mistakes([*mistakes[:-1], RequestError(last.what, where=last.where, mend=last.mend or _way_out(job))])
+
+
+def _way_out(job: _Job) -> str | None:
+    """Say how samples get here anew, which are held to the checksums of the first time until their list is removed."""
+    dataset = datasets.Dataset(job.benchmark.dataset)
+    if not dataset.manifest.folder:
+        return None
+    listed, again = shlex.quote(display(dataset.checksums)), _download(job.benchmark)
+    if dataset.drawn:
+        return f"have them drawn anew: rm {listed} && {again}"
+    own = f"rm {listed} && {_download(job.benchmark, '--from=FOLDER')}"
+    return f"have others verified in their place: rm {listed} && {again}\n  or, if they are your own: {own}"

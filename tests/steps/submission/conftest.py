@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from engineroom import rounds, runs
 from engineroom.actions import staging, submission
 from engineroom.config import Origin, Resolved, RunConfig
-from engineroom.detection import Cpu, Disk, Machine, Nic
+from engineroom.detection.machine import Cpu, Disk, Machine, Nic
 from engineroom.runs import AccuracyResult, AuditResult, PerformanceResult, Result, Submittable
 from engineroom.steps.submission import choose, entry, scrub, stage
 from engineroom.terms import METRICS, Precision, Scenario, TestMode
@@ -35,6 +35,11 @@ MACHINE = Machine(
     operating_system="Linux",
     kernel="6.0",
 )
+DESCRIBED = {
+    "host_memory_configuration": "1x 8 GiB",
+    "host_networking_topology": "none",
+    "cooling": "air",
+}
 FIGURES = {  # LoadGen's own, in ns and samples/s
     Scenario.SINGLE_STREAM: {
         "early_stopping_latency_ss": 5_000_000,
@@ -62,6 +67,7 @@ class Runs:
     """The folder that stands for build/runs, and how a run is put there."""
 
     folder: Path
+    machine: Machine = MACHINE
 
     def add(
         self,
@@ -90,7 +96,10 @@ class Runs:
             "mlperf_log_summary.txt": "Result is : VALID\n",
         }
         if mode is TestMode.ACCURACY_ONLY or audit:
-            files |= {"mlperf_log_accuracy.json": answers(), "accuracy.txt": "accuracy=76.456%, good=38228, total=50000\n"}
+            files |= {
+                "mlperf_log_accuracy.json": answers(),
+                "accuracy.txt": "accuracy=76.456%, good=38228, total=50000\n",
+            }
         for name, content in {**files, **(text or {})}.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(content, encoding="utf-8")
@@ -119,11 +128,15 @@ class Runs:
             performance=performance if mode is TestMode.PERFORMANCE_ONLY else None,
             accuracy=_score() if mode is TestMode.ACCURACY_ONLY else None,
             rules=Submittable(
-                round=ROUND, divisions=divisions if valid else (), reasons=() if valid else ("LoadGen calls it INVALID",)
+                round=ROUND,
+                divisions=divisions if valid else (),
+                reasons=() if valid else ("LoadGen calls it INVALID",),
             ),
             audit=audit,
             made_from={"model": "m" * 64, "calibration": "none", **(made_from or {})},
-            loadgen={key: value for key, value in values.items() if key.startswith(("result_", "early_", "effective_"))},
+            loadgen={
+                key: value for key, value in values.items() if key.startswith(("result_", "early_", "effective_"))
+            },
             checksums={str(path.relative_to(partial)): _sha256(path) for path in partial.rglob("*") if path.is_file()},
         )
         return runs.finish(partial, result)
@@ -224,22 +237,16 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     monkeypatch.setattr(submission, "detect", lambda: MACHINE)
     told = scrub.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
     monkeypatch.setattr(scrub, "of_this_machine", lambda: told)
-    described = {name: stage_text for name, stage_text in _DESCRIBED.items()}
-    monkeypatch.setattr(staging.systems, "read_all", lambda: {"bench": _system(tmp_path, described)})
+    monkeypatch.setattr(staging.systems, "read_all", lambda: {"bench": _system(tmp_path, DESCRIBED)})
     return found
-
-
-_DESCRIBED = {
-    "host_memory_configuration": "1x 8 GiB",
-    "host_networking_topology": "none",
-    "cooling": "air",
-}
 
 
 def _system(folder: Path, told: Mapping[str, str]) -> Any:
     from engineroom.systems.files import Asserted, System
 
-    return System("bench", folder / "bench.yaml", {}, {name: Asserted(text, "bench.yaml:1") for name, text in told.items()})
+    return System(
+        "bench", folder / "bench.yaml", {}, {name: Asserted(text, "bench.yaml:1") for name, text in told.items()}
+    )
 
 
 @pytest.fixture
@@ -248,6 +255,3 @@ def small_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     from engineroom.steps.submission import documents
 
     monkeypatch.setattr(documents, "SOURCES", ("tasks.py", "Makefile"))
-
-
-Stage = Callable[..., int]

@@ -25,7 +25,7 @@ from engineroom import archives, downloads, terminal
 from engineroom.datasets import MOST_SHOWN, absent, format_checksums, read_checksums
 from engineroom.errors import Mistakes, RequestError
 from engineroom.paths import display, locked, not_writable, sha256_file, sha256_text, write_text
-from engineroom.sources import Licence, Recorded, SourceFile, Unpack, record, recorded
+from engineroom.sources import RECORDED, Licence, Recorded, SourceFile, Unpack, record, recorded
 
 CHUNK_BYTES = 1 << 20
 WITHIN = "val"  # where a folder of ImageNet has its validation images, beside train/ with 1.3 million others
@@ -135,7 +135,7 @@ def _locks(folders: Iterable[Path]) -> Iterator[None]:
 
 def refusals(todo: Iterable[Wanted], *, given: Path | None, accepted: Collection[str]) -> list[RequestError]:
     """Return what keeps files that are not right here from coming: a licence, or that nobody can fetch them."""
-    todo, flags = list(todo), ["--from=FOLDER"] if given else []
+    todo, flags = list(todo), [f"--from={shlex.quote(str(given))}"] if given else []
     licences = [
         RequestError(
             f"{owner} is under a licence that you have to accept: {wanted.licence.name}, {wanted.licence.url}",
@@ -380,7 +380,10 @@ def _register_member(wanted: Wanted, found: Path, done: list[str]) -> None:
         raise RequestError(what, where=str(found), mend=by_hand(wanted))
     if not published and known and known.sha256 != sha256:
         what = f"is not the file that was recorded at the first use: its sha256 is {sha256}, was {known.sha256}"
-        raise RequestError(what, where=str(found))
+        forget = shlex.quote(display(wanted.result.with_name(RECORDED)))
+        raise RequestError(
+            what, where=str(found), mend=f"if it is the right one: rm {forget}, and type the command again"
+        )
     wanted.result.unlink(missing_ok=True)
     wanted.result.symlink_to(found)
     _record(wanted.result, wanted, sha256, str(found))
@@ -515,8 +518,10 @@ def _download(missing: Sequence[Wanted], done: list[str], mistakes: list[Request
     for wanted, outcome in zip(fetched, downloads.download([_order(each) for each in fetched], title), strict=True):
         if isinstance(outcome, RequestError):
             mistakes.append(RequestError(outcome.what, where=outcome.where, mend=outcome.mend or by_hand(wanted)))
-        else:
-            _finish(wanted, outcome.sha256, outcome.source, done, mistakes)
+            continue
+        if outcome.failures:
+            terminal.warn("\n  ".join([f"{display(wanted.place)}: fetched from another source, as", *outcome.failures]))
+        _finish(wanted, outcome.sha256, outcome.source, done, mistakes)
 
 
 def _order(wanted: Wanted) -> downloads.Order:
@@ -530,13 +535,22 @@ def _announce(fetched: Sequence[Wanted]) -> str:
     """Return in words what will be fetched. Raises RequestError if there is surely no room for it."""
     sizes = [missing_bytes(wanted, State.MISSING) for wanted in fetched]
     unpacked = sum(size for _, size in sizes)
-    sure = sum(size or 0 for wanted, (size, _) in zip(fetched, sizes, strict=True) if wanted.file.bytes)
-    folder = fetched[0].place.parent
-    free = _check_room(folder, sure + unpacked)
+    free = _check_disks(zip(fetched, sizes, strict=True))
+    folder = Path(os.path.commonpath([wanted.place.parent for wanted in fetched]))
     files = fetched[0].place.name if len(fetched) == 1 else f"{len(fetched)} files"
     size = _size_of([size for size, _ in sizes], about=any(wanted.file.about_bytes for wanted in fetched))
     limit = f", at most {terminal.size(unpacked)} unpacked" if unpacked else ""
     return f"fetching {files} to {display(folder)}: {size}{limit}; {terminal.size(free)} free"
+
+
+def _check_disks(files: Iterable[tuple[Wanted, tuple[int | None, int]]]) -> int:
+    """Return the free bytes where least are free: the folders may be links to several disks."""
+    disks: dict[int, tuple[Path, int]] = {}
+    for wanted, (size, unpacked) in files:
+        place = wanted.place.parent
+        folder, needed = disks.get(place.stat().st_dev, (place, 0))
+        disks[place.stat().st_dev] = folder, needed + unpacked + ((size or 0) if wanted.file.bytes else 0)
+    return min(_check_room(folder, needed) for folder, needed in disks.values())
 
 
 def _size_of(sizes: Sequence[int | None], *, about: bool) -> str:

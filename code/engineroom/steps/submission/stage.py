@@ -85,7 +85,7 @@ def stage(entry: Entry, items: Sequence[Item], private: scrub.Private) -> Staged
         for item in items:
             _write_item(root, tree, entry, item)
         _write_common(root, tree, entry)
-        scrubber = scrub.Scrubber(private, _public(entry, items), _placeholders(record))
+        scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), _placeholders(record))
         found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
         refuse([each for each in found if not each.placeholder])
         write_text(record, _account(items, scrubber))
@@ -110,13 +110,14 @@ def refuse(left: Sequence[scrub.Finding]) -> None:
 def private_words(entry: Entry) -> scrub.Scrubber:
     """Return what looks through a staged tree again."""
     record = SUBMISSION / f"{entry.title}{RECORD}"
-    return scrub.Scrubber(scrub.of_this_machine(), _public(entry, ()), _placeholders(record))
+    systems = tree_of(entry).systems(entry.root)
+    return scrub.Scrubber(scrub.of_this_machine(), _public(entry, systems), _placeholders(record))
 
 
-def _public(entry: Entry, items: Sequence[Item]) -> frozenset[str]:
-    """Return what may be published: what the entry itself says, in lower case."""
+def _public(entry: Entry, systems: Sequence[str]) -> frozenset[str]:
+    """Return what may be published: what the entry itself says, and the systems' names; in lower case."""
     words = [*entry.public, entry.submitter, *re.split(r"[\W_]+", entry.submitter)]
-    return frozenset(word.lower() for word in (*words, *(item.system for item in items)) if word)
+    return frozenset(word.lower() for word in (*words, *systems) if word)
 
 
 def _placeholders(record: Path) -> dict[str, str]:

@@ -1,0 +1,86 @@
+"""The whole way with real runs: from nothing to a packed tree, in both layouts, as a rehearsal."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Checkout
+
+pytestmark = pytest.mark.heavy
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = {"val_map.txt": 8, "cal_map.txt": 8}
+MODEL = "--benchmarks=resnet50 --weights=synthetic --engine=onnxruntime --precision=fp32 --batch_size=8"
+SHORT = "--min_duration=200 --min_query_count=2 --probe_s=0.2 --watchdog_s=120"
+ASKED = f"{MODEL} {SHORT} --division=open --category=edge --rehearsal"
+EDGE = ("SingleStream", "MultiStream", "Offline")
+
+
+@pytest.fixture(scope="module")
+def few(
+    house: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path_factory: pytest.TempPathFactory
+) -> Checkout:
+    """Return a checkout with few drawn images."""
+    checkout = copy_checkout(ROOT, tmp_path_factory.mktemp("few") / "checkout")
+    folder = checkout.root / "data_maps" / "imagenet-synthetic"
+    manifest = (folder / "dataset.yaml").read_text()
+    for name, count in IMAGES.items():
+        lines = (folder / name).read_text().splitlines()
+        manifest = manifest.replace(f"samples: {len(lines)}", f"samples: {count}")
+        (folder / name).write_text("\n".join(lines[:count]) + "\n")
+    (folder / "dataset.yaml").write_text(manifest)
+    return checkout
+
+
+def test_a_rehearsal_goes_from_nothing_to_an_archive_in_both_layouts(few: Checkout) -> None:
+    planned = few.good("submission", f"{ASKED} --plan --json")
+    plan = json.loads(planned.out)
+    assert plan["missing"] == [f"resnet50 {each}: performance, accuracy" for each in EDGE] and plan["hours"] > 0
+    assert not few.results()
+
+    few.inv("run_harness", f"{MODEL} {SHORT} --scenarios=SingleStream,MultiStream --test_mode=PerformanceOnly")
+    before = few.results()
+    assert len(before) == 2
+    done = few.good("submission", ASKED)  # which only runs what is missing still
+    assert before.items() <= few.results().items()
+    assert (
+        "missing: resnet50 SingleStream: accuracy; resnet50 MultiStream: accuracy; resnet50 Offline: perf" in done.err
+    )
+    assert "this will take" in done.err and "must not be submitted" in done.out
+    runs = few.results()
+    assert {(run["scenario"], run["test_mode"]) for run in runs.values()} == {
+        (each, mode) for each in EDGE for mode in ("PerformanceOnly", "AccuracyOnly")
+    }
+    built = few.root / "build" / "submission"
+    new = built / "v6.1-rehearsal/open/rehearsal"
+    (system,) = (path.stem for path in (new / "systems").glob("*.json"))
+    assert system.endswith("-rehearsal")
+    packed = built / "v6.1-rehearsal-open-rehearsal.tar.gz"
+    with tarfile.open(packed) as tar:
+        names = set(tar.getnames())
+    for each in EDGE:
+        place = f"open/rehearsal/results/{system}/resnet50/{each}"
+        assert {f"{place}/performance/run_1/mlperf_log_detail.txt", f"{place}/accuracy/accuracy.txt"} <= names
+        assert (new.parents[1] / place / "README.md").read_text().startswith("# REHEARSAL")
+
+    again = few.good("submission", f"{ASKED} --round=v5.1")  # with the same runs
+    assert "missing" not in again.err and few.results() == runs
+    old = built / "v5.1-rehearsal/open/rehearsal"
+    assert (old / f"measurements/{system}/resnet50/Offline/{system}_onnxruntime_Offline.json").is_file()
+    assert (old / "code/resnet50/onnxruntime/README.md").is_file()
+
+    first = packed.read_bytes()
+    few.good("submission", ASKED)
+    assert packed.read_bytes() == first
+
+    figures = json.loads(few.good("summarize_results", "--json").out)
+    assert len(figures) == 6 and all(each["rehearsal"] for each in figures)
+    refused = few.inv("stage_results", "--submitter=Acme --benchmarks=resnet50")
+    assert refused.code == 2 and "the weights are synthetic" in refused.err
+    assert not (built / "v6.1").exists()

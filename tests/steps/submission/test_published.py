@@ -1,0 +1,188 @@
+"""Anybody's results in one form: trees of the rounds up to v3.1, of both layouts since, and MLCommons' summaries."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engineroom.actions import published as action
+from engineroom.actions import submission
+from engineroom.errors import RequestError
+from engineroom.steps.submission import published
+from engineroom.terms import Scenario
+
+if TYPE_CHECKING:
+    from conftest import Runs
+
+SYSTEM = {
+    "division": "closed",
+    "submitter": "Acme",
+    "status": "available",
+    "system_type": "datacenter",
+    "system_name": "A server",
+    "number_of_nodes": "2",
+    "host_processors_per_node": "2",
+    "host_processor_core_count": "64",
+    "host_processor_model_name": "A CPU",
+    "accelerators_per_node": "4",
+    "accelerator_model_name": "A GPU",
+    "framework": "A framework 1.2.3.4",
+}
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def log(**values: Any) -> str:
+    lines = ({"key": key, "value": value, "metadata": {"is_error": False}} for key, value in values.items())
+    return "".join(f":::MLLOG {json.dumps(line)}\n" for line in lines)
+
+
+def put(root: Path, scenario: str, benchmark: str = "resnet50", **values: Any) -> None:
+    """Put a result into a tree as the rounds before v6.0 had it."""
+    system = root / "closed" / "Acme"
+    write(system / "systems" / "box.json", SYSTEM)
+    results = system / "results" / "box" / benchmark / scenario
+    write(results / "performance/run_1/mlperf_log_detail.txt", log(result_validity="VALID", **values))
+    write(results / "accuracy/accuracy.txt", "accuracy=76.044%, good=38022, total=50000\nhash=18b7\n")
+    measured = system / "measurements" / "box" / benchmark / scenario / f"box_impl_{scenario}.json"
+    write(measured, {"weight_data_types": "int8"})
+
+
+def read(root: Path, **more: str) -> dict[str, published.Published]:
+    found, passed_over = published.read(root, **more)
+    assert not passed_over
+    return {each.scenario: each for each in found}
+
+
+def test_a_tree_of_an_old_round(tmp_path: Path) -> None:
+    """In v2.0 Server counted what was scheduled, and scenarios are in lower case in some trees."""
+    root = tmp_path / "inference_results_v2.0"
+    put(root, "offline", effective_scenario="Offline", result_samples_per_second=800.0)
+    put(
+        root,
+        "Server",
+        effective_scenario="Server",
+        result_scheduled_samples_per_sec=700.0,
+        result_completed_samples_per_sec=690.0,
+    )
+    put(root, "SingleStream", **{"effective_scenario": "SingleStream", "result_90.00_percentile_latency_ns": 2_500_000})
+    found = read(root)
+    offline = found["Offline"]
+    assert (offline.round, offline.value, offline.unit) == ("v2.0", 800.0, "samples/s")
+    assert (offline.accelerators, offline.processors, offline.cores) == (8, 4, 64)
+    assert offline.per_accelerator == 100.0 and offline.per_core is None
+    assert offline.weight_data_types == "int8" and offline.accuracy == "accuracy=76.044%, good=38022, total=50000"
+    assert found["Server"].value == 700.0
+    stream = found["SingleStream"]
+    assert (stream.value, stream.unit, stream.per_accelerator) == (2.5, "ms", None)
+
+
+def test_the_round_is_told_by_loadgens_version_and_the_score_by_the_round(tmp_path: Path) -> None:
+    values = {"result_scheduled_samples_per_sec": 700.0, "result_completed_samples_per_sec": 690.0}
+    put(tmp_path, "Server", loadgen_version="4.1.1 @ 1234", effective_scenario="Server", **values)
+    found = read(tmp_path)["Server"]
+    assert (found.round, found.value) == ("v4.1", 690.0)
+
+
+def test_language_models_count_tokens_and_inferred_results_say_so(tmp_path: Path) -> None:
+    values = {"result_samples_per_second": 10.0, "result_tokens_per_second": 3000.0}
+    put(tmp_path, "Offline", "llama2-70b-99", effective_scenario="Offline", **values)
+    assert (read(tmp_path)["Offline"].value, read(tmp_path)["Offline"].unit) == (3000.0, "tokens/s")
+    edge = tmp_path / "edge"
+    put(edge, "MultiStream", effective_scenario="SingleStream", early_stopping_latency_ms=1_500_000)
+    multi = read(edge)["MultiStream"]
+    assert (multi.value, multi.unit, multi.inferred_from) == (12.0, "ms", "SingleStream")
+
+
+@pytest.mark.usefixtures("small_sources")
+@pytest.mark.parametrize("name", ["v6.1", "v5.1"])
+def test_what_we_stage_is_read_back(made: Runs, tmp_path: Path, name: str) -> None:
+    for scenario in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE):
+        made.pair(scenario, round=name)
+    submission.stage_results(["--submitter=Acme", "--division=open", "--benchmarks=resnet50", f"--round={name}"])
+    found = read(tmp_path / "submission" / name, round_name=name)
+    figures = {scenario: (each.value, each.unit) for scenario, each in found.items()}
+    assert figures == {"SingleStream": (5.0, "ms"), "MultiStream": (40.0, "ms"), "Offline": (250.0, "samples/s")}
+    assert found["Offline"].per_core == 62.5 and found["Offline"].weight_data_types == "fp32"
+    assert (found["Offline"].submitter, found["Offline"].category, found["Offline"].valid) == ("Acme", "edge", True)
+
+
+SUMMARY = [
+    {  # as v5.1 writes them: numbers of hardware as texts
+        "Submitter": "Acme", "Availability": "available", "Category": "closed", "Suite": "datacenter",
+        "System": "A server", "Platform": "box", "UsedModel": "llama2-70b-99", "Model": "llama2-70b-99",
+        "Scenario": "Offline", "Accuracy": "ROUGE1: 44.4", "Nodes": "2", "Processor": "A CPU",
+        "host_processors_per_node": 2, "host_processor_core_count": "64", "Accelerator": "A GPU", "a#": "8",
+        "Location": "closed/Acme/results/box/llama2-70b-99/Offline", "version": "v5.1", "inferred": "0",
+        "has_power": True, "Power_Result": 5000.0, "Power_Units": "Watts", "Performance_Result": 8000.0,
+        "Performance_Units": "Tokens/s",
+    },
+    {  # as v4.1 does, with a CPU alone
+        "Submitter": "Acme", "Availability": "available", "Category": "open", "Suite": "edge", "System": "A box",
+        "Platform": "cpu", "UsedModel": "resnet50", "Model": "resnet", "Scenario": "SingleStream", "Nodes": 1,
+        "host_processors_per_node": 1, "host_processor_core_count": 16.0, "Accelerator": "N/A", "a#": "",
+        "version": "v4.1", "inferred": 1, "has_power": False, "Performance_Result": 3.5,
+        "Performance_Units": "Latency (ms)",
+    },
+    {"Submitter": "Nobody"},
+]  # fmt: skip
+
+
+def test_a_summary_is_read_and_what_cannot_be_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "summary_results.json", SUMMARY)
+    found, passed_over = published.read(tmp_path)
+    first, second = found
+    assert (first.round, first.value, first.unit, first.accelerators, first.per_accelerator) == (
+        "v5.1", 8000.0, "tokens/s", 16, 500.0,
+    )  # fmt: skip
+    assert (first.power, first.power_unit) == (5000.0, "Watts")
+    assert (second.unit, second.accelerators, second.cores, second.inferred_from) == ("ms", 0, 16, "another scenario")
+    assert len(passed_over) == 1 and "result 3: KeyError" in passed_over[0]
+
+
+def test_an_import_is_kept_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(action, "PUBLISHED", tmp_path / "published")
+    write(tmp_path / "in" / "summary_results.json", SUMMARY)
+    table = tmp_path / "all.csv"
+    assert action.import_submission([str(tmp_path / "in"), f"--csv={table}"]) == 0
+    out = capsys.readouterr().out
+    assert "500 an accelerator" in out and "passed over:" in out
+    kept = json.loads((tmp_path / "published" / "v5.1-in.json").read_text())
+    assert [each["benchmark"] for each in kept] == ["llama2-70b-99", "resnet50"]
+    rows = list(csv.DictReader(table.open()))
+    assert [row["per_accelerator"] for row in rows] == ["500.0", ""]
+    action.import_submission([str(tmp_path / "in"), "--json", "--benchmarks=resnet50"])
+    assert [each["value"] for each in json.loads(capsys.readouterr().out)] == [3.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such folder or file"),
+        ({}, "holds neither closed, network, open nor summary_results.json"),
+        ({"summary_results.json": "[1]"}, "is no list of results"),
+        ({"summary_results.json": "{"}, "cannot be read"),
+        ({"closed/A/results/s/b/Offline/x": ""}, "holds no result that can be read\n.*has no log of LoadGen's"),
+        (
+            {"closed/A/results/s/b/Offline/performance/run_1/mlperf_log_detail.txt": ':::MLLOG {"key": "x'},
+            "is no complete LoadGen log",
+        ),
+    ],
+)
+def test_what_holds_no_results_is_told(tmp_path: Path, content: dict[str, str] | None, said: str) -> None:
+    root = tmp_path / "in"
+    for name, text in (content or {}).items():
+        write(root / name, text)
+    if content == {}:
+        root.mkdir()
+    with pytest.raises(RequestError, match=said):
+        action.import_submission([str(root)])

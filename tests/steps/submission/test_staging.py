@@ -1,0 +1,335 @@
+"""Staging finished runs: what belongs together, what is refused and why, and that nothing is ever half done."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from engineroom.actions import submission as action
+from engineroom.errors import EngineroomError
+from engineroom.steps.submission import stage
+from engineroom.terms import Scenario, TestMode
+
+if TYPE_CHECKING:
+    from conftest import Runs
+
+pytestmark = pytest.mark.usefixtures("small_sources")
+WHO = ("--submitter=Acme", "--division=open", "--category=edge")
+CLOSED = ("--submitter=Acme", "--division=closed", "--category=edge")
+SINGLE, MULTI, OFFLINE = Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE
+EDGE = (SINGLE, MULTI, OFFLINE)
+
+
+def staged(who: Sequence[str] = WHO, *more: str) -> None:
+    assert action.stage_results([*who, "--benchmarks=resnet50", *more]) == 0
+
+
+def refused(who: Sequence[str] = WHO, *more: str) -> str:
+    with pytest.raises(EngineroomError) as caught:
+        action.stage_results([*who, "--benchmarks=resnet50", *more])
+    assert caught.value.code == 2
+    return str(caught.value)
+
+
+def tree(tmp_path: Path, name: str = "v6.1", division: str = "open") -> Path:
+    return tmp_path / "submission" / name / division / "Acme"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def record(tmp_path: Path) -> dict[str, dict[str, str]]:
+    found: dict[str, Any] = json.loads((tmp_path / "submission/v6.1-open-Acme.staged.json").read_text())
+    return dict(found["runs"])
+
+
+def all_scenarios(made: Runs, **more: Any) -> None:
+    for scenario in EDGE:
+        made.pair(scenario, **more)
+
+
+def test_the_new_layout_holds_everything_of_a_result_in_one_folder(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made)
+    staged()
+    new = set(files(tree(tmp_path)))
+    common = {"systems/bench.json", "src/resnet50/README.md", "src/engineroom-0.1.0/Makefile"}
+    measured = {f"results/bench/resnet50/{each}/{name}" for each in EDGE for name in ("measurements.json", "user.conf")}
+    logs = {f"results/bench/resnet50/{each}/performance/run_1/mlperf_log_detail.txt" for each in EDGE}
+    assert common | measured | logs | {"documentation/calibration.md"} <= new
+    readme = (tree(tmp_path) / "results/bench/resnet50/Offline/README.md").read_text()
+    assert "--batch_size=1" in readme and "--test_mode=AccuracyOnly" in readme and "throughput 250 samples/s" in readme
+
+
+def test_the_old_layout_has_trees_of_their_own_for_measurements_and_code(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made, round="v5.1")
+    staged(WHO, "--round=v5.1")
+    old = set(files(tree(tmp_path, "v5.1")))
+    assert "measurements/bench/resnet50/Offline/bench_openvino_Offline.json" in old
+    assert {"measurements/bench/resnet50/Offline/user.conf", "code/resnet50/openvino/README.md"} <= old
+    assert not [name for name in old if name.startswith("src/") or name.endswith("/measurements.json")]
+
+
+def test_runs_of_another_round_are_refused(made: Runs) -> None:
+    all_scenarios(made)
+    assert "was held against the rules of v6.1, not of v5.1" in refused(WHO, "--round=v5.1")
+
+
+def test_the_best_valid_run_is_taken_with_the_accuracy_run_made_alike(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made)
+    made.add(OFFLINE, log={"result_samples_per_second": 999.0}, valid=False)  # the fastest, but INVALID
+    best, accuracy = made.pair(OFFLINE, log={"result_samples_per_second": 300.0}, batch_size=8)
+    stream, _ = made.pair(SINGLE, log={"early_stopping_latency_ss": 4_000_000})  # a latency: less is better
+    made.pair(SINGLE, log={"early_stopping_latency_ss": 4_500_000})
+    staged()
+    assert record(tmp_path)["bench resnet50 Offline"] == {"performance": str(best), "accuracy": str(accuracy)}
+    assert record(tmp_path)["bench resnet50 SingleStream"]["performance"] == str(stream)
+
+
+def test_a_better_run_without_its_accuracy_run_is_told(made: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    all_scenarios(made)
+    made.add(OFFLINE, log={"result_samples_per_second": 900.0}, batch_size=64)
+    staged()
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(
+        r"resnet50 Offline: \S+PerformanceOnly has no accuracy run: .*differs in batch_size 64 and 1", told
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"batch_size": 8}, "differs in batch_size 1 and 8"),
+        ({"made_from": {"model": "n" * 64}}, "differs in model mmmmmmmmmmmm... and nnnnnnnnnnnn..."),
+        ({"divisions": ()}, "is not submittable to the open division"),
+    ],
+)
+def test_an_accuracy_run_made_otherwise_is_refused_with_what_differs(
+    made: Runs, tmp_path: Path, more: dict[str, Any], why: str
+) -> None:
+    for scenario in (SINGLE, MULTI):
+        made.pair(scenario)
+    made.add(OFFLINE)
+    made.add(OFFLINE, TestMode.ACCURACY_ONLY, **more)
+    said = refused()
+    assert "resnet50 Offline: has no accuracy run that belongs to its performance run" in said
+    assert why in said and "make submission RUN_ARGS=" in said
+    assert not (tmp_path / "submission" / "v6.1").exists()
+
+
+def test_all_scenarios_come_from_one_revision_of_the_code(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made)
+    made.pair(OFFLINE, revision="0123abc", log={"result_samples_per_second": 999.0})
+    staged()
+    assert "999" not in (tree(tmp_path) / "results/bench/resnet50/Offline/README.md").read_text()
+
+
+def test_changes_that_no_revision_names_are_refused(made: Runs) -> None:
+    all_scenarios(made, revision="0123abc-dirty")
+    assert "was run with changes to the code that no revision names: commit them first" in refused()
+
+
+def test_a_partial_run_and_one_of_another_version_are_named_and_not_used(made: Runs) -> None:
+    for scenario in (SINGLE, MULTI):
+        made.pair(scenario)
+    performance, accuracy = made.pair(OFFLINE)
+    performance.rename(performance.with_name(f"{performance.name}.partial"))
+    config = accuracy / "run_config.yaml"
+    config.write_text(f"{config.read_text()}of_tomorrow: 1\n")
+    said = refused_offline(made)
+    assert "did not finish" in said and "does not fit this version of Engineroom" in said
+
+
+def refused_offline(made: Runs) -> str:
+    """Return why Offline is refused, where no scenario is there that it could be inferred from."""
+    for path in made.folder.glob("*Stream*"):
+        shutil.rmtree(path)
+    return refused()
+
+
+@pytest.mark.parametrize("name", ["mlperf_log_detail.txt", "recipe/user.conf"])
+@pytest.mark.parametrize("how", ["edited", "gone"])
+def test_a_run_that_was_edited_is_refused(made: Runs, tmp_path: Path, name: str, how: str) -> None:
+    all_scenarios(made)
+    path = next(made.folder.glob("*Offline-PerformanceOnly")) / name
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_text(f"{path.read_text()}\n")
+    said = refused()
+    assert f"{name}: {'is gone' if how == 'gone' else 'is not what the run wrote'}" in said
+    assert not (tmp_path / "submission" / "v6.1").exists()
+
+
+def test_a_result_that_says_more_than_its_log_is_refused(made: Runs) -> None:
+    all_scenarios(made)
+    path = next(made.folder.glob("*Offline-PerformanceOnly")) / "result.json"
+    told = json.loads(path.read_text())
+    told["performance"]["value"] = 999.0
+    path.write_text(json.dumps(told))
+    assert "says that value is 999.0, but LoadGen's log says 250.0" in refused()
+
+
+def test_a_benchmark_without_runs_says_how_to_run_it(made: Runs) -> None:
+    said = refused()
+    assert "resnet50 SingleStream: has no performance run that fits on bench" in said
+    assert (
+        'make submission RUN_ARGS="--benchmarks=resnet50 --division=open --category=edge" runs what is missing' in said
+    )
+
+
+def test_two_machines_of_one_name_are_refused(made: Runs) -> None:
+    other = replace(made.machine, cpu=replace(made.machine.cpu, model="Another CPU"))
+    for scenario in (SINGLE, MULTI):
+        made.pair(scenario)
+    made.pair(OFFLINE, machine=other)
+    said = refused()
+    assert "two machines bear the name bench: 1x Test CPU of 4 cores" in said and "1x Another CPU" in said
+
+
+def test_a_system_that_is_staged_already_keeps_its_name(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made)
+    staged()
+    shutil.copytree(tree(tmp_path) / "results/bench/resnet50", tree(tmp_path) / "results/bench/bert-99")
+    path = tree(tmp_path) / "systems/bench.json"
+    path.write_text(path.read_text().replace("Test CPU", "Another CPU"))
+    assert "two systems bear the name bench: host_processor_model_name is 'Another CPU' there" in refused()
+
+
+def test_staging_again_keeps_other_benchmarks_and_drops_nothing(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made)
+    staged()
+    before = files(tree(tmp_path))
+    shutil.copytree(tree(tmp_path) / "results/bench/resnet50", tree(tmp_path) / "results/bench/bert-99")
+    staged()
+    after = files(tree(tmp_path))
+    assert {name: text for name, text in after.items() if "bert-99" not in name} == before
+    assert any("bert-99/Offline" in name for name in after)
+
+
+@pytest.mark.parametrize("fails", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_full_disk_or_an_interrupt_leaves_the_former_tree(
+    made: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: BaseException
+) -> None:
+    all_scenarios(made)
+    staged()
+    before = files(tree(tmp_path))
+    made.pair(OFFLINE, log={"result_samples_per_second": 999.0})
+    copy, count = stage._copy, iter(range(100))
+
+    def failing(source: Path, target: Path) -> None:
+        if next(count) == 7:
+            raise fails
+        copy(source, target)
+
+    monkeypatch.setattr(stage, "_copy", failing)
+    with pytest.raises((EngineroomError, KeyboardInterrupt)) as caught:
+        action.stage_results([*WHO, "--benchmarks=resnet50"])
+    assert isinstance(caught.value, KeyboardInterrupt) or "there is no space left" in str(caught.value)
+    assert files(tree(tmp_path)) == before
+    left = [path.name for path in (tmp_path / "submission").iterdir()]
+    assert not [name for name in left if name.endswith((".partial", ".former"))]
+
+
+def test_a_tree_whose_swap_was_cut_off_is_put_back(made: Runs, tmp_path: Path) -> None:
+    all_scenarios(made)
+    staged()
+    before = files(tree(tmp_path))
+    tree(tmp_path).rename(tmp_path / "submission/v6.1-open-Acme.former")  # killed between the two renames
+    for path in made.folder.iterdir():
+        shutil.rmtree(path)
+    made.add(OFFLINE)
+    with pytest.raises(EngineroomError):
+        staged()
+    with stage._beside(action._entry({"submitter": "Acme", "division": "open"})) as root:
+        assert files(tree(tmp_path)) == before
+        shutil.copytree(tree(tmp_path), root / "open" / "Acme")
+    assert files(tree(tmp_path)) == before
+
+
+def test_at_the_edge_what_was_not_run_is_inferred(made: Runs, tmp_path: Path) -> None:
+    made.pair(SINGLE)
+    staged()
+    results = tree(tmp_path) / "results/bench/resnet50"
+    multi, offline = ((results / each / "README.md").read_text() for each in (MULTI, OFFLINE))
+    assert "p99 latency of 8 samples 48 ms" in multi and "from SingleStream, 8 * early_stopping_latency_ms" in multi
+    assert "throughput 210 samples/s" in offline and "the logs are those of SingleStream" in offline
+    source = results / SINGLE / "performance/run_1/mlperf_log_detail.txt"
+    assert (results / OFFLINE / "performance/run_1/mlperf_log_detail.txt").read_bytes() == source.read_bytes()
+
+
+def test_nothing_is_inferred_from_too_few_queries_or_in_a_datacenter(made: Runs) -> None:
+    made.pair(SINGLE, log={"early_stopping_latency_ms": 0, "result_qps_without_loadgen_overhead": 0})
+    assert "resnet50 MultiStream: has no performance run that fits" in refused()
+    assert "v6.1 has no resnet50 in the category datacenter" in refused((*WHO[:2], "--category=datacenter"))
+
+
+def test_the_closed_division_wants_the_audits_of_these_very_runs(made: Runs, tmp_path: Path) -> None:
+    for scenario in EDGE:
+        made.audited(scenario)
+    staged(CLOSED)
+    closed = tree(tmp_path, division="closed") / "results/bench/resnet50/Offline"
+    assert (closed / "TEST01/verify_accuracy.txt").is_file() and (closed / "TEST04/verify_performance.txt").is_file()
+    for path in made.folder.glob("*-Offline-TEST04"):
+        shutil.rmtree(path)
+    assert re.search(r"resnet50 Offline: has no TEST04 .*\n.*has no TEST04: it was not run", refused(CLOSED))
+
+
+def test_a_rehearsal_is_marked_everywhere_and_nothing_else_takes_it(made: Runs, tmp_path: Path) -> None:
+    for scenario in EDGE:
+        made.pair(scenario, valid=False, divisions=())
+    assert "LoadGen calls it INVALID" in refused()
+    who = ("--submitter=Acme", "--division=open", "--rehearsal")
+    staged(who)
+    rehearsal = tree(tmp_path, "v6.1-rehearsal")
+    place = rehearsal / "results/bench-rehearsal/resnet50/Offline"
+    assert (place / "README.md").read_text().startswith("# REHEARSAL")
+    assert "rehearsal" in json.loads((place / "measurements.json").read_text())
+    assert "rehearsal" in json.loads((rehearsal / "systems/bench-rehearsal.json").read_text())["sw_notes"]
+    assert action.truncate_results(who) == action.pack_submission(who) == 0
+    assert (tmp_path / "submission/v6.1-rehearsal-open-Acme.tar.gz").is_file()
+    shutil.copytree(tmp_path / "submission/v6.1-rehearsal", tmp_path / "submission/v6.1")  # passed off as a real one
+    (tree(tmp_path) / "REHEARSAL.md").unlink()
+    for task in (action.truncate_results, action.pack_submission):
+        with pytest.raises(
+            EngineroomError, match="holds a rehearsal, which is never submitted: system bench-rehearsal"
+        ):
+            task(WHO)
+
+
+def test_a_description_that_lacks_what_only_a_person_knows_is_refused(
+    made: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engineroom.actions import staging
+
+    all_scenarios(made)
+    monkeypatch.setattr(staging.systems, "read_all", dict)
+    said = refused()
+    assert (
+        "systems/bench.yaml: a submission needs these fields" in said
+        and "cooling" in said
+        and "make add_system" in said
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--division=open",), "submitter: nobody is named who submits"),
+        (("--submitter=A B",), "submitter is 'A B', must be letters"),
+        (("--submitter=Acme", "--division=network"), "the network division is not in this version"),
+        (("--submitter=Acme", "--category=phone"), "category is 'phone'"),
+        (("--submitter=Acme", "--round=v1.0"), "no rules of a round 'v1.0' are here"),
+        (("--submitter=Acme", "--submiter=Acme"), "unknown flag --submiter"),
+    ],
+)
+def test_what_is_wrong_with_the_entry_is_told(made: Runs, flags: Sequence[str], said: str) -> None:
+    assert said in refused(flags)
