@@ -37,6 +37,7 @@ class Report(msgspec.Struct, frozen=True):
 
     root: str
     round: str
+    submitters: tuple[str, ...]
     results: int
     findings: list[Finding]
 
@@ -49,13 +50,19 @@ Progress = Callable[[int, int], None]
 
 
 def validate(
-    path: Path, round_name: str | None = None, *, workers: int | None = None, progress: Progress = lambda done, total: None
+    path: Path,
+    round_name: str | None = None,
+    *,
+    submitter: str = "",
+    workers: int | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Return all that is wrong with a tree, or with the part of it that `path` names: a division, or a submitter's folder.
+    """Return all that is wrong with a tree, or with the part that `path` names: a division, or a submitter's folder.
 
     Raises RequestError if there is no such folder, or no such round.
     """
     root, only = _root_of(path)
+    only = (only[0], submitter or only[1])
     findings: list[Finding] = []
     name = round_name or _detect(root, findings)
     rules = rounds.read(name)
@@ -64,7 +71,8 @@ def validate(
     outcomes = list(_judge(root, name, plan, workers or len(os.sched_getaffinity(0)), progress))
     findings += [each for outcome in outcomes for each in outcome.findings]
     findings += _duplicates(rules, outcomes)
-    return Report(str(root), name, len(plan.subjects), sorted({*findings}))
+    submitters = tuple(sorted({each.submitter for each in plan.subjects}))
+    return Report(str(root), name, submitters, len(plan.subjects), sorted({*findings}))
 
 
 def _root_of(path: Path) -> tuple[Path, tuple[str, str]]:
