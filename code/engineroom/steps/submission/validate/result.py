@@ -266,6 +266,7 @@ def _identity(log: Log | None) -> str:
     told: Mapping[str, object] = {
         key: value
         for key, value in log.values.items()
-        if key in ("test_datetime", "power_begin", "power_end") or key.startswith("result_")
+        if key in ("sut_name", "test_datetime", "power_begin", "power_end") or key.startswith("result_")
     }
+    told = {**told, "end": log.end_ms}
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
