@@ -1,4 +1,4 @@
-"""Judges a submission: what is staged here, or anybody's tree. All faults at once, each with its rule and its remedy."""
+"""Judges a submission: what is staged here, or anybody's tree. All faults at once, each with its remedy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def check_submission(argv: Sequence[str]) -> int:
         rounds.read(name)
     with terminal.progress(f"judging {display(path)}", 1) as update:
         report = whole.validate(path, name, submitter=asked.get("submitter") or "", progress=terminal.counting(update))
-    verdicts = _official(asked["official"], report) if asked.get("official") else {}
+    checkout = asked.get("official")
+    verdicts = _official(checkout, report) if checkout else {}
     if "json" in asked:
         _print_json(report, verdicts)
     else:
@@ -90,7 +91,6 @@ def _show_rule(rule: str, findings: Sequence[Finding], most: int | None) -> None
         terminal.note(f"  to mend: {mend}", hanging=4)
     terminal.note(f"  source: {about.source}\n", hanging=4)
     print()
-
 
 
 def _official(checkout: str, report: whole.Report) -> dict[str, official.Verdict]:

@@ -17,7 +17,7 @@ from typing import Any
 from engineroom import responses
 from engineroom.errors import RequestError, did_you_mean
 from engineroom.paths import ensure_folder, write_beside, write_text
-from engineroom.rounds import AuditTest, Band, Round
+from engineroom.rounds import AuditTest, Round
 from engineroom.terms import METRICS, Scenario, TensorSpec
 
 TEST01, TEST04 = "TEST01", "TEST04"

@@ -82,7 +82,9 @@ def score_file(case: Case, file: str, text: str, total: int | None) -> Iterator[
             yield rulebook.SCORE_MISSING.at(file, name, found="no number", expected=f"the {name}")
             continue
         if len({*values}) > 1:
-            yield rulebook.SCORE_TWICE.at(file, name, found=", ".join(f"{each:g}" for each in values), expected="one score")
+            yield rulebook.SCORE_TWICE.at(
+                file, name, found=", ".join(f"{each:g}" for each in values), expected="one score"
+            )
         least, most = gates[name].least_in(case.scenario), gates[name].most
         for value in values:
             if case.closed and least is not None and value < least:
@@ -91,6 +93,8 @@ def score_file(case: Case, file: str, text: str, total: int | None) -> Iterator[
                 yield rulebook.SCORE_LOW.at(file, name, found=value, expected=f"at most {most:.10g}")
     for told in COUNTS.finditer(text):
         good, of = int(told[2]), int(told[3])
+        if good > of:
+            yield rulebook.SCORE_TWICE.at(file, "good", found=good, expected=f"at most {of}, the total")
         if not of or abs(100 * good / of - float(told[1])) > PERCENT_DIGITS:
             expected = f"{100 * good / max(of, 1):.3f}%"
             yield rulebook.SCORE_TWICE.at(file, "accuracy", found=told[0], expected=expected)
@@ -133,7 +137,9 @@ def answers(case: Case, file: str, size: int, told_hash: str | None, total: int 
         data = data.replace(b"\r\n", b"\n")
     if CUT in data:
         if told_hash == sha256:
-            yield rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected="that of the whole log")
+            yield rulebook.HASH_WRONG.at(
+                file, found="the hash of the log as it was cut", expected="that of the whole log"
+            )
         yield from _cut(file, data, limits.kept_bytes, total)
         return
     if told_hash is not None and told_hash != sha256:

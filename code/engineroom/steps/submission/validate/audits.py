@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from engineroom.rounds import AuditTest
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
-from engineroom.steps.submission.validate import accuracy, loadgen, performance, rulebook, sight
+from engineroom.steps.submission.validate import accuracy, detail, loadgen, performance, rulebook, sight, summary
 from engineroom.steps.submission.validate.case import Case
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
@@ -33,7 +33,7 @@ DIGITS = 1e-4  # verify_performance.txt rounds as Python or as the log does
 def check(
     case: Case, test: str, files: Mapping[str, int], reference: Log | None, accuracy_log: Log | None
 ) -> Iterator[Finding]:
-    """Yield what is wrong with an audit. `files` are those of its folder; `reference` the log of the performance run."""
+    """Yield what is wrong with an audit. `files` are its folder's; `reference` is the log of the performance run."""
     audit, folder = case.rules.audits.tests[test], str(case.tree.audit(case.place, test))
     for name in audit.required_files:
         if name not in files:
@@ -45,8 +45,8 @@ def check(
     if files.get(logged):
         log = loadgen.read(case.root, f"{folder}/{logged}")
         told = None
-        if files.get(summary := (PERFORMANCE_RUN / SUMMARY_LOG).as_posix()):
-            told = loadgen.read_summary(case.root, f"{folder}/{summary}")
+        if files.get(name := (PERFORMANCE_RUN / SUMMARY_LOG).as_posix()):
+            told = loadgen.read_summary(case.root, f"{folder}/{name}")
         if log:
             yield from _log(case, test, audit, log, told, reference)
     if files.get(VERIFY_PERFORMANCE):
@@ -66,9 +66,9 @@ def _log(
         if "min_duration" not in audit.of(case.subject.model):
             yield from performance.duration(case, log)
     else:
-        yield from performance.detail.check(case, log, MODES.get(audit.settings.get("mode", 2), "PerformanceOnly"))
+        yield from detail.check(case, log, MODES.get(audit.settings.get("mode", 2), "PerformanceOnly"))
         if told:
-            yield from performance.summary.check(told, log)
+            yield from summary.check(told, log)
     if not log.values:
         return
     yield from _settings(case, audit, log)
@@ -144,9 +144,7 @@ def _verdict(file: str, text: str) -> Iterator[Finding]:
         yield rulebook.AUDIT_VERDICT.at(file, found=failed, expected=PASS)
 
 
-def _performance(
-    case: Case, audit: AuditTest, file: str, log: Log | None, reference: Log | None
-) -> Iterator[Finding]:
+def _performance(case: Case, audit: AuditTest, file: str, log: Log | None, reference: Log | None) -> Iterator[Finding]:
     findings: list[Finding] = []
     text = sight.text(case.root, file, findings)
     yield from findings
@@ -162,7 +160,9 @@ def _performance(
         if score is None:
             continue
         if not _says(told[name], score):
-            yield rulebook.AUDIT_SCORES.at(file, f"{name} score", found=told[name], expected=f"{score:.6g}, as in the log")
+            yield rulebook.AUDIT_SCORES.at(
+                file, f"{name} score", found=told[name], expected=f"{score:.6g}, as in the log"
+            )
 
 
 def _says(told: str, score: float) -> bool:
@@ -188,7 +188,9 @@ def _accuracy(
         told = dict(line.split(": ", 1) for line in lines if ": " in line)
         for name, good in TOKEN_LINES.items():
             if told.get(name) not in good:
-                yield rulebook.AUDIT_VERDICT.at(file, name, found=told.get(name, "not there"), expected=" or ".join(good))
+                yield rulebook.AUDIT_VERDICT.at(
+                    file, name, found=told.get(name, "not there"), expected=" or ".join(good)
+                )
         return
     if test != "TEST01":
         yield from _verdict(file, text)
@@ -223,7 +225,9 @@ def _counts(case: Case, file: str, counts: Mapping[str, int], *, passed: bool, t
         expected = f"{matching + counts['num_missing_qsl_idxs']}: those that match and those that are missing"
         yield rulebook.AUDIT_ANSWERS.at(file, "num_perf_log_entries", found=logged, expected=expected)
     if passed and wrong:
-        yield rulebook.AUDIT_ANSWERS.at(file, "num_perf_log_data_mismatch", found=f"{wrong} that differ", expected="0, as it passed")
+        yield rulebook.AUDIT_ANSWERS.at(
+            file, "num_perf_log_data_mismatch", found=f"{wrong} that differ", expected="0, as it passed"
+        )
     if counts["num_acc_log_data_mismatch"] and case.scenario != "MultiStream":  # which pads its queries
         name = "num_acc_log_data_mismatch"
         yield rulebook.AUDIT_ANSWERS.at(file, name, found=counts[name], expected="0: one sample has one answer")

@@ -17,7 +17,9 @@ NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)")
 NOTHING = ("", "n/a", "na", "none", "-", "0", "null")
 
 
-def check(root: Any, file: str, division: str, submitter: str, rules: Round, findings: list[Finding]) -> Mapping[str, Any]:
+def check(
+    root: Any, file: str, division: str, submitter: str, rules: Round, findings: list[Finding]
+) -> Mapping[str, Any]:
     """Return a description, and note what is wrong with it."""
     told = sight.json_object(root, file, findings)
     if told is None:
@@ -40,7 +42,9 @@ def _fields(file: str, told: Mapping[str, Any], division: str, rules: Round) -> 
     for name in (*wanted.not_empty, *wanted.may_be_empty):
         if name not in told:
             near = did_you_mean(name, [each for each in told if each not in known], "")
-            yield rulebook.FIELD_MISSING.at(file, name, found="not there", expected="a text", mend=near and f"{near} rename it")
+            yield rulebook.FIELD_MISSING.at(
+                file, name, found="not there", expected="a text", mend=near and f"{near} rename it"
+            )
     for name, value in told.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield rulebook.FIELD_NUMBER_TYPE.at(file, name, found=value, expected="a text")
@@ -50,7 +54,9 @@ def _fields(file: str, told: Mapping[str, Any], division: str, rules: Round) -> 
             yield rulebook.FIELD_EMPTY.at(file, name, found="an empty text", expected="a value")
         if name not in known:
             mend = did_you_mean(name, known, rulebook.FIELD_UNKNOWN.mend)
-            yield rulebook.FIELD_UNKNOWN.at(file, name, found="a field of another name", expected="a known field", mend=mend)
+            yield rulebook.FIELD_UNKNOWN.at(
+                file, name, found="a field of another name", expected="a known field", mend=mend
+            )
 
 
 def _kind(value: object) -> str:
@@ -90,7 +96,9 @@ def _network(file: str, told: Mapping[str, Any], division: str, rules: Round) ->
     if division == "network" and not networked:
         yield rulebook.NETWORK.at(file, "is_network", found=told.get("is_network", "not there"), expected="true")
     if division == "closed" and networked:
-        yield rulebook.NETWORK.at(file, "is_network", found=told["is_network"], expected="false, or the network division")
+        yield rulebook.NETWORK.at(
+            file, "is_network", found=told["is_network"], expected="false, or the network division"
+        )
     if networked or division == "network":
         for name in rules.system_description.network:
             if name not in told:

@@ -1,4 +1,4 @@
-"""What a detail log must say: that it is whole, of its mode, scenario and round, without errors. Of every LoadGen test."""
+"""What every detail log must say: that it is whole, of its mode, scenario and round, and without errors."""
 
 from __future__ import annotations
 
@@ -125,9 +125,12 @@ def _types(log: Log) -> Iterator[Finding]:
             number = log.number(name)
             if number is None or number < 0:
                 yield log.at(rulebook.LOG_TYPE, name, expected="a number of at least 0")
-        elif name.removeprefix("effective_") in SWITCHES and not isinstance(value, bool):
-            yield log.at(rulebook.LOG_TYPE, name, expected="true or false")
-        elif name.endswith("_met") and not isinstance(value, bool):
+        elif (
+            name.removeprefix("effective_") in SWITCHES
+            and not isinstance(value, bool)
+            or name.endswith("_met")
+            and not isinstance(value, bool)
+        ):
             yield log.at(rulebook.LOG_TYPE, name, expected="true or false")
 
 
@@ -186,7 +189,9 @@ def _identity(case: Case, log: Log, mode: str) -> Iterator[Finding]:
 
 def _errors(log: Log) -> Iterator[Finding]:
     for error in log.errors:
-        yield rulebook.LOG_ERROR.at(log.file, error.partition(":")[0], found=error.partition(": ")[2], expected="no error")
+        yield rulebook.LOG_ERROR.at(
+            log.file, error.partition(":")[0], found=error.partition(": ")[2], expected="no error"
+        )
     if log.num_errors > len(log.errors):
         more = f"{log.num_errors - len(log.errors)} more errors"
         yield rulebook.LOG_ERROR.at(log.file, found=more, expected="no error")

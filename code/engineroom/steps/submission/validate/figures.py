@@ -13,7 +13,12 @@ from engineroom.steps.submission.validate.loadgen import Log
 PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
 # What of a test is sorted by size: the lowest, the percentiles, the highest; and the mean between the ends.
 SERIES = {
-    "latency": ("result_min_latency_ns", "result_{}_percentile_latency_ns", "result_max_latency_ns", "result_mean_latency_ns"),
+    "latency": (
+        "result_min_latency_ns",
+        "result_{}_percentile_latency_ns",
+        "result_max_latency_ns",
+        "result_mean_latency_ns",
+    ),
     "query latency": (
         "result_min_query_latency_ns",
         "result_{}_percentile_per_query_latency_ns",
@@ -103,7 +108,9 @@ def _rates(log: Log, scenario: str) -> Iterator[Finding]:
         )
         yield from _equal(log, "result_qps_without_loadgen_overhead", _over(NS, mean), "1 / mean latency")
         if alone and with_overhead and count and with_overhead > alone * (1 + 1 / count + SIX_DIGITS):
-            yield log.at(rulebook.FIGURES, "result_qps_with_loadgen_overhead", expected=f"at most {alone}, without overhead")
+            yield log.at(
+                rulebook.FIGURES, "result_qps_with_loadgen_overhead", expected=f"at most {alone}, without overhead"
+            )
     if scenario == "Offline":
         longest, total = log.number("result_max_latency_ns"), samples(log)
         follows = _over(total, _over(longest, NS))
@@ -114,7 +121,9 @@ def _rates(log: Log, scenario: str) -> Iterator[Finding]:
             log.number("result_completed_samples_per_sec"),
         )
         if scheduled and completed and completed > scheduled * (1 + SIX_DIGITS):
-            yield log.at(rulebook.FIGURES, "result_completed_samples_per_sec", expected=f"at most {scheduled}, as scheduled")
+            yield log.at(
+                rulebook.FIGURES, "result_completed_samples_per_sec", expected=f"at most {scheduled}, as scheduled"
+            )
         late = log.number("result_overlatency_query_count")
         if count and late and late > count:
             yield log.at(rulebook.FIGURES, "result_overlatency_query_count", expected=f"at most {count:.0f} queries")
@@ -151,7 +160,10 @@ def _clock(log: Log, scenario: str) -> Iterator[Finding]:
 
 ESTIMATE = re.compile(r"Early stopping ([0-9.]+)th percentile estimate: (\d{1,18})")
 PROCESSED = re.compile(r"Processed at least \d+ queries \((\d{1,18})\)")
-ESTIMATES = {"SingleStream": ("early_stopping_latency_ss", "early_stopping_latency_ms"), "MultiStream": ("early_stopping_latency_ms",)}
+ESTIMATES = {
+    "SingleStream": ("early_stopping_latency_ss", "early_stopping_latency_ms"),
+    "MultiStream": ("early_stopping_latency_ms",),
+}
 
 
 def _early_stopping(log: Log, scenario: str) -> Iterator[Finding]:
@@ -166,11 +178,15 @@ def _early_stopping(log: Log, scenario: str) -> Iterator[Finding]:
     processed = PROCESSED.search(told)
     if processed and log.number("result_query_count") != float(processed[1]):
         yield log.at(rulebook.FIGURES, "result_query_count", expected=f"{processed[1]}, as in early_stopping_result")
-    per_query = "result_{}_percentile_per_query_latency_ns" if scenario == "MultiStream" else "result_{}_percentile_latency_ns"
+    per_query = (
+        "result_{}_percentile_per_query_latency_ns" if scenario == "MultiStream" else "result_{}_percentile_latency_ns"
+    )
     target = f"{100 * (log.number('effective_target_latency_percentile') or 0.0):.2f}"
     of = dict.fromkeys(ESTIMATES[scenario], "99.00") | {ESTIMATES[scenario][0]: target}
     for key in ESTIMATES[scenario]:
         estimate, least = log.number(key), log.number(per_query.format(of[key]))
         most = log.number("result_max_query_latency_ns" if scenario == "MultiStream" else "result_max_latency_ns")
         if estimate and least is not None and most is not None and not least <= estimate <= most:
-            yield log.at(rulebook.FIGURES, key, expected=f"from {least:.0f}, the percentile, to {most:.0f}, the highest")
+            yield log.at(
+                rulebook.FIGURES, key, expected=f"from {least:.0f}, the percentile, to {most:.0f}, the highest"
+            )

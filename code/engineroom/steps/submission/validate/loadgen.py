@@ -1,4 +1,4 @@
-"""LoadGen's logs: the values of a detail log with their lines, and those of a summary. Read as a stream, believed in nothing."""
+"""LoadGen's logs, read as streams: the values of a detail log with their lines, and those of a summary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ LONGEST_LINE = 64 << 20  # the list of the samples that are loaded is one line
 MOST_KEYS, MOST_TOLD = 2000, 3  # different keys of a log that are kept; faults of one kind in a file that are told
 LONGEST_VALUE = 4096  # of a value that is kept
 # What LoadGen says once. Everything else may stand in a log more than once.
-ONCE = ("requested_", "effective_", "result_", "early_stopping", "loadgen_", "test_datetime", "sut_", "qsl_", "num_errors")
+ONCE = (
+    "requested_",
+    "effective_",
+    "result_",
+    "early_stopping",
+    "loadgen_",
+    "test_datetime",
+    "sut_",
+    "qsl_",
+    "num_errors",
+)
 
 
 class _Flags(msgspec.Struct):
@@ -210,9 +220,7 @@ def read_summary(root: Path, file: str) -> Summary | None:
             counts["ERROR"] = 0
         elif line == ENDS["no warnings"]:
             counts["WARNING"] = 0
-        elif pair := PAIR.match(line):
-            if pair[1] not in values:
-                values[pair[1]], lines[pair[1]] = pair[2], number
+        elif (pair := PAIR.match(line)) and pair[1] not in values:
+            values[pair[1]], lines[pair[1]] = pair[2], number
     title = "MLPerf Results Summary" in text
     return Summary(file, values, lines, counts["ERROR"], counts["WARNING"], title, findings)
-

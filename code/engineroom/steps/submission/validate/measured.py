@@ -60,9 +60,15 @@ def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding])
     if (told := sight.text(case.root, file, findings)) is None:
         return
     ran = str(log.get("effective_scenario")) if log else ""
-    scenarios = {case.scenario, case.log_scenario(), ran}  # an inferred result has the settings of the run it follows from
+    scenarios = {
+        case.scenario,
+        case.log_scenario(),
+        ran,
+    }  # an inferred result has the settings of the run it follows from
     entries = [
-        entry for number, line in sight.lines_of(told) for entry in _entry(case, file, number, line, scenarios, findings)
+        entry
+        for number, line in sight.lines_of(told)
+        for entry in _entry(case, file, number, line, scenarios, findings)
     ]
     for entry in entries:
         findings += _key(case, file, entry, entries)
@@ -133,7 +139,9 @@ def _key(case: Case, file: str, entry: Entry, entries: list[Entry]) -> Iterator[
     same = [each for each in entries if (each.model, each.scenario, each.key) == (entry.model, scenario, key)]
     if same[0] is not entry and same[0].value != value:
         found = f"{key} = {value}"
-        yield rulebook.CONF_REPEATED.at(file, entry.line, found=found, expected=f"as in line {same[0].line}: {same[0].value}")
+        yield rulebook.CONF_REPEATED.at(
+            file, entry.line, found=found, expected=f"as in line {same[0].line}: {same[0].value}"
+        )
 
 
 def _as_usual(case: Case, key: str, value: str) -> bool:

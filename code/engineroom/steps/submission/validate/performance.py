@@ -1,4 +1,4 @@
-"""A performance test: its length, its samples, its limits, its validity and its metric. Audits are held against it, too."""
+"""A performance test: its length, samples, limits, validity and metric. Audits are such tests, too."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def _inferred(case: Case, log: Log) -> Iterator[Finding]:
     if ran_alike(case, ran):
         return
     if not may_stand(case, ran):
-        yield log.at(rulebook.INFERRED, "effective_scenario", expected=f"{case.log_scenario()}, or one that it follows from")
+        yield log.at(
+            rulebook.INFERRED, "effective_scenario", expected=f"{case.log_scenario()}, or one that it follows from"
+        )
         return
     for way in case.rules.inferred.ways:
         if (way.by, way.scenario) == (ran, case.scenario) and not log.number(way.field):
@@ -123,10 +125,14 @@ def _queries(case: Case, log: Log, scenario: str) -> Iterator[Finding]:
         yield log.at(rulebook.LOG_MISSING, "result_query_count", expected="the number of queries")
         return
     if planned is not None and queries < planned:
-        yield log.at(rulebook.QUERY_COUNT, "result_query_count", expected=f"at least {planned:.0f}, the minimum asked for")
+        yield log.at(
+            rulebook.QUERY_COUNT, "result_query_count", expected=f"at least {planned:.0f}, the minimum asked for"
+        )
     generated = log.number("generated_query_count")
     if generated is not None and queries > generated:
-        yield log.at(rulebook.QUERY_COUNT, "result_query_count", expected=f"at most {generated:.0f}, as many as there were")
+        yield log.at(
+            rulebook.QUERY_COUNT, "result_query_count", expected=f"at most {generated:.0f}, as many as there were"
+        )
     known = scenario in tuple(Scenario)
     least = case.rules.early_stopping.of(Scenario(scenario)) if known else None
     if least and queries < least:

@@ -65,7 +65,9 @@ def check(root: Path, rules: Round, subject: Subject) -> Outcome:
         return _check(case)
     except Exception as error:  # a fault of ours must not hide what else is wrong
         where = str(case.tree.results(case.place))
-        return Outcome(subject, [rulebook.BROKEN.at(where, found=f"{type(error).__name__}: {error}", expected="a verdict")])
+        return Outcome(
+            subject, [rulebook.BROKEN.at(where, found=f"{type(error).__name__}: {error}", expected="a verdict")]
+        )
 
 
 def _check(case: Case) -> Outcome:
@@ -129,7 +131,9 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
             expected = f"{log.get('loadgen_version')}, as in the performance run"
             findings.append(scored.at(rulebook.LOADGEN_MIXED, "loadgen_version", expected=expected))
         if log.get("test_datetime") == scored.get("test_datetime") and log.get("power_end") == scored.get("power_end"):
-            findings.append(scored.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run"))
+            findings.append(
+                scored.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
+            )
     return log, scored
 
 
@@ -137,7 +141,9 @@ def _there(seen: sight.Seen, name: str, findings: list[Finding]) -> None:
     if name not in seen.files:
         findings.append(rulebook.MISSING.at(f"{seen.folder}/{name}", found="not there", expected="a file"))
     elif not seen.files[name]:
-        findings.append(rulebook.EMPTY.at(f"{seen.folder}/{name}", found="0 bytes", expected="a file that says something"))
+        findings.append(
+            rulebook.EMPTY.at(f"{seen.folder}/{name}", found="0 bytes", expected="a file that says something")
+        )
 
 
 def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> None:
@@ -156,7 +162,9 @@ def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
         there = {Path(name).stem for name, size in seen.below(wanted.folder).items() if size}
         if missing := [name for name in wanted.names if name not in there]:
             where = f"{seen.folder}/{wanted.folder}"
-            findings.append(rulebook.EXTRA_FILES.at(where, found=f"no {', '.join(missing)}", expected="one file of each name"))
+            findings.append(
+                rulebook.EXTRA_FILES.at(where, found=f"no {', '.join(missing)}", expected="one file of each name")
+            )
 
 
 def _power(seen: sight.Seen, findings: list[Finding]) -> None:
@@ -199,9 +207,7 @@ def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
         findings.append(rulebook.REHEARSED.at(file, REHEARSAL, found="a rehearsal", expected="a real run"))
 
 
-def _audited(
-    case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]
-) -> None:
+def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]) -> None:
     rules = case.rules.audits
     needed = rules.needed(case.subject.model) if case.subject.division in rules.divisions else ()
     there = [name for name in seen.folders if name.startswith("TEST") and "/" not in name]
@@ -210,7 +216,9 @@ def _audited(
             findings.append(rulebook.AUDIT_MISSING.at(f"{seen.folder}/{test}", found="not there", expected="a folder"))
     for test in there:
         if test not in rules.tests or (needed and test not in needed):
-            findings.append(rulebook.AUDIT_UNKNOWN.at(f"{seen.folder}/{test}", found=test, expected=" ".join(needed) or "no audit"))
+            findings.append(
+                rulebook.AUDIT_UNKNOWN.at(f"{seen.folder}/{test}", found=test, expected=" ".join(needed) or "no audit")
+            )
         elif test in needed:
             findings += audits.check(case, test, seen.below(test), log, scored)
 
@@ -235,7 +243,9 @@ def _strangers(
     for file in () if one else measurements.files:
         if file not in beside:
             rule = rulebook.MISPLACED if Path(file).name in KNOWN else rulebook.BESIDE
-            findings.append(rule.at(f"{measurements.folder}/{file}", found="a file", expected="only what the layout names"))
+            findings.append(
+                rule.at(f"{measurements.folder}/{file}", found="a file", expected="only what the layout names")
+            )
     for file in tests.files:
         test, _, inner = file.partition("/")
         if inner and test in case.rules.audits.tests:
@@ -248,13 +258,17 @@ def _strangers(
     for place in {each.folder: each for each in (seen, tests)}.values():
         for folder in place.folders:
             if not any(file.startswith(f"{folder}/") for file in place.files):
-                findings.append(rulebook.UNEXPECTED.at(f"{place.folder}/{folder}", found="an empty folder", expected="files"))
+                findings.append(
+                    rulebook.UNEXPECTED.at(f"{place.folder}/{folder}", found="an empty folder", expected="files")
+                )
 
 
 def _stranger(folder: str, file: str) -> Finding:
     path = Path(file)
     if path.name in KNOWN:
-        return rulebook.MISPLACED.at(f"{folder}/{file}", found="a file that belongs elsewhere", expected="no such file here")
+        return rulebook.MISPLACED.at(
+            f"{folder}/{file}", found="a file that belongs elsewhere", expected="no such file here"
+        )
     rule = rulebook.BESIDE if path.suffix in DOCUMENTS and len(path.parts) == 1 else rulebook.UNEXPECTED
     return rule.at(f"{folder}/{file}", found="a file", expected="no such file here")
 

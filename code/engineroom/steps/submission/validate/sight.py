@@ -1,4 +1,4 @@
-"""Looks at a tree that nobody vouches for: no link is followed, nothing is opened that could hang, nothing is held whole."""
+"""Looks at a tree that nobody vouches for: no link is followed, nothing is opened that could hang."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-
 from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.findings import Finding
 
@@ -18,7 +17,7 @@ SMALL_BYTES = 16 << 20  # of a file that is held in memory: everything but logs
 FILE, FOLDER = "file", "folder"
 
 
-class Unreadable(Exception):
+class Unreadable(Exception):  # noqa: N818  (it says what the file is)
     """A file that cannot be read; the text says why."""
 
 
@@ -72,7 +71,9 @@ def _take(entry: os.DirEntry[str], path: str, seen: Seen, most_bytes: int) -> bo
         seen.findings.append(rulebook.NAME.at(where, found=bad, expected="a plain name"))
     try:
         if entry.is_symlink():
-            seen.findings.append(rulebook.LINK.at(where, found=f"a link to {os.readlink(entry.path)}", expected=FILE))
+            seen.findings.append(
+                rulebook.LINK.at(where, found=f"a link to {Path(entry.path).readlink()}", expected=FILE)
+            )
         elif entry.is_dir(follow_symlinks=False):
             seen.folders.append(path)
             return True
@@ -168,9 +169,7 @@ def json_object(root: Path, file: str, findings: list[Finding]) -> dict[str, Any
 def folders(root: Path, folder: str, findings: list[Finding]) -> tuple[list[str], list[str]]:
     """Return the names of the folders and of the files directly in `folder`, without links and the like."""
     seen = Seen(folder)
-    names = [
-        entry.name for entry in _entries(root, folder, "", seen) if _take(entry, entry.name, seen, 1 << 62)
-    ]
+    names = [entry.name for entry in _entries(root, folder, "", seen) if _take(entry, entry.name, seen, 1 << 62)]
     findings += seen.findings
     return names, list(seen.files)
 
@@ -187,5 +186,3 @@ def lines_of(written: str) -> Iterator[tuple[int, str]]:
     for place, line in enumerate(written.splitlines(), 1):
         if line.strip():
             yield place, line.strip()
-
-

@@ -52,8 +52,13 @@ OPTIONAL = {
     "Min Time to Output Token (ns)": "result_time_to_output_token_min",
     "Max Time to Output Token (ns)": "result_time_to_output_token_max",
     "Mean Time to Output Token (ns)": "result_time_to_output_token_mean",
-    **{f"{p} percentile first token latency (ns)": f"result_first_token_{p}_percentile_latency_ns" for p in PERCENTILES},
-    **{f"{p} percentile time to output token (ns)": f"result_time_per_output_token_{p}_percentile_ns" for p in PERCENTILES},
+    **{
+        f"{p} percentile first token latency (ns)": f"result_first_token_{p}_percentile_latency_ns" for p in PERCENTILES
+    },
+    **{
+        f"{p} percentile time to output token (ns)": f"result_time_per_output_token_{p}_percentile_ns"
+        for p in PERCENTILES
+    },
 }
 BY_SCENARIO = {
     "SingleStream": {
@@ -73,7 +78,10 @@ def _latencies(scenario: str) -> dict[str, str]:
     query = "query_" if scenario == "MultiStream" else ""
     per_query = "per_query_" if scenario == "MultiStream" else ""
     ends = {f"{name.title()} latency (ns)": f"result_{name}_{query}latency_ns" for name in ("min", "max", "mean")}
-    return {**ends, **{f"{p} percentile latency (ns)": f"result_{p}_percentile_{per_query}latency_ns" for p in PERCENTILES}}
+    return {
+        **ends,
+        **{f"{p} percentile latency (ns)": f"result_{p}_percentile_{per_query}latency_ns" for p in PERCENTILES},
+    }
 
 
 def _estimates(log: Log, scenario: str) -> dict[str, str]:
@@ -93,7 +101,9 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
     yield from summary.findings
     if summary.says_errors is None or summary.says_warnings is None:
         yield rulebook.SUMMARY_CUT.at(
-            summary.file, found="it does not end with the number of errors", expected="No errors encountered during test."
+            summary.file,
+            found="it does not end with the number of errors",
+            expected="No errors encountered during test.",
         )
     if not log.values:
         return
@@ -102,7 +112,9 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
         ("warnings", summary.says_warnings, log.num_warnings),
     ):
         if told is not None and (told == 0) != (counted == 0):
-            yield rulebook.SUMMARY_OTHER.at(summary.file, name, found=f"{told} {name}", expected=f"{counted}, as in the log")
+            yield rulebook.SUMMARY_OTHER.at(
+                summary.file, name, found=f"{told} {name}", expected=f"{counted}, as in the log"
+            )
     if "result_validity" not in log.values:
         return
     if not summary.title:

@@ -97,7 +97,9 @@ def _detect(root: Path, findings: list[Finding]) -> str:
     found: Counter[str] = Counter()
     for file in _some_logs(root):
         log = loadgen.read(root, file)
-        seeds = tuple(log.get(f"effective_{name}") for name in rounds.read(rounds.names()[-1]).seeds.all()) if log else ()
+        seeds = (
+            tuple(log.get(f"effective_{name}") for name in rounds.read(rounds.names()[-1]).seeds.all()) if log else ()
+        )
         if all(isinstance(seed, int) for seed in seeds) and seeds in known:
             found[known[seeds]] += 1
     if found:
@@ -146,7 +148,9 @@ class _Plan:
             elif not name.startswith(".") and self._holds_results(name):
                 mend = did_you_mean(name, DIVISIONS, rulebook.FOREIGN.mend)
                 expected = "closed, network or open"
-                self.findings.append(rulebook.FOREIGN.at(name, found="a folder with results", expected=expected, mend=mend))
+                self.findings.append(
+                    rulebook.FOREIGN.at(name, found="a folder with results", expected=expected, mend=mend)
+                )
         if not self.subjects:
             self.findings.append(rulebook.NO_RESULT.at(".", found="no result", expected="division/submitter/results"))
 
@@ -177,7 +181,7 @@ class _Plan:
         folder = tree.folder.as_posix()
         names, files = self._list(folder)
         place = Place("x", "x", "x")
-        parts = (tree.code, tree.calibration.parent, tree.system("x").parent)
+        parts: tuple[Path, ...] = (tree.code, tree.calibration.parent, tree.system("x").parent)
         parts += (tree.results(place), tree.measurements(place), tree.audit(place, "x"))
         known = {path.relative_to(tree.folder).parts[0] for path in parts}
         for name in names:
@@ -235,12 +239,18 @@ class _Plan:
             if system not in described_systems:
                 where, near = str(tree.system(system)), did_you_mean(system, described_systems, "")
                 mend = f"{near} {rulebook.SYSTEM_MISSING.mend}".strip()
-                self.findings.append(rulebook.SYSTEM_MISSING.at(where, found="not there", expected="a description", mend=mend))
+                self.findings.append(
+                    rulebook.SYSTEM_MISSING.at(where, found="not there", expected="a description", mend=mend)
+                )
             if system.endswith(f"-{REHEARSAL}"):
-                self.findings.append(rulebook.REHEARSED.at(f"{results}/{system}", found="a rehearsal", expected="real runs"))
+                self.findings.append(
+                    rulebook.REHEARSED.at(f"{results}/{system}", found="a rehearsal", expected="real runs")
+                )
             self._benchmarks(tree, system, described_systems.get(system, {}), mapped)
         for system in described_systems.keys() - {*systems}:
-            self.findings.append(rulebook.SYSTEM_UNUSED.at(str(tree.system(system)), found="no results", expected="results"))
+            self.findings.append(
+                rulebook.SYSTEM_UNUSED.at(str(tree.system(system)), found="no results", expected="results")
+            )
         self._orphans(tree, names)
 
     def _system_files(self, folder: str) -> list[str]:
@@ -314,13 +324,17 @@ class _Plan:
         for name in there:
             if name not in scenarios.all():
                 expected = " / ".join(scenarios.all()) or f"no {model} in {category}"
-                self.findings.append(rulebook.SCENARIO.at(f"{where}/{name}", found=f"{name} in {category}", expected=expected))
+                self.findings.append(
+                    rulebook.SCENARIO.at(f"{where}/{name}", found=f"{name} in {category}", expected=expected)
+                )
 
     def _orphans(self, tree: Tree, names: Sequence[str]) -> None:
         """Measurements and audits lie in trees of their own up to v5.1."""
         known = {(each.system, each.benchmark, each.scenario) for each in self.subjects if self._of(each, tree)}
         place = Place("x", "x", "x")
-        others = {path.relative_to(tree.folder).parts[0] for path in (tree.measurements(place), tree.audit(place, "x").parent)}
+        others = {
+            path.relative_to(tree.folder).parts[0] for path in (tree.measurements(place), tree.audit(place, "x").parent)
+        }
         for part in sorted((others - {"results"}) & {*names}):
             folder = f"{tree.folder.as_posix()}/{part}"
             for system in self._level(folder, "a folder of each system"):
@@ -328,7 +342,9 @@ class _Plan:
                     for scenario in self._level(f"{folder}/{system}/{benchmark}", "a folder of each scenario"):
                         if (system, benchmark, scenario) not in known:
                             where = f"{folder}/{system}/{benchmark}/{scenario}"
-                            self.findings.append(rulebook.ORPHAN.at(where, found="no result", expected="a result of this name"))
+                            self.findings.append(
+                                rulebook.ORPHAN.at(where, found="no result", expected="a result of this name")
+                            )
                             self.sweeps.append(where)
 
     @staticmethod
@@ -389,7 +405,9 @@ def _duplicates(rules: Round, outcomes: Iterable[Outcome]) -> Iterator[Finding]:
             other = first.setdefault(identity, outcome)
             if other is not outcome and _group(other.subject) != _group(outcome.subject):
                 where = _where(rules, outcome.subject, kind)
-                yield rulebook.DUPLICATE.at(where, found="the run of " + _where(rules, other.subject, kind), expected="a run of its own")
+                yield rulebook.DUPLICATE.at(
+                    where, found="the run of " + _where(rules, other.subject, kind), expected="a run of its own"
+                )
 
 
 def _group(subject: Subject) -> tuple[str, ...]:
