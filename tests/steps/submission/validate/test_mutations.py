@@ -1060,7 +1060,8 @@ wide(
 
 # The tests
 
-LAYOUTS = ("v5.1", "v6.1")  # the last round of the old layout, and one of the new
+# The last round of the old layout, and the newest of the new one.
+LAYOUTS = (pytest.param("v5.1", marks=pytest.mark.heavy), "v6.1")
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)

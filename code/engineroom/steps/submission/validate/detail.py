@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from functools import lru_cache
 
 from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.case import Case
@@ -146,8 +147,13 @@ def _build(log: Log) -> Iterator[Finding]:
 
 def moment(log: Log, key: str, form: str) -> datetime | None:
     """Return a time of the log, None if it tells none in this form."""
+    return _parsed(str(log.get(key)), form)
+
+
+@lru_cache(maxsize=64)  # of one log at a time
+def _parsed(text: str, form: str) -> datetime | None:
     try:
-        return datetime.strptime(str(log.get(key)), form)
+        return datetime.strptime(text, form)
     except ValueError:
         return None
 

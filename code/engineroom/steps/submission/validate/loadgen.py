@@ -123,7 +123,7 @@ def _read_sound(data: bytes, log: Log) -> bool:
         return False
     try:
         entries = DECODER.decode_lines(data.replace(MARK, b""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     told = _Told(log)
     for number, entry in enumerate(entries, 1):
@@ -150,7 +150,7 @@ def _read_lines(lines: Any, log: Log) -> None:
             continue
         try:
             entry = decode(line[start:])
-        except ValueError as error:  # msgspec's errors are ValueErrors
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
             continue
         _take(entry, number, log, told)
@@ -173,7 +173,11 @@ def _take(entry: _Line, number: int, log: Log, told: _Told) -> None:
         raw = memoryview(entry.value)
         log.lines[key] = number
         if len(raw) <= LONGEST_VALUE:
-            log.values[key] = msgspec.json.decode(raw)
+            try:
+                log.values[key] = msgspec.json.decode(raw)
+            except (ValueError, RecursionError) as error:
+                told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
+                log.values[key] = None
             if isinstance(log.values[key], list):
                 log.lengths[key] = len(log.values[key])
         else:
