@@ -36,6 +36,7 @@ MEASUREMENTS = {
     "reference": "ResNet-50 Offline, beside MLCommons' reference application (wants --reference)",
     "precisions": "ResNet-50 Offline on the openvino engine, int8 and bf16 beside fp32",
     "torch_loop": "ResNet-50 Offline on the torch engine, beside a bare loop of PyTorch",
+    "validator": "judging a submission as large as a whole round (writes 3 GB)",
     "fresh": "from a fresh clone to the first table",
 }
 # They take minutes, or need packages that not everybody has: --only names them.
@@ -51,6 +52,7 @@ WHEN_ASKED_FOR = (
     "reference",
     "precisions",
     "torch_loop",
+    "validator",
     "fresh",
 )
 FLAGS = {

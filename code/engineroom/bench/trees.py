@@ -41,7 +41,6 @@ class Run:
     audit: Mapping[str, int] | None = None
     faster: float = 1.0
     sut: str = "made up"
-    extra_bytes: int = 0  # more entries in its list of loaded samples, and more lines
 
     @property
     def tokens(self) -> bool:
@@ -407,7 +406,6 @@ def result(
                 Run(rules, benchmark, scenario, limits=limits, sut=sut, day=day + number),
                 test,
                 run,
-                extra_bytes,
             )
     return files
 
@@ -416,7 +414,7 @@ def _round_of(tree: Tree) -> str:
     return next(name for name in reversed(rounds.names()) if rounds.read(name).layout == tree.layout)
 
 
-def _test(files: Files, folder: str, run: Run, extra_bytes: int) -> None:
+def _test(files: Files, folder: str, run: Run, extra_bytes: int = 0) -> None:
     told = values(run)
     warnings = 1 if run.audit else 0
     files[f"{folder}/mlperf_log_detail.txt"] = detail(told, warnings=warnings, extra_bytes=extra_bytes)
@@ -436,7 +434,7 @@ def _measurements(tree: Tree, place: Place, benchmark: str, scenario: str) -> Fi
     }
 
 
-def _audit(tree: Tree, place: Place, run: Run, test: str, first: Run, extra_bytes: int) -> Files:
+def _audit(tree: Tree, place: Place, run: Run, test: str, first: Run) -> Files:
     rules, folder, files = run.rules, tree.audit(place, test).as_posix(), Files()
     audit = rules.audits.tests[test]
     settings = {name.rpartition(".")[2]: value for name, value in audit.of(run.benchmark).items()}
@@ -445,7 +443,7 @@ def _audit(tree: Tree, place: Place, run: Run, test: str, first: Run, extra_byte
     )
     total = run.model.accuracy_samples(run.limits or run.scenario)
     if audit.band:
-        _test(files, f"{folder}/performance/run_1", run, extra_bytes)
+        _test(files, f"{folder}/performance/run_1", run)
         key = rules.results.fields[run.scenario]
         both = [audit.band.score_of(Scenario(run.scenario), values(each)[key]) for each in (first, run)]
         files[f"{folder}/verify_performance.txt"] = (
@@ -530,7 +528,7 @@ def write(root: Path, files: Mapping[str, bytes]) -> None:
 
 
 def many(root: Path, round_name: str, results: int, log_bytes: int) -> Iterator[int]:
-    """Write a tree of many results whose detail logs have at least `log_bytes`; yield how many are written."""
+    """Write a tree of many results whose runs' detail logs have at least `log_bytes`; yield how many are written."""
     layout = rounds.read(round_name).layout
     done = 0
     for number in range((results + 2) // 3):

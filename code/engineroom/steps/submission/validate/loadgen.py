@@ -36,14 +36,18 @@ class _Flags(msgspec.Struct):
     is_warning: bool = False
 
 
-class _Line(msgspec.Struct):
+class _Short(msgspec.Struct, gc=False):
     key: str
     value: msgspec.Raw
-    metadata: _Flags
     time_ms: float
 
 
-DECODER = msgspec.json.Decoder(_Line)
+class _Line(_Short):
+    metadata: _Flags
+
+
+DECODER, SHORT = msgspec.json.Decoder(_Line), msgspec.json.Decoder(_Short)
+UNFLAGGED = b'"metadata": {"is_error": false, "is_warning": false'
 
 
 @dataclass
@@ -115,21 +119,27 @@ def _read(lines: Any, log: Log) -> None:
 
 
 def _read_sound(data: bytes, log: Log) -> bool:
-    """Read a log in which every line is a record; tell whether it is one."""
+    """Read a log in which every line is a record without a flag; tell whether it is one."""
     if not data.startswith(MARK) or not data.endswith(b"}\n"):
         return False
-    count = data.count(b"\n")
-    if data.count(b"\n" + MARK) != count - 1:
+    count = data.count(b"\n" + MARK) + 1
+    if data.count(UNFLAGGED) != count:
         return False
     try:
-        entries = DECODER.decode_lines(data.replace(MARK, b""))
+        entries = SHORT.decode_lines(data.replace(MARK, b""))
     except (ValueError, RecursionError):
+        return False
+    if len(entries) != count:
         return False
     told = _Told(log)
     for number, entry in enumerate(entries, 1):
-        _take(entry, number, log, told)
+        if entry.key not in log.values:
+            _keep(entry.key, entry.value, number, log, told)
+        elif entry.key.startswith(ONCE):
+            _repeated(entry.key, number, log, told)
     told.close()
-    return len(entries) == count
+    log.last, log.end_ms = entries[-1].key, max(entry.time_ms for entry in entries)
+    return True
 
 
 def _read_lines(lines: Any, log: Log) -> None:
@@ -164,29 +174,34 @@ def _take(entry: _Line, number: int, log: Log, told: _Told) -> None:
         if len(log.errors) < MOST_TOLD:
             said = bytes(memoryview(entry.value)[:200]).decode("utf-8", "replace")
             log.errors.append(f"line {number}, {key}: {said}")
-    if flags.is_warning:
-        log.num_warnings += 1
-    if key in log.values:
-        if key.startswith(ONCE):
-            told.tell(rulebook.LOG_REPEATED.at(log.file, number, found=f"{key} once more", expected="once"))
-    elif len(log.values) < MOST_KEYS:
-        raw = memoryview(entry.value)
-        log.lines[key] = number
-        if len(raw) <= LONGEST_VALUE:
-            try:
-                log.values[key] = msgspec.json.decode(raw)
-            except (ValueError, RecursionError) as error:
-                told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
-                log.values[key] = None
-            if isinstance(log.values[key], list):
-                log.lengths[key] = len(log.values[key])
-        else:
-            if raw[:1] == b"[":
-                log.lengths[key] = bytes(raw).count(b",") + 1
-            log.values[key] = None
-    log.last = key
-    if entry.time_ms > log.end_ms:
-        log.end_ms = entry.time_ms
+    log.num_warnings += flags.is_warning
+    if key not in log.values:
+        _keep(key, entry.value, number, log, told)
+    elif key.startswith(ONCE):
+        _repeated(key, number, log, told)
+    log.last, log.end_ms = key, max(log.end_ms, entry.time_ms)
+
+
+def _repeated(key: str, number: int, log: Log, told: _Told) -> None:
+    told.tell(rulebook.LOG_REPEATED.at(log.file, number, found=f"{key} once more", expected="once"))
+
+
+def _keep(key: str, value: msgspec.Raw, number: int, log: Log, told: _Told) -> None:
+    """Keep the first value of a key, of a long list only how long it is."""
+    if len(log.values) >= MOST_KEYS:
+        return
+    raw = memoryview(value)
+    log.lines[key], log.values[key] = number, None
+    if len(raw) > LONGEST_VALUE:
+        if raw[:1] == b"[":
+            log.lengths[key] = bytes(raw).count(b",") + 1
+        return
+    try:
+        log.values[key] = msgspec.json.decode(raw)
+    except (ValueError, RecursionError) as error:
+        told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
+    if isinstance(log.values[key], list):
+        log.lengths[key] = len(log.values[key])
 
 
 # The summary
