@@ -261,17 +261,20 @@ def _early_stopping(run: Run, estimates: list[int]) -> str:
 
 
 def detail(told: Mapping[str, Any], *, warnings: int = 0, extra_bytes: int = 0) -> bytes:
-    """Return a detail log. `extra_bytes` makes it longer by messages, as a run of many small steps has them."""
-    times = [0.01 if not key.startswith(("power", "result", "early", "num")) else 702_000.5 for key in told]
-    lines = [
-        LINE.format(json.dumps(key), json.dumps(value), time, "false", "loadgen.cc", 1)
-        for (key, value), time in zip(told.items(), times, strict=True)
-    ]
-    places = [place for place, key in enumerate(told) if key.startswith("logger")] or [len(lines)]
-    warning = LINE.format('"warning_generic_message"', '"CAS failed."', 0.02, "true", "logging.cc", 1)
-    message = LINE.format('"generic_message"', json.dumps("made up " * 16), 0.02, "false", "loadgen.cc", 1)
-    more = [warning] * warnings + [message] * (extra_bytes // len(message))
-    return "".join([*lines[: places[0]], *more, *lines[places[0] :]]).encode()
+    """Return a detail log. `extra_bytes` makes it longer by what LoadGen repeats for every set of samples it loads."""
+    times = [702_000.5 if key.startswith(("power", "result", "early", "num")) else 0.01 for key in told]
+    lines = [_line(key, value, time) for (key, value), time in zip(told.items(), times, strict=True)]
+    place = next((place for place, key in enumerate(told) if key.startswith("logger")), len(lines))
+    more = [_line("warning_generic_message", "CAS failed.", 0.02, warning=True)] * warnings
+    if extra_bytes:
+        again = [_line(key, told[key], 0.02) for key in told if key.startswith(("loaded", "generated", "logger"))]
+        more += again * (extra_bytes // sum(map(len, again)) + 1)
+    return "".join([*lines[:place], *more, *lines[place:]]).encode()
+
+
+def _line(key: str, value: object, time_ms: float, *, warning: bool = False) -> str:
+    flag = "true" if warning else "false"
+    return LINE.format(json.dumps(key), json.dumps(value), time_ms, flag, "loadgen.cc", 1)
 
 
 RULE = "================================================"
