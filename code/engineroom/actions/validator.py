@@ -17,12 +17,13 @@ from engineroom.paths import SUBMISSION, display, typed
 from engineroom.steps.submission import official
 from engineroom.steps.submission.validate import whole
 from engineroom.steps.submission.validate.findings import Finding, Level
-from engineroom.steps.submission.validate.rulebook import RULES
+from engineroom.steps.submission.validate.rulebook import RULES, as_markdown
 
 FLAGS = {
     "round=ROUND": "round of the tree; default: the one whose seeds its logs have",
     "submitter=NAME": "judge only this submitter's part",
     "official=PATH": "let MLCommons' checker judge, too, from this checkout of mlcommons/inference",
+    "rules": "print every rule with its source, and judge nothing",
     "all": "show every finding, not the first few of each rule",
     "json": "print JSON instead of tables",
 }
@@ -38,6 +39,9 @@ def check_submission(argv: Sequence[str]) -> int:
     if run_args.asks_help(argv):
         raise run_args.Help({**PATH, **FLAGS})
     asked = run_args.options([word for word in argv if word.startswith("--")], FLAGS)
+    if "rules" in asked:
+        print(as_markdown())
+        return ExitCode.GOOD
     path = _path([word for word in argv if not word.startswith("--")], asked.get("round"))
     if name := asked.get("round"):
         rounds.read(name)

@@ -277,6 +277,12 @@ def _line(key: str, value: object, time_ms: float, *, warning: bool = False) -> 
     return LINE.format(json.dumps(key), json.dumps(value), time_ms, flag, "loadgen.cc", 1)
 
 
+PARAMETERS = (  # of the summary, in its order
+    *("samples_per_query", "target_qps", "max_async_queries", "min_duration_ms", "max_duration_ms", "min_query_count"),
+    *("max_query_count", "qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed", "accuracy_log_rng_seed"),
+    *("accuracy_log_probability", "accuracy_log_sampling_target", "print_timestamps", "performance_issue_unique"),
+    *("performance_issue_same", "performance_issue_same_index", "performance_sample_count"),
+)
 RULE = "================================================"
 
 
@@ -326,16 +332,7 @@ def summary(told: Mapping[str, Any], *, warnings: int = 0) -> bytes:
     ]
     lines += [f"{each} percentile latency (ns)   : {told[f'result_{each}_percentile_{of}_ns']}" for each in PERCENTILES]
     lines += ["", RULE, "Test Parameters Used", RULE]
-    names = ("samples_per_query", "target_qps", "max_async_queries", "min_duration_ms", "max_duration_ms")
-    names += ("min_query_count", "max_query_count", "qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
-    names += ("accuracy_log_rng_seed", "accuracy_log_probability", "accuracy_log_sampling_target", "print_timestamps")
-    names += (
-        "performance_issue_unique",
-        "performance_issue_same",
-        "performance_issue_same_index",
-        "performance_sample_count",
-    )
-    for name in names:
+    for name in PARAMETERS:
         value = told[f"effective_{name}"]
         shown = name.replace("_ms", " (ms)") + ("" if name.endswith("_ms") else " ")
         lines += [

@@ -193,7 +193,7 @@ def _keep(entry: _Line, number: int, log: Log, told: _Told) -> None:
     key, raw = entry.key, memoryview(entry.value)
     log.lines[key], log.values[key] = number, None
     if len(raw) > LONGEST_VALUE:
-        if raw[:1] == b"[":
+        if bytes(raw[:1]) == b"[":
             log.lengths[key] = bytes(raw).count(b",") + 1
         return
     try:

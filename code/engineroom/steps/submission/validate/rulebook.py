@@ -12,6 +12,20 @@ from engineroom.steps.submission.validate.findings import Level, Rule
 
 RULES: dict[str, Rule] = {}
 
+
+def as_markdown() -> str:
+    """Return the table of docs/validator.md."""
+    rows = [
+        f"| `{rule.id}` | {rule.level} | {_cell(rule.checks)} | {_cell(rule.source)} | {_cell(rule.mend)} |"
+        for rule in RULES.values()
+    ]
+    return "\n".join(["| Rule | Level | What is checked | Source | To mend |", "|---|---|---|---|---|", *rows])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")
+
+
 RUN_AGAIN = "run the test again and submit what LoadGen wrote, unchanged"
 RESTORE = "put back the file that LoadGen wrote"
 STAGE = "stage the result again from its runs"

@@ -6,8 +6,9 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.findings import Finding
@@ -103,7 +104,7 @@ def name_fault(name: str) -> str:
     return "" if name.isprintable() else "it holds a character that cannot be printed"
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a plain file to read. Raises Unreadable for a link, a pipe or what must not be read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
