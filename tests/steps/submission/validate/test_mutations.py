@@ -849,7 +849,7 @@ add(
 )
 add(
     "extra: a document beside a result",
-    lambda sound: sound.files.update({f"{sound.beside}/notes.md": b"x"}),
+    lambda sound: sound.files.update({f"{sound.results}/notes.md": b"x"}),
     "tree-extra-document",
     doubtful=True,
 )
