@@ -65,6 +65,7 @@ preprocess_data:  venv ; $(INV)  #- turn data sets into the arrays that the harn
 
 #- Build and install
 build:            venv ; $(INV)  #- compile everything native: LoadGen and the harness
+builds:           venv ; $(INV)  #- show each build, whether it has ever run, and when that was verified
 build_loadgen:    venv ; $(INV)  #- fetch and compile LoadGen
 build_harness:    venv ; $(INV)  #- compile the native harness and its Python module
 install:          venv ; $(INV)  #- add an extra, for example: make install RUN_ARGS="--engine=torch"
@@ -74,7 +75,10 @@ shell:            venv ; $(INV)  #- open a shell with build/venv active
 #- Check and measure
 test:             venv ; $(INV)  #- lint, then the tests (a few minutes)
 test_all:         venv ; $(INV)  #- the long and heavy tests, which `make test` leaves out
+test_gpu:         venv ; $(INV)  #- the tests that need an NVIDIA GPU, on a machine that has one
 lint:             venv ; $(INV)  #- ruff, mypy --strict and the layers
+compare_engine:   venv ; $(INV)  #- hold an engine's outputs against ONNX Runtime's in fp32, sample by sample
+verify_tensorrt:  venv ; $(INV)  #- with a GPU: build plans, compare, run all scenarios, write a block for docs/verified.md
 bench:            venv ; $(INV)  #- measure the overheads and throughputs that the README states
 
 #- Tidy up; runs, submissions, data and models stay unless RUN_ARGS says --results or --data

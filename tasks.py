@@ -186,6 +186,12 @@ def build(context: Any) -> None:
 
 
 @task
+def builds(context: Any) -> None:
+    """Show each build, whether it has ever run, and when that was verified."""
+    _act("verify", "builds")
+
+
+@task
 def build_loadgen(context: Any) -> None:
     """Fetch and compile LoadGen."""
     _act("house", "build_loadgen")
@@ -243,6 +249,24 @@ def test(context: Any) -> None:
 def test_all(context: Any) -> None:
     """Run the long and heavy tests, which `test` leaves out."""
     _act("house", "test_all")
+
+
+@task
+def compare_engine(context: Any) -> None:
+    """Hold an engine's outputs against ONNX Runtime's in fp32, sample by sample."""
+    _act("compare", "compare_engine")
+
+
+@task
+def verify_tensorrt(context: Any) -> None:
+    """Build plans, compare them, run all scenarios, and write a block for docs/verified.md."""
+    _act("verify", "verify_tensorrt")
+
+
+@task
+def test_gpu(context: Any) -> None:
+    """Run the tests that need an NVIDIA GPU."""
+    _act("house", "test_gpu")
 
 
 @task

@@ -12,7 +12,20 @@ import pytest
 
 from engineroom.paths import CODE, ROOT
 
-HEAVY = {"PIL", "cv2", "jinja2", "numpy", "onnx", "onnxruntime", "openvino", "psutil", "rich", "torch"}
+HEAVY = {
+    "PIL",
+    "cuda",
+    "cv2",
+    "jinja2",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "psutil",
+    "rich",
+    "tensorrt",
+    "torch",
+}
 
 
 def _inv(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:

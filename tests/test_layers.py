@@ -13,7 +13,19 @@ import pytest
 import engineroom
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"PIL", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "jinja2", "rich", "engineroom_native"}
+HEAVY = {
+    "PIL",
+    "cuda",
+    "cv2",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "jinja2",
+    "rich",
+    "tensorrt",
+    "engineroom_native",
+}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from engineroom import legacy
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {
-    *("help", "info", "install", "wheelhouse", "shell", "clean", "clean_shallow", "test", "test_all", "lint", "bench"),
+    *("help", "info", "install", "wheelhouse", "shell", "clean", "clean_shallow"),
+    *("test", "test_all", "test_gpu", "lint", "bench"),
+    *("compare_engine", "verify_tensorrt", "builds"),
     *("build", "build_loadgen", "build_harness", "download_data", "download_model", "preprocess_data", "calibrate"),
     *("generate_engines", "run_harness", "run", "score", "config", "explain", "schemas", "import_nvidia_config"),
     *("submission", "stage_results", "truncate_results", "pack_submission", "export_submission"),

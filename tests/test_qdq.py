@@ -9,7 +9,7 @@ import pytest
 from onnx import parser
 
 from engineroom.errors import EngineError
-from engineroom.qdq import Graph, output_axis, read_model, violations
+from engineroom.qdq import FLOAT8, Graph, output_axis, read_model, violations
 
 # A convolution of two output channels, and the add that joins it with its input.
 GOOD = """
@@ -104,6 +104,37 @@ def test_a_broken_rule_is_named_with_its_node(tmp_path: Path, old: str, new: str
 def test_the_layer_before_a_residual_add_may_hand_over_floats(tmp_path: Path) -> None:
     """TensorRT fuses the two; NVIDIA's ModelOpt quantizes the other input alone."""
     assert violations(written(tmp_path, GOOD.replace("Add (x_again, c_again)", "Add (x_again, c)"))) == []
+
+
+FP8 = """
+<ir_version: 9, opset_import: ["": 19]>
+small (float[N, 2] x) => (float[N, 2] y)
+<float scale = {0.1}, float zero_float = {0}>
+{
+  zero = Cast <to = 17> (zero_float)
+  x_fp8 = QuantizeLinear (x, scale, zero)
+  y = DequantizeLinear (x_fp8, scale, zero)
+}
+"""
+
+
+def fp8_model(folder: Path, opset: int = 19) -> Path:
+    """Write a model whose zero point is a constant of fp8, which ONNX's text cannot say."""
+    model = parser.parse_model(FP8.replace('"": 19', f'"": {opset}'))
+    del model.graph.node[0]
+    model.graph.initializer.append(onnx.helper.make_tensor("zero", onnx.TensorProto.FLOAT8E4M3FN, [], [0.0]))
+    path = folder / "fp8.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_fp8_has_the_same_rules_and_is_not_mixed_with_int8(tmp_path: Path) -> None:
+    path = fp8_model(tmp_path)
+    assert violations(path, FLOAT8) == []
+    assert violations(path)[0] == "QuantizeLinear x_fp8: quantizes to float8_e4m3fn; only int8 is taken"
+    found = violations(written(tmp_path, GOOD), FLOAT8)
+    assert found[0] == "model: opset 17; fp8 needs 19 or later"
+    assert "QuantizeLinear x_int8: quantizes to int8; only float8_e4m3fn is taken" in found
 
 
 def test_a_float_model_is_no_quantized_model(tmp_path: Path) -> None:

@@ -72,9 +72,18 @@ def test_every_exit_code_is_told() -> None:
 
 
 def test_every_engine_is_told() -> None:
-    for word in ("OpenVINO", "ONNX Runtime", "LiteRT", "PyTorch", "two that measure the harness itself"):
+    for word in ("OpenVINO", "TensorRT", "ONNX Runtime", "LiteRT", "PyTorch", "three that measure the harness itself"):
         assert word in README
-    assert set(registry.find("engines")) == {"openvino", "onnxruntime", "litert", "torch", "null", "fixed_delay"}
+    assert set(registry.find("engines")) == {
+        "openvino",
+        "onnxruntime",
+        "litert",
+        "cuda_null",
+        "torch",
+        "tensorrt",
+        "null",
+        "fixed_delay",
+    }
 
 
 def test_every_benchmark_is_told() -> None:

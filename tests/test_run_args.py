@@ -261,8 +261,6 @@ def test_nvidias_flags_are_taken_and_say_for_what(argv: list[str], overrides: di
         ),
         ("--harness_type=triton", "RUN_ARGS: --harness_type=triton: Triton is not in this version"),
         ("--accuracy_target=.999", "RUN_ARGS: --accuracy_target=.999: MLPerf's higher accuracy target is a benchmark"),
-        ("--use_graphs", "RUN_ARGS: --use_graphs: belongs to a TensorRT engine"),
-        ("--use_graphs=True", "RUN_ARGS: --use_graphs=True: belongs to a TensorRT engine"),
         ("--fast=3", "RUN_ARGS: --fast=3 means nothing here\n  leave the value out"),
         ("--config_ver", "RUN_ARGS: --config_ver means nothing here"),
         ("--action=run_harness", "RUN_ARGS: --action=run_harness: the action is the target: make run_harness"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
@@ -10,10 +12,11 @@ import msgspec
 
 from engineroom import registry, terminal, versions
 from engineroom.artifacts import Artifact, Switches, obtain
-from engineroom.benchmarks import Benchmark
+from engineroom.benchmarks import JUDGES, Benchmark
 from engineroom.engines import BuildRequest, Engine, placed
 from engineroom.errors import EngineError
 from engineroom.paths import PREPROCESSED_DATA, display, sha256_files
+from engineroom.terms import Precision, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +50,31 @@ def answers(
         what=f"the answers of {what}",
         **switches,
     )
+
+
+def asked_of(benchmark: Benchmark) -> Path:
+    """Return the model that is asked: the float twin where there is one, else the benchmark's own."""
+    return benchmark.twin.path if benchmark.made_model and benchmark.twin else benchmark.model_file()[0]
+
+
+def float_request(benchmark: Benchmark, model_sha256: str = "") -> BuildRequest:
+    """Return what the engine that can run the model of `asked_of` is to build; its settings are still empty."""
+    model = asked_of(benchmark)
+    own = model == benchmark.model_file()[0]
+    return BuildRequest(
+        engine=JUDGES[model.suffix].engine,
+        model=str(model),
+        model_sha256=model_sha256,
+        precision=benchmark.precisions[0] if own and benchmark.came_quantized else Precision.FP32,
+        batch_size=BATCH_SIZE,
+        inputs=benchmark.inputs if own else _as_float(benchmark.inputs),
+        outputs=benchmark.outputs if own else _as_float(benchmark.outputs),
+        settings={},
+    )
+
+
+def _as_float(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    return tuple(replace(spec, dtype="float32") for spec in specs)
 
 
 def read(path: Path) -> list[int]:

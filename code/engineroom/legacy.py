@@ -11,11 +11,11 @@ FIELDS = {
     "deque_timeout_usec": "queue_delay_us",
     "performance_sample_count_override": "performance_sample_count",
     "system_name": "system",
+    "workspace_size": "workspace_bytes",
 }
 
 _NO_POWER = "power runs (PTDaemon, MaxQ) are not in this version of Engineroom"
 _NO_TRITON = "Triton is not in this version of Engineroom: the native harness runs"
-_NO_GPU = "belongs to a TensorRT engine, which this version of Engineroom does not have"
 _AUDITS = "audits have targets of their own: make run_audit_harness, run_audit_test01, run_audit_test04"
 _NO_AUDIT = "this audit is not in this version of Engineroom, which has TEST01 and TEST04"
 _NO_HETERO = "heterogeneous MIG runs are not in this version of Engineroom"
@@ -54,12 +54,8 @@ FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
     "numa_config": {"*": (None, "--cpus=0-3,8 names the CPUs to run on; --pin_workers pins each worker to its own")},
     "input_dtype": {"*": (None, "follows from the benchmark and --precision")},
     "input_format": {"*": (None, "follows from the model")},
-    "gpu_copy_streams": {"*": (None, _NO_GPU)},
     "gpu_inference_streams": {"*": (None, "counts for each GPU; --instances counts for the whole machine")},
     "dla_batch_size": {"*": (None, "no engine here runs on a DLA")},
-    "use_graphs": {"*": (None, _NO_GPU), "": (None, _NO_GPU)},
-    "workspace_size": {"*": (None, _NO_GPU)},
-    "start_from_device": {"*": (None, _NO_GPU), "": (None, _NO_GPU)},
 }
 
 _NO_DOCKER = "nothing here needs Docker: make run_harness sets up build/venv by itself"

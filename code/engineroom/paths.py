@@ -31,6 +31,7 @@ MODELS = BUILD / "models"
 PREPROCESSED_DATA = BUILD / "preprocessed_data"
 CALIBRATION = BUILD / "calibration"
 ENGINES = BUILD / "engines"
+TIMING_CACHE = BUILD / "timing_cache"  # of TensorRT: how fast each kernel was
 RUNS = BUILD / "runs"
 SUBMISSION = BUILD / "submission"
 PUBLISHED = BUILD / "published"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 OPSET_MIN = 13  # the first in which QuantizeLinear has an axis
+OPSET_MIN_FLOAT8 = 19  # the first that has fp8
+INT8, FLOAT8 = "int8", "float8_e4m3fn"  # NumPy's names of what is quantized to
 _INTEGER_OPS = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
 _PASSES_ON = ("BatchNormalization", "Dropout", "Identity")  # between a layer and the add it feeds
 
@@ -45,20 +47,20 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise EngineError(f"is not a valid ONNX model: {reason}", where=display(path)) from error
 
 
-def violations(path: Path) -> list[str]:
+def violations(path: Path, dtype: str = INT8) -> list[str]:
     """Return every rule that the model at `path` breaks, with the node that breaks it; none if it may be built.
 
-    Raises EngineError if it cannot be read.
+    `dtype` is what it is quantized to. Raises EngineError if it cannot be read.
     """
-    graph = Graph(read_model(path))
+    graph = Graph(read_model(path), dtype)
     return [f"{where}: {what}" for rule in RULES for where, what in rule(graph)]
 
 
 class Graph:
     """A model's graph with its edges: who makes a tensor, which tensors are constant, which shapes are known."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
+    def __init__(self, model: onnx.ModelProto, dtype: str = INT8) -> None:
+        self.model, self.dtype = model, dtype
         self.nodes = list(model.graph.node)
         self.producers = {output: node for node in self.nodes for output in node.output}
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -163,14 +165,16 @@ Rule = Callable[[Graph], Iterator[tuple[str, str]]]  # yields (node, what is wro
 def _is_quantized(graph: Graph) -> Iterator[tuple[str, str]]:
     """A float model has nothing to be built in int8."""
     if not any(node.op_type == QUANTIZE for node in graph.nodes):
-        yield "model", "has no QuantizeLinear node; TensorRT 11 has no int8 without"
+        yield "model", f"has no QuantizeLinear node; TensorRT 11 has no {graph.dtype} without"
 
 
 def _opset(graph: Graph) -> Iterator[tuple[str, str]]:
-    """[manual] Weights per channel need an axis."""
+    """[manual] Weights per channel need an axis, and fp8 its type (ONNX, docs/Operators.md)."""
     version = opset_of(graph.model)
     if version < OPSET_MIN:
         yield "model", f"opset {version}; per-channel quantization needs {OPSET_MIN} or later"
+    elif graph.dtype == FLOAT8 and version < OPSET_MIN_FLOAT8:
+        yield "model", f"opset {version}; fp8 needs {OPSET_MIN_FLOAT8} or later"
 
 
 def _no_integer_operators(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -180,8 +184,11 @@ def _no_integer_operators(graph: Graph) -> Iterator[tuple[str, str]]:
             yield _name(node), f"{node.op_type} is a quantized or private operator; use QuantizeLinear/DequantizeLinear"
 
 
-def _int8(graph: Graph) -> Iterator[tuple[str, str]]:
-    """[importer] uint8 is not taken, int32 neither. The type is the zero point's; without one a Q makes uint8."""
+def _one_type(graph: Graph) -> Iterator[tuple[str, str]]:
+    """[importer] uint8 is not taken, int32 neither. The type is the zero point's; without one a Q makes uint8.
+
+    int8 and fp8 in one network is not taken (TensorRT documentation, "Working with Quantized Types").
+    """
     for node in _q_and_dq(graph):
         zero_point = graph.constant(node.input[2]) if len(node.input) > 2 else None
         data = graph.constant(node.input[0]) if node.op_type == DEQUANTIZE else None
@@ -190,8 +197,8 @@ def _int8(graph: Graph) -> Iterator[tuple[str, str]]:
         if typed is None and node.op_type == DEQUANTIZE and made is not None:
             continue  # its type is that of the QuantizeLinear before it, which is looked at itself
         dtype = "uint8" if typed is None else str(typed.dtype)
-        if dtype not in ("int8", "int32"):  # int32 is the next rule's
-            yield _name(node), f"quantizes to {dtype}; only int8 is taken"
+        if dtype not in (graph.dtype, "int32"):  # int32 is the next rule's
+            yield _name(node), f"quantizes to {dtype}; only {graph.dtype} is taken"
 
 
 def _float_biases(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -208,7 +215,7 @@ def _zero_points(graph: Graph) -> Iterator[tuple[str, str]]:
         if len(node.input) < 3 or not node.input[2]:
             continue
         zero_point, scale = graph.constant(node.input[2]), graph.constant(node.input[1])
-        if zero_point is None or zero_point.any():
+        if zero_point is None or zero_point.astype(float).any():
             yield _name(node), "its zero point must be a constant 0"
         elif scale is not None and scale.size != zero_point.size:
             yield _name(node), f"has {zero_point.size} zero points for {scale.size} scales"
@@ -265,7 +272,7 @@ RULES: tuple[Rule, ...] = (
     _is_quantized,
     _opset,
     _no_integer_operators,
-    _int8,
+    _one_type,
     _float_biases,
     _zero_points,
     _scales,

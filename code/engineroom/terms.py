@@ -37,6 +37,7 @@ class Precision(StrEnum):
 
     AUTO = "auto"
     INT8 = "int8"
+    FP8 = "fp8"
     BF16 = "bf16"
     FP16 = "fp16"
     FP32 = "fp32"
@@ -48,6 +49,21 @@ class ExecutionProvider(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
     TENSORRT = "tensorrt"
+
+
+class Wait(StrEnum):
+    """How a worker waits for its GPU: it asks again and again, at the cost of a core, or sleeps until it is woken."""
+
+    SPIN = "spin"
+    BLOCK = "block"
+
+
+class HardwareCompatibility(StrEnum):
+    """On which GPUs a TensorRT plan runs beside the kind that it was built on."""
+
+    NONE = "none"
+    SAME_COMPUTE_CAPABILITY = "same_compute_capability"
+    AMPERE_PLUS = "ampere_plus"
 
 
 class Weights(StrEnum):

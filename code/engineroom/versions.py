@@ -8,13 +8,15 @@ from importlib import metadata
 
 from engineroom.paths import ROOT
 
+NOT_INSTALLED = "not installed"
+
 
 def of_distribution(name: str) -> str:
-    """Return the installed version of a Python distribution, or "not installed"."""
+    """Return the installed version of a Python distribution, or NOT_INSTALLED."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED
 
 
 def of_distributions(names: tuple[str, ...]) -> dict[str, str]:

@@ -92,6 +92,7 @@ struct Stage {
         library(config.benchmark, config.samples, config.total_sample_count, config.performance_sample_count,
                 counters.library, failure) {
     engine.load();
+    if (SampleMemory* memory = engine.sample_memory()) library.copy_to(*memory);
     monitor.enter(Phase::kWarmUp);
   }
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <new>
 
 #include "clock.h"
 #include "failure.h"
@@ -15,7 +14,6 @@
 namespace engineroom {
 namespace {
 
-constexpr std::size_t kAlignment = 4096;
 // What is settled at first use is settled by the second batch (memory, threads, PyTorch's profile of a script); three more
 // steady the clock where they cost nothing, but a batch of a large model can take seconds.
 constexpr int kLeastWarmUpBatches = 2;
@@ -33,22 +31,20 @@ bool lie_together(std::span<const mlperf::QuerySample> samples) {
 
 }  // namespace
 
-Lane::Buffer Lane::allocate(std::size_t bytes) {
-  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
-  if (memory == nullptr) throw std::bad_alloc();
-  std::memset(memory, 0, rounded);  // also makes the pages real, on this thread's NUMA node
-  return Buffer(memory);
-}
-
 Lane::Lane(Engine& engine, std::size_t instance, const SampleLibrary& library, WorkerCounters& counters)
-    : engine_(engine), instance_(instance), library_(library), counters_(counters) {
+    : engine_(engine),
+      instance_(instance),
+      library_(library),
+      counters_(counters),
+      copies_(library.copies_for(instance)) {
   const EngineSpec& spec = engine.spec();
-  for (const TensorSpec& input : spec.inputs) {
-    input_bytes_.push_back(input.sample_bytes());
-    input_buffers_.push_back(allocate(spec.batch_size * input_bytes_.back()));
-    inputs_.push_back(input_buffers_.back().get());
+  const auto allocate = [&](std::size_t bytes) { return engine.host_memory(instance, bytes); };
+  for (std::size_t input = 0; input < spec.inputs.size(); ++input) {
+    input_bytes_.push_back(spec.inputs[input].sample_bytes());
+    if (copies_ == nullptr) input_buffers_.push_back(allocate(spec.batch_size * input_bytes_.back()));
+    inputs_.push_back(copies_ != nullptr ? copies_->inputs[input] : input_buffers_.back().get());
   }
+  runs_.reserve(spec.batch_size);
   std::size_t response_bytes = 0;
   for (const TensorSpec& output : spec.outputs) {
     output_bytes_.push_back(output.sample_bytes());
@@ -80,6 +76,20 @@ void Lane::gather(std::span<const mlperf::QuerySample> samples) {
   }
 }
 
+// What lies together is one run: of samples in the order in which LoadGen had them loaded, as it issues them in Offline
+// and MultiStream, all.
+void Lane::find_runs(std::span<const mlperf::QuerySample> samples) {
+  runs_.clear();
+  for (const mlperf::QuerySample& sample : samples) {
+    const std::size_t place = library_.place(sample.index);
+    if (!runs_.empty() && runs_.back().first + runs_.back().count == place) {
+      ++runs_.back().count;
+    } else {
+      runs_.push_back({place, 1});
+    }
+  }
+}
+
 void Lane::pack(std::size_t count) {
   std::byte* to = packed_.get();
   for (std::size_t i = 0; i < count; ++i) {
@@ -91,9 +101,9 @@ void Lane::pack(std::size_t count) {
 }
 
 void Lane::infer(std::span<const mlperf::QuerySample> samples) {
-  gather(samples);
+  copies_ == nullptr ? gather(samples) : find_runs(samples);
   counters_.steps.add(1);
-  engine_.infer(instance_, {samples.size(), inputs_, outputs_});
+  engine_.infer(instance_, {samples.size(), inputs_, outputs_, runs_});
   counters_.steps.add(1);
   if (packed_) pack(samples.size());
 }

@@ -3,7 +3,6 @@
 
 #include <query_sample.h>
 
-#include <cstdlib>
 #include <memory>
 #include <span>
 #include <vector>
@@ -34,13 +33,8 @@ class Lane {
   std::int64_t warm_up();
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  using Buffer = std::unique_ptr<std::byte[], Free>;
-
-  static Buffer allocate(std::size_t bytes);
   void gather(std::span<const mlperf::QuerySample> samples);
+  void find_runs(std::span<const mlperf::QuerySample> samples);
   void pack(std::size_t count);
   void refuse_nan() const;
 
@@ -48,8 +42,10 @@ class Lane {
   const std::size_t instance_;
   const SampleLibrary& library_;
   WorkerCounters& counters_;
-  std::vector<Buffer> input_buffers_, output_buffers_;
-  Buffer packed_;  // responses of models with several outputs: a sample's outputs one behind the other
+  const SampleCopies* const copies_;  // where the engine gathers batches by itself; else none
+  std::vector<Run> runs_;
+  std::vector<HostMemory> input_buffers_, output_buffers_;
+  HostMemory packed_;  // responses of models with several outputs: a sample's outputs one behind the other
   std::vector<const std::byte*> inputs_;
   std::vector<std::byte*> outputs_;
   std::vector<std::size_t> input_bytes_, output_bytes_;

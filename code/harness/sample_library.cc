@@ -79,6 +79,45 @@ void SampleLibrary::touch(const std::vector<mlperf::QuerySampleIndex>& samples) 
   }
 }
 
+void SampleLibrary::copy_to(SampleMemory& memory) {
+  places_.resize(total_sample_count_);
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    places_[i] = static_cast<std::uint32_t>(i % performance_sample_count_);
+  }
+  for (std::size_t home = 0; home < memory.homes(); ++home) {
+    SampleCopies& copies = copies_.emplace_back();
+    for (const Input& input : inputs_) {
+      copies.inputs.push_back(memory.allocate(home, performance_sample_count_ * input.sample_bytes));
+      memory.write(home, copies.inputs.back(), input.samples, performance_sample_count_ * input.sample_bytes);
+    }
+  }
+  memory_ = &memory;
+}
+
+void SampleLibrary::copy(const std::vector<mlperf::QuerySampleIndex>& samples) try {
+  std::vector<bool> placed(total_sample_count_);
+  std::size_t place = 0;
+  for (mlperf::QuerySampleIndex index : samples) {
+    if (placed[index]) continue;  // MultiStream: LoadGen fills the last query with samples from the front
+    if (place == performance_sample_count_) {
+      throw Error("samples", "LoadGen has more samples loaded at once than performance_sample_count, " +
+                                 std::to_string(performance_sample_count_));
+    }
+    placed[index] = true;
+    places_[index] = static_cast<std::uint32_t>(place);
+    for (std::size_t home = 0; home < copies_.size(); ++home) {
+      for (std::size_t input = 0; input < inputs_.size(); ++input) {
+        const std::size_t bytes = inputs_[input].sample_bytes;
+        memory_->write(home, copies_[home].inputs[input] + place * bytes, sample(input, index), bytes);
+      }
+    }
+    ++place;
+    counters_.moved.add(1);
+  }
+} catch (...) {
+  failure_.end_process_on_exception("samples", std::nullopt);
+}
+
 void SampleLibrary::LoadSamplesToRam(const std::vector<mlperf::QuerySampleIndex>& samples) {
   for (mlperf::QuerySampleIndex index : samples) {
     if (index < total_sample_count_) continue;
@@ -88,6 +127,7 @@ void SampleLibrary::LoadSamplesToRam(const std::vector<mlperf::QuerySampleIndex>
   counters_.steps.add(1);
   advise(samples, MADV_WILLNEED);  // starts the reads, all of them at once
   touch(samples);
+  if (memory_ != nullptr) copy(samples);
   counters_.steps.add(1);
 }
 

@@ -25,10 +25,12 @@ void Sut::note_start() {
 }
 
 void PooledSut::pin(std::size_t worker) const {
-  if (worker >= parts_.cpu_affinity.size() || parts_.cpu_affinity[worker].empty()) return;
+  if (parts_.cpu_affinity.empty()) return;
+  const std::vector<int>& wanted = parts_.cpu_affinity[worker % parts_.cpu_affinity.size()];
+  if (wanted.empty()) return;
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
-  for (int cpu : parts_.cpu_affinity[worker]) {
+  for (int cpu : wanted) {
     if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(static_cast<std::size_t>(cpu), &cpus);
   }
   if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus); error != 0) {

@@ -26,7 +26,9 @@ struct SutParts {
   const SampleLibrary& library;
   Counters& counters;
   Failure& failure;
-  std::vector<std::vector<int>> cpu_affinity;  // per pooled worker: its CPUs; missing or empty: anywhere
+  // Pooled worker i takes the CPUs at i modulo the length: where an engine has several batches in flight per instance,
+  // it has several workers per instance. Empty: anywhere.
+  std::vector<std::vector<int>> cpu_affinity;
 };
 
 // When made, it is warm. An error in the engine ends the process: LoadGen knows no failed query.

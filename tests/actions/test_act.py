@@ -17,7 +17,7 @@ from engineroom.paths import CODE, ROOT
 
 TASKS = (
     *("build", "build_loadgen", "build_harness", "install", "wheelhouse", "clean", "clean_shallow"),
-    *("lint", "shell", "test", "test_all", "bench"),
+    *("lint", "shell", "test", "test_all", "test_gpu", "bench"),
 )
 
 

@@ -97,13 +97,11 @@ sys.exit(1)
 """
 
 
-def test_the_official_verdict_stands_beside_ours(
-    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tools = tmp_path / "checkout/tools/submission"
+def test_the_official_verdict_stands_beside_ours(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tools = tree / "checkout/tools/submission"
     tools.mkdir(parents=True)
     (tools / "submission_checker.py").write_text(CHECKER)
-    assert validator.check_submission([str(tree / "closed"), f"--official={tmp_path / 'checkout'}"]) == 0
+    assert validator.check_submission([str(tree / "closed"), f"--official={tree / 'checkout'}"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Acme"))
     assert row.split()[1:4] == ["accepted", "1", "error"]
     assert "Acme is refused" in row

@@ -89,7 +89,8 @@ def test_the_quick_start_says_which_gpu_engine_is_missing(machine: Machine, caps
         Scenario.OFFLINE, TestMode.PERFORMANCE_ONLY
     )
     said = capsys.readouterr().err
-    assert "this machine has NVIDIA H200, but tensorrt is not in this version of Engineroom" in said
+    assert "though NVIDIA H200 is there: the engine tensorrt needs tensorrt, not installed here" in said
+    assert '(install it with: make install RUN_ARGS="--engine=tensorrt")' in said
 
 
 def test_a_score_counts_only_beside_the_answers_that_it_was_measured_against(

@@ -119,6 +119,16 @@ def test_what_takes_minutes_or_packages_is_measured_only_when_asked_for() -> Non
     assert bench._chosen({"only": "all"}) == list(bench.MEASUREMENTS)
 
 
+def test_close_limits_are_measured_by_fifteen_pairs_others_by_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, int] = {}
+    monkeypatch.setattr(bench, "_measure", lambda name, pairs, own, report: asked.update({name: pairs}))
+    bench.main([])
+    assert asked["harness"] == asked["throughput"] == 15
+    assert {pairs for name, pairs in asked.items() if name not in ("harness", "throughput")} == {5}
+    bench.main(["--pairs=7"])
+    assert set(asked.values()) == {7}
+
+
 @pytest.mark.parametrize(
     ("flags", "said"), [([], "git clone"), (["--reference=."], "no vision/classification_and_detection/python/main.py")]
 )

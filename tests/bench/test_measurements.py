@@ -52,10 +52,17 @@ def test_gather(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.heavy
 def test_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = {"BATCH_SIZES": (64,), "BATCHES_OF_NOTHING": {64: 500}, "BATCHES": {64: 5}, "SECONDS": 0.05}
+    short = {
+        "BATCH_SIZES": (64,),
+        "BATCHES_OF_NOTHING": {64: 500},
+        "BATCHES": {64: 5},
+        "SECONDS": 0.05,
+        "SLEEPS": (5, 55),
+    }
     for name, value in short.items():
         monkeypatch.setattr(bridge, name, value)
-    nothing, onnxruntime = bridge.measure(pairs=1)
+    nothing, idle, onnxruntime = bridge.measure(pairs=1)
+    assert idle.limit == 50 and idle.ours[0] < 500, "a thread that is busy takes 1000 ms of a second"
     assert nothing.limit == 30 and nothing.ours[0] > nothing.peer[0] > 0
     assert onnxruntime.ours[0] > 1 and onnxruntime.peer[0] > 1, "no inference of 64 samples takes less than 1 us"
 
@@ -77,7 +84,7 @@ def test_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(scaling, name, value)
     figures = by_name(scaling.measure(pairs=1))
     growth = [figure for name, figure in figures.items() if "less that of" in name]
-    assert [figure.limit for figure in figures.values() if figure not in growth] == [None] * 8
+    assert [figure.limit for figure in figures.values() if figure not in growth] == [None] * 12
     offline, stream = growth
     assert "Offline, 500,000 pending, less that of 1,000" in offline.name and "SingleStream" in stream.name
     assert 40 < offline.peer[0] < 200

@@ -139,11 +139,11 @@ def test_sections_of_other_scenarios_do_not_count(settings: Resolve) -> None:
 
 
 def test_a_name_of_another_harness_is_known(settings: Resolve, configs: Path) -> None:
-    names = ("deque_timeout_usec", "gpu_copy_streams", "target_qps", "performance_sample_count_override")
+    names = ("deque_timeout_usec", "workspace_size", "target_qps", "performance_sample_count_override")
     text = "common:\n" + "".join(f"  {name}: 1\n" for name in names)
     assert [mistake.partition("\n  ")[2] for mistake in _mistakes(settings, configs, default=text)] == [
         "that is queue_delay_us here",
-        "belongs to a TensorRT engine, which this version of Engineroom does not have",
+        "that is workspace_bytes here",
         "that is offline_expected_qps or server_target_qps here",
         "that is performance_sample_count here",
     ]

@@ -14,8 +14,9 @@ from engineroom.config import Resolved, resolve
 from engineroom.config.rules import Context
 from engineroom.detection import Cpu, Gpu, Machine
 from engineroom.detection.machine import NumaNode, Slice
+from engineroom.engines.tensorrt import ENGINE as TENSORRT
 from engineroom.errors import RequestError
-from engineroom.terms import Scenario, TestMode
+from engineroom.terms import Scenario, TestMode, Wait
 
 NOWHERE = Path("/no such folder")
 
@@ -60,12 +61,71 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
     found = _resolve(machine, Scenario.OFFLINE, quick_start=True)
     assert found.config.engine == "openvino"
     assert "NVIDIA H200" in found.origins["engine"].text
-    with pytest.raises(RequestError, match=r"this machine has NVIDIA H200, but no tensorrt engine") as caught:
+    with pytest.raises(RequestError, match=r"this machine has NVIDIA H200, but the engine tensorrt needs") as caught:
         _resolve(machine, Scenario.OFFLINE)
-    on_gpu, on_cpu = str(caught.value.mend).split(", or ")
-    assert on_gpu == 'run on the GPU with --engine=torch (make install RUN_ARGS="--engine=torch" installs it)'
-    assert on_cpu == "on the CPU with --engine=openvino"
+    install, on_cpu = str(caught.value.mend).split("\n  or ")
+    assert install == 'install it with: make install RUN_ARGS="--engine=tensorrt"'
+    assert on_cpu == "run on the CPU with --engine=openvino"
     assert _resolve(machine, Scenario.OFFLINE, engine="onnxruntime").config.engine == "onnxruntime"
+
+
+def test_with_tensorrt_a_gpu_is_used(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TENSORRT, "modules", ())
+    found = _resolve(replace(machine, gpus=(Gpu("NVIDIA H200"),)), Scenario.OFFLINE)
+    assert (found.config.engine, found.origins["engine"].text) == (
+        "tensorrt",
+        "rule engine_by_machine: NVIDIA H200 is visible",
+    )
+    mixed = replace(machine, gpus=(Gpu("NVIDIA H200"), Gpu("NVIDIA L4")))
+    assert _resolve(mixed, Scenario.OFFLINE, quick_start=True).config.engine == "openvino"
+    with pytest.raises(RequestError, match="a plan is for one kind of GPU, and these are NVIDIA H200, NVIDIA L4"):
+        _resolve(mixed, Scenario.OFFLINE)
+
+
+H100 = Gpu("NVIDIA H100", 0, "", 80 << 30, multiprocessors=132, memory_bus_bits=5120, max_memory_mhz=2619)
+A100 = Gpu("NVIDIA A100", 0, "", 80 << 30, multiprocessors=108, memory_bus_bits=5120, max_memory_mhz=1593)
+L4 = Gpu("NVIDIA L4", 0, "", 24 << 30, multiprocessors=58, memory_bus_bits=192, max_memory_mhz=6251)
+A100_SLICE = replace(A100, slices=(Slice("1g.10gb", "MIG-0", 10 << 30, multiprocessors=14),))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "offline", "server"), [(H100, 2048, 256), (A100, 2048, 256), (L4, 32, 16), (A100_SLICE, 256, 32)]
+)
+def test_batches_on_gpus_follow_multiprocessors_and_bandwidth(gpu: Gpu, offline: int, server: int) -> None:
+    """They are the published ones of ResNet-50: Offline exactly, in Server within four times."""
+    for scenario, wanted in ((Scenario.OFFLINE, offline), (Scenario.SERVER, server)):
+        context = Context("b", scenario, _machine(gpus=(gpu,)), sample_bytes=602_112, model_bytes=102_000_000)
+        found = resolve(context, TestMode.PERFORMANCE_ONLY, {"engine": "tensorrt"}, configs=[NOWHERE])
+        assert (found.config.batch_size, found.config.instances) == (wanted, 1), found.origins["batch_size"].text
+
+
+@pytest.mark.parametrize(
+    ("scenario", "streams", "graphs", "wait"),
+    [
+        (Scenario.SINGLE_STREAM, 1, True, Wait.SPIN),
+        (Scenario.MULTI_STREAM, 1, True, Wait.SPIN),
+        (Scenario.SERVER, 2, True, Wait.SPIN),
+        (Scenario.OFFLINE, 2, False, Wait.BLOCK),
+    ],
+)
+def test_how_batches_travel_follows_the_scenario(scenario: Scenario, streams: int, graphs: bool, wait: Wait) -> None:
+    found = _resolve(_machine(gpus=(H100,) * 8), scenario, engine="tensorrt").config
+    assert (found.gpu_copy_streams, found.use_graphs, found.gpu_wait) == (streams, graphs, wait)
+    assert found.workspace_bytes == 40 << 30
+    asked = _resolve(_machine(gpus=(H100,)), scenario, engine="tensorrt", use_graphs="false", gpu_copy_streams="7")
+    assert (asked.config.use_graphs, asked.config.gpu_copy_streams) == (False, 7)
+    assert asked.config.start_from_device is False
+
+
+def test_an_engine_on_the_cpu_has_no_settings_of_gpus() -> None:
+    found = _resolve(_machine(), Scenario.OFFLINE).config
+    assert (found.gpu_copy_streams, found.use_graphs, found.gpu_wait, found.workspace_bytes) == (None,) * 4
+
+
+def test_few_cores_do_not_spin() -> None:
+    found = _resolve(_machine(gpus=(H100,) * 16), Scenario.SERVER, engine="tensorrt")
+    assert found.config.gpu_wait is Wait.BLOCK
+    assert found.origins["gpu_wait"].text.endswith("20 usable cores are too few for 16 instances to spin")
 
 
 @pytest.fixture
@@ -87,7 +147,7 @@ def test_gpus_and_slices_get_instances_each(gpu_engine: str) -> None:
     assert found.origins["instances"].text == "rule instances_by_machine: 2 per device of 8: NVIDIA H200"
     slices = tuple(Slice("1g.18gb", f"MIG-{n}", 16 << 30, n, 0) for n in range(3))
     found = _resolve(_machine(gpus=(replace(gpu, mig=True, slices=slices),)), Scenario.OFFLINE, engine=gpu_engine)
-    assert found.config.instances == 6
+    assert found.config.instances == 2, "a process sees one slice"
     assert _resolve(_machine(gpus=(gpu,) * 8), Scenario.SINGLE_STREAM, engine=gpu_engine).config.instances == 1
 
 

@@ -57,7 +57,7 @@ def test_a_wrong_request_is_refused(house: Checkout, run_args: str, what: str, m
     [
         ("--performance_sample_count=501", "performance_sample_count is 501, but digits has 500", "give at most 500"),
         ("--pin_workers --instances=4096", "4096 threads cannot be pinned to the", "lower instances"),
-        ("--precision=bf16", "digits has no precision bf16", "it has int8, fp32"),
+        ("--precision=bf16", "digits has no precision bf16", "it has int8, fp16, fp32"),
     ],
 )
 def test_what_benchmark_or_machine_cannot_serve_is_refused(
@@ -69,7 +69,7 @@ def test_what_benchmark_or_machine_cannot_serve_is_refused(
 
 
 def test_every_mistake_is_shown_at_once(house: Checkout) -> None:
-    done = refused(house, "generate_engines", "--benchmark=x --scenarios=offlin,serv --batch_size=-1 --engine=tensorrt")
+    done = refused(house, "generate_engines", "--benchmark=x --scenarios=offlin,serv --batch_size=-1 --engine=tensorr")
     for word in ("--benchmark", "offlin", "serv", "batch_size", "tensorrt"):
         assert word in done.err
 

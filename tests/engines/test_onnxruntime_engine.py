@@ -20,7 +20,7 @@ from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.detection import Machine
 from engineroom.engines import BuildRequest
 from engineroom.engines.onnxruntime import ENGINE, open_session
-from engineroom.errors import EngineError
+from engineroom.errors import EngineError, RequestError
 from engineroom.terms import ExecutionProvider, Precision
 
 THREADS = {"execution_provider": "cpu", "intra_op_num_threads": "1", "inter_op_num_threads": "1"}
@@ -116,18 +116,23 @@ class GpuBuild:
     """Stands for ONNX Runtime's GPU build on a machine without a GPU: it runs on the CPU what a provider would take.
 
     `loads`: whether the provider's libraries are found. Without them the real one goes on with the CPU, in silence
-    (onnxruntime #17801, #23372). Constructor, get_available_providers and get_providers are as documented; the fact
-    that `providers` holds pairs of a name and options is checked by the real one's own function.
+    (onnxruntime #17801, #23372). Constructor, get_available_providers, preload_dlls and get_providers are as
+    documented; the fact that `providers` holds pairs of a name and options is checked by the real one's own function.
     """
 
     def __init__(self, loads: bool = True) -> None:
         self.loads, self.shapes, self.options = loads, [], {}  # type: ignore[var-annotated]
+        self.preloaded = False
         self.SessionOptions = onnxruntime.SessionOptions
 
     def get_available_providers(self) -> list[str]:
         return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 
+    def preload_dlls(self) -> None:
+        self.preloaded = True
+
     def InferenceSession(self, path: Path, settings: Any, *, providers: Any, enable_fallback: int) -> Any:  # noqa: N802
+        assert self.preloaded, "a provider whose libraries are Python packages would not find them"
         names, options = check_and_normalize_provider_args(providers, None, self.get_available_providers())
         self.options = dict(zip(names, options, strict=True))
         session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
@@ -167,9 +172,17 @@ def test_a_session_that_falls_to_the_cpu_is_refused(options: dict[str, str], mon
         _open_on(GpuBuild(loads=False), monkeypatch, options)
 
 
-def test_a_build_without_the_provider_says_what_it_has(options: dict[str, str]) -> None:
-    with pytest.raises(EngineError, match="has no CUDAExecutionProvider, only .*CPU.*\n  install onnxruntime-gpu"):
-        open_session({**options, "execution_provider": "cuda"}, [A, B], [DOUBLED])
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_build_without_the_provider_is_told_before_anything_is_made(provider: str) -> None:
+    config: Any = SimpleNamespace(execution_provider=ExecutionProvider(provider))
+    with pytest.raises(RequestError, match=r"has no \w+ExecutionProvider, only .*CPU") as caught:
+        ENGINE.check_settings(config)
+    assert f"onnxruntime-gpu[cuda,cudnn]=={onnxruntime.__version__}" in str(caught.value)
+
+
+def test_the_processor_needs_no_other_build() -> None:
+    config: Any = SimpleNamespace(execution_provider=ExecutionProvider.CPU)
+    ENGINE.check_settings(config)
 
 
 @pytest.mark.parametrize(

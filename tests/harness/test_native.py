@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -67,6 +68,7 @@ class Run:
     engine: str | None = None
     arguments: list[str] = field(default_factory=list)
     environ: dict[str, str] = field(default_factory=dict)
+    under: list[str] = field(default_factory=list)
 
     @property
     def run_dir(self) -> Path:
@@ -82,7 +84,7 @@ class Run:
             (self.folder / "engines").mkdir(exist_ok=True)
             (self.folder / "engines" / "mine.py").write_text(self.engine)
         return subprocess.Popen(
-            [*CHILD, str(recipe / "harness.json"), str(self.run_dir), *self.arguments],
+            [*self.under, *CHILD, str(recipe / "harness.json"), str(self.run_dir), *self.arguments],
             cwd=self.folder,
             env={**environment(self.folder), **self.environ},
             stdout=subprocess.PIPE,
@@ -134,7 +136,7 @@ def samples(tmp_path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def make_run(folder: Path, scenario: str, engine: str, *, min_duration: int = 200, **changes: Any) -> Run:
     """Return a run on `input.npy`; `engine` is a native engine's name, or a line of a Python engine's code."""
-    python = engine not in ("null", "fixed_delay", "openvino")
+    python = engine not in ("null", "fixed_delay", "openvino", "cuda_null", "tensorrt")
     recipe = {
         "benchmark": "test",
         "scenario": scenario,
@@ -317,6 +319,20 @@ def test_engines_that_do_not_load(tmp_path: Path) -> None:
     assert run.fail()["what"] == f"cannot read the engine {tmp_path}/none.blob"
 
 
+@pytest.mark.usefixtures("samples")
+def test_an_engine_that_this_build_has_not_says_why(tmp_path: Path) -> None:
+    words = "import engineroom_native, json; print(json.dumps(engineroom_native.native_engines()))"
+    listed = subprocess.run([sys.executable, "-c", words], env=environment(tmp_path), capture_output=True, check=True)
+    engines: dict[str, str] = json.loads(listed.stdout)
+    assert {"null", "openvino", "cuda_null", "tensorrt"} <= engines.keys()
+    for name, reason in engines.items():
+        if reason:
+            run = make_run(tmp_path, "Offline", name)
+            error = run.fail()
+            assert error["what"] == f"engine {name} was left out of this build: {reason}"
+            assert "make build_harness" in error["mend"]
+
+
 def test_samples_that_do_not_fit_are_refused_before_the_test(
     tmp_path: Path, samples: np.ndarray[Any, np.dtype[np.float32]]
 ) -> None:
@@ -435,3 +451,85 @@ def test_npy_files_that_cannot_be_mapped_are_refused(tmp_path: Path, array: np.n
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(ChildError, match="is not a .npy file"):
         read_npy_header(tmp_path / "a.npy")
+
+
+# --- on a GPU ---------------------------------------------------------------------------------------------------------
+
+
+def _checksum_answer(sample: np.ndarray[Any, np.dtype[np.float32]], answer_bytes: int) -> bytes:
+    """What cuda_null answers to a sample of less than 128 bytes: 6 bits each of its checksum, FNV-1a of 64 bits."""
+    checksum = 0xCBF29CE484222325
+    for byte in sample.tobytes():
+        checksum = (checksum ^ byte) * 0x100000001B3 % 2**64
+    return bytes(checksum >> 6 * (place % 10) & 0x3F for place in range(answer_bytes))
+
+
+def _cuda_run(folder: Path, scenario: str, test_mode: str, **options: str) -> Run:
+    run = make_run(folder, scenario, "cuda_null", test_mode=test_mode)
+    run.recipe["engine"]["options"] = options
+    return run
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"graph_batch_sizes": "1,2,4"}, {"copy_streams": "1", "wait": "block"}])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_gpu_answers_every_sample_rightly(
+    tmp_path: Path, scenario: str, options: dict[str, str], samples: np.ndarray[Any, np.dtype[np.float32]]
+) -> None:
+    if scenario == "SingleStream" and "graph_batch_sizes" in options:
+        options = {"graph_batch_sizes": "1"}
+    run = _cuda_run(tmp_path, scenario, "AccuracyOnly", **options)
+    run.finish()
+    answers = run.accuracy()
+    assert {index for index, _ in answers} == set(range(SAMPLES))
+    for index, data in answers:  # 12 bytes of the first output, then the second one's first
+        whole = _checksum_answer(samples[index], 12)
+        assert data == whole + whole[:1]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("samples")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_gpu_is_valid_in_every_scenario(tmp_path: Path, scenario: str) -> None:
+    run = _cuda_run(tmp_path, scenario, "PerformanceOnly")
+    if scenario == "Offline":
+        run.user_conf += "*.Offline.target_qps = 5000000\n"
+    run.finish()
+    assert run.log()["result_validity"] == "VALID"
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("samples")
+def test_gpus_that_are_not_there_are_named(tmp_path: Path) -> None:
+    run = _cuda_run(tmp_path, "Offline", "PerformanceOnly", gpus="99")
+    assert "gpus names 99, this process sees" in run.fail()["what"]
+    run.environ = {"CUDA_VISIBLE_DEVICES": "no-such-gpu"}
+    error = run.fail()
+    assert "cudaErrorNoDevice" in error["what"]
+    assert "CUDA_VISIBLE_DEVICES='no-such-gpu' names no GPU" in error["mend"]
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("samples")
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "initcheck"])
+def test_compute_sanitizer_finds_nothing(tmp_path: Path, tool: str) -> None:
+    sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(sanitizer).exists():
+        pytest.skip("compute-sanitizer, a part of the CUDA toolkit, is not here")
+    run = _cuda_run(tmp_path, "Server", "AccuracyOnly", graph_batch_sizes="1,8")
+    run.under = [sanitizer, "--tool", tool, "--error-exitcode", "99", "--target-processes", "all"]
+    run.recipe["watchdog_s"] = 60.0
+    child = run.start()
+    output, errors = child.communicate(timeout=300)
+    assert child.returncode == 0, output + errors
+    assert "ERROR SUMMARY: 0 errors" in output or "0 hazards displayed" in output
+
+
+@pytest.mark.gpu
+def test_the_harness_costs_a_gpu_little() -> None:
+    from engineroom.bench import cuda
+
+    figures = cuda.measure(3)
+    missed = [f"{figure.name}: {figure.value:.3f} {figure.unit}" for figure in figures if figure.met is False]
+    assert not missed
+    assert len([figure for figure in figures if figure.met]) == 5

@@ -1,4 +1,7 @@
-"""The native test program, plain and under sanitizers: LoadGen, null, fixed-delay and failing engines, no Python."""
+"""The native test programs, plain and under sanitizers: LoadGen, null, fixed-delay and failing engines, no Python.
+
+Those of the engines for GPUs run on doubles of CUDA and TensorRT.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,21 @@ def run_program(program: Path) -> None:
     done = subprocess.run([program], env=environ, capture_output=True, text=True, timeout=300)
     failed = [line for line in done.stdout.splitlines() if not line.startswith("ok ")]
     assert not failed and done.returncode == 0, "\n".join(failed) + done.stderr
-    assert done.stdout.count("\n") > 30
+    assert done.stdout.count("\n") > (10 if program.name == "tensorrt_test" else 30)
+
+
+def programs() -> list[str]:
+    """Return the test programs that can be compiled here: those of GPU engines need headers, and no GPU."""
+    cuda, tensorrt = native.nvcc() is not None, native.tensorrt_include() is not None
+    return ["harness_test", *["cuda_test"] * cuda, *["tensorrt_test"] * (cuda and tensorrt)]
 
 
 @pytest.mark.heavy
-def test_native_cases() -> None:
-    run_program(native.build_program("harness_test"))
+@pytest.mark.parametrize("program", ["harness_test", "cuda_test", "tensorrt_test"])
+def test_native_cases(program: str) -> None:
+    if program not in programs():
+        pytest.skip("needs a CUDA toolkit, and tensorrt_test TensorRT's headers in the folder TENSORRT_INCLUDE")
+    run_program(native.build_program(program))
 
 
 @pytest.mark.heavy
@@ -42,7 +54,9 @@ def test_native_cases_under_a_sanitizer(tmp_path: Path, sanitizer: str) -> None:
         "LOADGEN_SOURCE_DIR": native.loadgen_source(),
         "ENGINEROOM_SANITIZE": sanitizer,
     }
-    options = [f"-D{name}={value}" for name, value in settings.items()]
+    headers = {"ENGINEROOM_NVCC": native.nvcc() or "", "ENGINEROOM_TENSORRT_INCLUDE": native.tensorrt_include() or ""}
+    options = [f"-D{name}={value}" for name, value in (settings | headers).items()]
     cmake("-S", native.HARNESS, "-B", tmp_path, "-G", "Ninja", *options)
-    cmake("--build", tmp_path, "--target", "harness_test")
-    run_program(tmp_path / "harness_test")
+    cmake("--build", tmp_path, "--target", *programs())
+    for program in programs():
+        run_program(tmp_path / program)

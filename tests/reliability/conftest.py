@@ -105,7 +105,13 @@ class Trial:
 
     def run(self) -> dict[str, Any]:
         """Run the test; return the counters."""
-        values = {"lib": str(LIB), "overlays": str(self.overlay), "python": sys.executable, **self.recipe}
+        values = {
+            "lib": str(LIB),
+            "overlays": str(self.overlay),
+            "python": sys.executable,
+            "audit": None,
+            **self.recipe,
+        }
         script = recipes.render("run.sh", self.config.system, values)
         recipe = self.folder / runs.RECIPE
         (recipe / "run.sh").write_text(script.replace("set -eu\n", f"set -eu\n{self.shell_lines}\n"))

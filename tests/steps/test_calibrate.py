@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from engineroom import qdq, run_args
+from engineroom import qdq, run_args, versions
 from engineroom.artifacts import Artifact, State
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL, MODEL_SHA256, Digits
@@ -76,6 +76,15 @@ def test_the_account_tells_what_was_done(samples: Artifact) -> None:
     ):
         assert said in text
     assert "{" not in text and "\n\n\n" not in text
+
+
+def test_the_account_names_the_build_of_onnx_runtime_that_is_here(
+    samples: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"onnxruntime-gpu": "1.31.1", "onnx": "1.23.2"}
+    monkeypatch.setattr(versions, "of_distribution", lambda name: here.get(name, versions.NOT_INSTALLED))
+    text = calibrated(samples).file(step.ACCOUNT).read_text(encoding="utf-8")
+    assert "the calibrator `onnxruntime`: onnxruntime-gpu 1.31.1, onnx 1.23.2." in text
 
 
 def test_the_account_names_every_file_of_the_model(samples: Artifact, tmp_path: Path) -> None:

@@ -88,7 +88,13 @@ def test_v2_0_classes_inherit_across_files_and_systems_described_in_place_bear_t
     found = values(SAMPLES / "v2.0" / "configs")
     assert found == {
         "Q100_PCIe_16GBx1/resnet50.yaml": {
-            "Offline": {"precision": "int8", "batch_size": 512, "offline_expected_qps": 1234}
+            "Offline": {
+                "precision": "int8",
+                "batch_size": 512,
+                "gpu_copy_streams": 2,
+                "use_graphs": False,
+                "offline_expected_qps": 1234,
+            }
         },
         "Q100_PCIe_16GBx4/resnet50.yaml": {
             "common": {"precision": "int8"},
@@ -98,9 +104,17 @@ def test_v2_0_classes_inherit_across_files_and_systems_described_in_place_bear_t
                 "min_query_count": 270336,
                 "server_target_qps": 3500,
             },
-            "Offline": {"batch_size": 512, "offline_expected_qps": 4900.5},
+            "Offline": {"batch_size": 512, "gpu_copy_streams": 2, "use_graphs": False, "offline_expected_qps": 4900.5},
         },
-        "Q100_SXMx2/resnet50.yaml": {"Offline": {"precision": "int8", "batch_size": 256, "offline_expected_qps": 2600}},
+        "Q100_SXMx2/resnet50.yaml": {
+            "Offline": {
+                "precision": "int8",
+                "batch_size": 256,
+                "gpu_copy_streams": 2,
+                "use_graphs": False,
+                "offline_expected_qps": 2600,
+            }
+        },
     }
 
 
@@ -139,7 +153,9 @@ def test_v4_1_sums_over_other_classes_and_a_system_with_the_higher_accuracy_only
 
 def test_v5_0_a_variant_with_a_name_of_its_own_stays_behind() -> None:
     folder = SAMPLES / "v5.0" / "configs"
-    assert values(folder) == {"Q500x1/llama2-70b.yaml": {"Offline": {"batch_size": 96, "offline_expected_qps": 3.5}}}
+    assert values(folder) == {
+        "Q500x1/llama2-70b.yaml": {"Offline": {"precision": "fp8", "batch_size": 96, "offline_expected_qps": 3.5}}
+    }
     assert left(folder)["native harness, 99 %, MaxP, PP2", "llama2-70b/Offline/__init__.py:21"] == carry.VARIANT
 
 
@@ -147,7 +163,12 @@ def test_v5_1_exports_by_system_and_a_scenario_that_is_not_here() -> None:
     folder = SAMPLES / "v5.1" / "configs"
     assert values(folder) == {
         "Q600-SXM-99GBx8/resnet50.yaml": {
-            "Offline": {"precision": "int8", "batch_size": 1536, "offline_expected_qps": 60000}
+            "Offline": {
+                "precision": "int8",
+                "batch_size": 1536,
+                "gpu_copy_streams": 2,
+                "offline_expected_qps": 60000,
+            }
         }
     }
     reasons = left(folder)

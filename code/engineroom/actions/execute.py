@@ -102,7 +102,7 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path,
         "performance_sample_count": config.performance_sample_count or total,
         "expected": str(expected.file(answers.LABELS)) if expected else None,
         "cpu_affinity": _cpu_affinity(config, work.machine),
-        "engine": {"name": config.engine, "options": build.options_of(engine)},
+        "engine": {"name": config.engine, "options": {**build.options_of(engine), **_run_options(work, config)}},
         "made_from": made_from(work, config, engine),
         "audit": msgspec.to_builtins(about),
         "loadgen_settings": recipes.loadgen_settings(config),
@@ -113,6 +113,12 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path,
     for name in ("user.conf", "harness.json", "run.sh", *((audit.CONFIG,) if about else ())):
         write_text(folder / runs.RECIPE / name, recipes.render(name, config.system, values))
     (folder / runs.RECIPE / "run.sh").chmod(0o755)
+
+
+def _run_options(work: Work, config: RunConfig) -> dict[str, str]:
+    """Return what of the engine's options no build depends on."""
+    engine: Engine = registry.get("engines", config.engine).load().ENGINE
+    return engine.run_options(config, work.machine)
 
 
 def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:

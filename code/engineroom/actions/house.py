@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from engineroom import registry, run_args, terminal
+from engineroom import registry, run_args, systems, terminal
 from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import ROOT, VENV, display
 from engineroom.shell import CommandError, run
@@ -111,10 +111,15 @@ def _passes(command: list[str]) -> bool:
     return True
 
 
+# A process per core, but few, as each makes again what the tests of a file share. Heavy tests run one by one: they use
+# every core, and measure.
+SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
+
+
 def test(argv: Sequence[str]) -> int:
     """Lint, then run the tests that are light and quick."""
     _help_with_pytest(argv)
-    return lint([]) or _pytest(["-m", "not heavy", *argv])
+    return lint([]) or _pytest(["-m", "not heavy and not gpu", *SIDE_BY_SIDE, *argv])
 
 
 def test_all(argv: Sequence[str]) -> int:
@@ -123,7 +128,19 @@ def test_all(argv: Sequence[str]) -> int:
     for extra in ("test", "torch", "litert"):
         setup.install(extra)
     native.build_harness()
-    return _pytest(["-m", "heavy", *argv])
+    return _pytest(["-m", "heavy and not gpu", *argv])
+
+
+def test_gpu(argv: Sequence[str]) -> int:
+    """Run the tests that need an NVIDIA GPU; where there is none, say so in one line and run nothing."""
+    _help_with_pytest(argv)
+    machine = systems.detect()
+    if not machine.gpus:
+        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_problem or 'none is here'}")
+        return ExitCode.GOOD
+    setup.install("test")
+    native.build_harness()
+    return _pytest(["-m", "gpu", *argv])
 
 
 def _help_with_pytest(argv: Sequence[str]) -> None:

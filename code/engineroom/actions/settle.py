@@ -175,12 +175,11 @@ def _threads(config: RunConfig) -> int:
 
 
 def _fallen_back(resolved: Resolved, machine: Machine) -> str | None:
-    if not machine.gpus or resolved.origins["engine"].kind is not Kind.RULE:
+    chosen = resolved.config.engine
+    if not machine.gpus or resolved.origins["engine"].kind is not Kind.RULE or chosen == "tensorrt":
         return None
-    return (
-        f"this machine has {machine.gpus[0].name}, but tensorrt is not in this version of Engineroom: "
-        "the quick start runs on the CPU (--engine=openvino says so without this warning)"
-    )
+    why = resolved.origins["engine"].text.partition(": ")[2]
+    return f"{why}; --engine=openvino says so without this warning"
 
 
 def _without_effect(resolved: Resolved, benchmark: Benchmark, plugin: Engine) -> str | None:

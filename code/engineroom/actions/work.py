@@ -262,8 +262,10 @@ class Work:
         return self._told(Need(Kind.ENGINE, what, made), made)
 
     def check_installed(self, config: RunConfig) -> None:
-        """Raise RequestError if a package is missing that the engine needs."""
-        registry.get("engines", config.engine).load().ENGINE.check_installed()
+        """Raise RequestError if the engine needs with these settings what is missing, or another machine."""
+        engine: Engine = registry.get("engines", config.engine).load().ENGINE
+        engine.check_machine(self.machine)
+        engine.check_settings(config)
 
     def best_precision(
         self, resolved: Resolved, supposed_missed: Collection[Precision] = ()

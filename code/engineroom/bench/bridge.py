@@ -7,6 +7,7 @@ The bare loop of ONNX Runtime is this file as a program, in a process of its own
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -25,23 +26,30 @@ BATCH_SIZES = (1, 64, 1024)
 BATCHES_OF_NOTHING = {1: 100_000, 64: 20_000, 1024: 3000}
 BATCHES = {1: 3000, 64: 150, 1024: 10}
 LIMIT_US = 30.0
-# An engine of an overlay. It answers with arrays that are there already.
+# An engine of an overlay. It answers with arrays that are there already, after `sleep_s`.
 NOTHING = """
+import time
 import numpy as np
 
 def open_session(options, inputs, outputs):
     answers = {n: [np.zeros((n, *o["shape"]), o["dtype"]) for o in outputs] for n in range(1, 1025)}
-    return lambda arrays: answers[len(arrays[0])]
+    if "sleep_s" not in options:
+        return lambda arrays: answers[len(arrays[0])]
+    return lambda arrays: time.sleep(float(options["sleep_s"])) or answers[len(arrays[0])]
 
 ENGINE = None
 """
 SECONDS = 1.0
+SLEEP_S = 0.01
+SLEEPS = (50, 350)  # batches of a short and of a long test: starting and ending one costs the same in both
+IDLE_LIMIT_MS = 50.0  # of a core in a second: a thread that is busy beside the engine takes 1000
 
 
 def measure(pairs: int) -> list[Figure]:
     """Return microseconds per batch, Offline, with one instance: what LoadGen and the gathering take is in all but one.
 
-    The bare loop of ONNX Runtime calls it with one batch that lies ready.
+    The bare loop of ONNX Runtime calls it with one batch that lies ready. One figure is the processor time of all that
+    runs beside a Python engine that does not compute: no thread may be busy there.
     """
     return [*_nothing(pairs), *_onnxruntime(pairs)]
 
@@ -60,7 +68,27 @@ def _nothing(pairs: int) -> list[Figure]:
             taken = interleaved(f"bridge, batch {size}", pairs, take)
             title = f"a callable that does nothing, batch {size}"
             figures.append(_figure(title, taken["nothing"], taken["null"], "null engine", LIMIT_US))
-    return figures
+        taken = interleaved("bridge, idle", pairs, {"engineroom": partial(_idle_ms, recipe)})
+    name = f"beside a callable that sleeps {SLEEP_S * 1000:g} ms a batch"
+    return [*figures, Figure(name, "core ms/s", taken["engineroom"], limit=IDLE_LIMIT_MS)]
+
+
+def _idle_ms(recipe: Recipe) -> float:
+    """Return the processor time, in ms for each s, that a process takes whose engine only sleeps."""
+    engine = {"name": "nothing", "options": {"sleep_s": str(SLEEP_S)}}
+    took_s = []
+    for batches in SLEEPS:
+        begin_s = _children_s()
+        _batch_us(recipe, 1, {1: batches}, engine=engine)
+        took_s.append(_children_s() - begin_s)
+    short_s, long_s = took_s
+    return 1000 * (long_s - short_s) / (SLEEP_S * (SLEEPS[1] - SLEEPS[0]))
+
+
+def _children_s() -> float:
+    """Return the processor time of all processes that were started here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _onnxruntime(pairs: int) -> list[Figure]:

@@ -7,17 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engineroom import runs
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.config import RunConfig
+from engineroom.bench.recipe import Recipe, prepared
 from engineroom.errors import EngineError
 from engineroom.steps import native, sizing
 from engineroom.steps.harness import read_log
 from engineroom.terms import Scenario
 
 PEER = "bare null SUT"
-DURATION_MS = 1000
+SETTINGS: dict[str, float] = {"min_duration": 1000}  # LoadGen's word; milliseconds
 # What LoadGen generates ahead, the same for both in every round: more than any machine answers in a second; Offline, as
 # many samples as the rate says, whatever time they take.
 EXPECTED = {Scenario.SINGLE_STREAM: 1000, Scenario.MULTI_STREAM: 2000, Scenario.OFFLINE: 5_000_000}
@@ -58,30 +57,21 @@ def measure(pairs: int) -> list[Figure]:
 
 
 def _figure(contest: Contest, pairs: int) -> Figure:
-    flags = [
-        f"--scenarios={contest.scenario}",
-        "--test_mode=PerformanceOnly",
-        "--engine=null",
-        f"--min_duration={DURATION_MS}",
-        f"--{sizing.FIELDS[contest.scenario]}={EXPECTED[contest.scenario]}",
-    ]
-    with product.run_harness(*flags, expect_valid=False) as ran:
-        config = runs.read_config(ran.folders["performance"]).config
-    with product.scratch() as folder:
-        take = {
-            "engineroom": partial(_ours, contest, flags),
-            PEER: partial(_peer, contest, config, folder),
-        }
+    expected = f"--{sizing.FIELDS[contest.scenario]}={EXPECTED[contest.scenario]}"
+    with (
+        prepared("--engine=null", f"--scenarios={contest.scenario}", expected) as recipe,
+        product.scratch() as folder,
+    ):
+        take = {"engineroom": partial(_ours, contest, recipe), PEER: partial(_peer, contest, recipe, folder)}
         taken = interleaved(f"null engine, {contest.scenario}", pairs, take)
     name = f"{contest.scenario}, null engine"
     return Figure(name, contest.unit, taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, contest.limit)
 
 
-def _ours(contest: Contest, flags: list[str]) -> float:
-    with product.run_harness(*flags, expect_valid=False) as ran:
-        return contest.rate(read_log(ran.folders["performance"]))
+def _ours(contest: Contest, recipe: Recipe) -> float:
+    return contest.rate(recipe.run(SETTINGS))
 
 
-def _peer(contest: Contest, config: RunConfig, folder: Path) -> float:
-    product.run(product.bare_null_sut(config, folder))
+def _peer(contest: Contest, recipe: Recipe, folder: Path) -> float:
+    product.run(product.bare_null_sut(recipe.config, folder, **SETTINGS))
     return contest.rate(read_log(folder))

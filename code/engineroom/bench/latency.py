@@ -5,13 +5,12 @@ The limit is 1.02 times the loop's percentile and 3 us: what LoadGen and the har
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from statistics import median
 
-from engineroom.bench import loop, models, product
+from engineroom.bench import loop, models
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.steps.harness import read_log
+from engineroom.bench.recipe import Recipe
 from engineroom.terms import Precision, Scenario
 
 PERCENTILES = {"p50": "result_50.00_percentile_latency_ns", "p90": "result_90.00_percentile_latency_ns"}
@@ -27,11 +26,10 @@ def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
 
 def figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
     """Return p50 and p90 of one model and precision."""
-    flags = model.openvino(Scenario.SINGLE_STREAM, precision)
-    with product.run_harness(*flags, benchmark=model.benchmark) as ran:
-        recipe = loop.recipe(ran.folders["performance"])
-    take = {"engineroom": partial(_ours, model, flags), PEER: partial(loop.measure, recipe, "sync", 1, model.seconds)}
-    taken = interleaved(f"SingleStream, {model.benchmark} {precision}", pairs, take)
+    with model.prepared(Scenario.SINGLE_STREAM, precision) as recipe:
+        peer = partial(loop.measure, recipe.harness(), "sync", 1, model.seconds)
+        take = {"engineroom": partial(_ours, model, recipe), PEER: peer}
+        taken = interleaved(f"SingleStream, {model.benchmark} {precision}", pairs, take)
     return [
         _figure(f"SingleStream {name}, openvino, {model.benchmark} {precision}", name, taken) for name in PERCENTILES
     ]
@@ -43,7 +41,6 @@ def _figure(title: str, name: str, taken: dict[str, tuple[dict[str, float], ...]
     return Figure(title, "us", ours, bare, PEER, Comparison.DIFFERENCE, round(limit, 3))
 
 
-def _ours(model: models.Model, flags: Sequence[str]) -> dict[str, float]:
-    with product.run_harness(*flags, benchmark=model.benchmark) as ran:
-        log = read_log(ran.folders["performance"])
+def _ours(model: models.Model, recipe: Recipe) -> dict[str, float]:
+    log = recipe.run(model.settings(Scenario.SINGLE_STREAM))
     return {f"{name}_us": float(log[key]) / 1000 for name, key in PERCENTILES.items()}

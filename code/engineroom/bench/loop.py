@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from engineroom import runs
 from engineroom.bench import product
 from engineroom.child import read_npy_header
 from engineroom.paths import NATIVE
@@ -20,12 +18,6 @@ OF_THE_RECIPE = ("blob", "device")  # options of the engine that are no properti
 def build() -> None:
     """Compile the loop."""
     native.build_program(PROGRAM)
-
-
-def recipe(run: Path) -> dict[str, Any]:
-    """Return the recipe of a finished run."""
-    found: dict[str, Any] = json.loads((run / runs.RECIPE / "harness.json").read_text(encoding="utf-8"))
-    return found
 
 
 def measure(recipe: Mapping[str, Any], mode: str, requests: int, seconds: float, *more: str) -> dict[str, float]:

@@ -1,15 +1,16 @@
-"""The models that speed is measured on, the flags that keep their runs short, and the precisions this machine has.
+"""The models that speed is measured on, what keeps their runs short, and the precisions this machine has.
 
 ResNet-50's weights are synthetic and its images drawn, for speed depends on neither; so anyone can run it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from engineroom import systems
-from engineroom.bench import product
+from engineroom.bench.recipe import Recipe, prepared
 from engineroom.engines import computes_in
 from engineroom.errors import RequestError, did_you_mean
 from engineroom.terms import Precision, Scenario
@@ -17,40 +18,42 @@ from engineroom.terms import Precision, Scenario
 
 @dataclass(frozen=True)
 class Model:
-    """A benchmark and the flags of its runs: of all, of those Offline, and of those in SingleStream.
+    """A benchmark and the flags of its runs: of all, and of those Offline.
 
-    `seconds` is how long a peer runs.
+    A test and its peer run for `seconds`, the test for `least` queries (Offline: samples) in any case.
     """
 
     benchmark: str
     flags: tuple[str, ...]
     offline: tuple[str, ...]
-    single_stream: tuple[str, ...]
     seconds: int
+    least: Mapping[Scenario, int]
 
-    def performance(self, scenario: Scenario) -> tuple[str, ...]:
-        """Return the flags of a performance test on any engine."""
-        return (*self.flags, f"--scenarios={scenario}", "--test_mode=PerformanceOnly")
+    def prepared(
+        self, scenario: Scenario, precision: Precision, engine: str = "openvino"
+    ) -> AbstractContextManager[Recipe]:
+        """Yield the recipe of a performance test; what it needs is made if it is missing."""
+        own = self.offline if scenario is Scenario.OFFLINE else ()
+        chosen = (f"--scenarios={scenario}", f"--engine={engine}", f"--precision={precision}")
+        return prepared(*self.flags, *chosen, *own, benchmark=self.benchmark)
 
-    def openvino(self, scenario: Scenario, precision: Precision) -> tuple[str, ...]:
-        """Return the flags of a performance test on the openvino engine, long enough to be measured."""
-        own = {Scenario.OFFLINE: self.offline, Scenario.SINGLE_STREAM: self.single_stream}.get(scenario, ())
-        return (*self.performance(scenario), "--engine=openvino", f"--precision={precision}", *own)
+    def settings(self, scenario: Scenario) -> dict[str, float]:
+        """Return LoadGen's settings of a test that is long enough to be measured."""
+        return {"min_duration": self.seconds * 1000, "min_query_count": self.least.get(scenario, 1)}
 
-    def throughput(self, flags: Sequence[str]) -> float:
+    def throughput(self, recipe: Recipe) -> float:
         """Run Offline and return LoadGen's samples per second."""
-        with product.run_harness(*flags, benchmark=self.benchmark) as ran:
-            return float(ran.results["performance"]["performance"]["value"])
+        return float(recipe.run(self.settings(Scenario.OFFLINE))["result_samples_per_second"])
 
 
-DIGITS = Model("digits", (), ("--min_duration=5000",), ("--min_duration=3000",), seconds=5)
+DIGITS = Model("digits", (), (), seconds=4, least={})
 RESNET50 = Model(
     "resnet50",
     ("--dataset=imagenet-synthetic", "--weights=synthetic"),
-    # MLPerf's 24,576 images take a small CPU half an hour; of 32 small batches the last ones count little.
-    ("--batch_size=8", "--min_duration=10000", "--min_query_count=256"),
-    ("--min_duration=10000", "--min_query_count=64"),
+    ("--batch_size=8",),
     seconds=10,
+    # MLPerf's 24,576 images take a small CPU half an hour; of 32 small batches the last ones count little.
+    least={Scenario.OFFLINE: 256, Scenario.SINGLE_STREAM: 64},
 )
 MODELS = {model.benchmark: model for model in (DIGITS, RESNET50)}
 

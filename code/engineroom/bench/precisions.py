@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 from engineroom.bench import models
@@ -15,13 +16,14 @@ LIMITS = {Precision.INT8: 5.0, Precision.BF16: None}  # where the CPU has instru
 
 def measure(pairs: int) -> list[Figure]:
     """Return the throughput of each precision beside that of fp32, all taken in turn."""
-    take = {
-        precision.value: partial(RESNET50.throughput, RESNET50.openvino(Scenario.OFFLINE, precision))
-        for precision in models.precisions(RESNET50)
-    }
-    for once in take.values():  # engines that are missing are built now
-        once()
-    taken = interleaved("ResNet-50 Offline, by precision", pairs, take)
+    with ExitStack() as stack:
+        take = {
+            precision.value: partial(
+                RESNET50.throughput, stack.enter_context(RESNET50.prepared(Scenario.OFFLINE, precision))
+            )
+            for precision in models.precisions(RESNET50)
+        }
+        taken = interleaved("ResNet-50 Offline, by precision", pairs, take)
     return [_figure(precision, taken) for precision in models.precisions(RESNET50) if precision is not PEER]
 
 

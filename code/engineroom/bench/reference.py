@@ -8,11 +8,12 @@ itself, before LoadGen's clock starts.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from engineroom import registry, runs
-from engineroom.bench import models, product
+from engineroom import registry
+from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.bench.models import RESNET50
 from engineroom.benchmarks import Part
@@ -33,17 +34,18 @@ LIMITS = {Precision.FP32: 1.0, Precision.INT8: 5.0}
 def measure(pairs: int, reference: str | None = None) -> list[Figure]:
     """Return our throughput in fp32 and int8, each beside the application's in fp32. Raises RequestError."""
     application = _application(reference)
-    flags = {precision: RESNET50.openvino(Scenario.OFFLINE, precision) for precision in LIMITS}
-    config, *_ = [_config(each) for each in flags.values()]  # engines that are missing are built now
-    with product.scratch() as folder:
-        take = {precision.value: partial(RESNET50.throughput, each) for precision, each in flags.items()}
-        taken = interleaved(PEER, pairs, {**take, PEER: partial(_peer, application, config, folder)})
+    with ExitStack() as stack:
+        folder = stack.enter_context(product.scratch())
+        recipes = {each: stack.enter_context(RESNET50.prepared(Scenario.OFFLINE, each)) for each in LIMITS}
+        take = {precision.value: partial(RESNET50.throughput, recipe) for precision, recipe in recipes.items()}
+        take[PEER] = partial(_peer, application, recipes[Precision.FP32].config, folder)
+        taken = interleaved(PEER, pairs, take)
     return [_figure(precision, taken[precision], taken[PEER]) for precision in LIMITS]
 
 
 def _figure(precision: Precision, ours: tuple[float, ...], peer: tuple[float, ...]) -> Figure:
-    limit = LIMITS[precision] if precision is Precision.FP32 or precision in models.native() else None
-    return Figure(f"Offline, openvino, resnet50 {precision}", "samples/s", ours, peer, PEER, Comparison.RATIO, limit)
+    name = f"Offline, openvino, resnet50 {precision}"
+    return Figure(name, "samples/s", ours, peer, PEER, Comparison.RATIO, LIMITS[precision])
 
 
 def _application(reference: str | None) -> Path:
@@ -59,15 +61,11 @@ def _application(reference: str | None) -> Path:
     return path
 
 
-def _config(flags: tuple[str, ...]) -> RunConfig:
-    with product.run_harness(*flags, benchmark=RESNET50.benchmark) as ran:
-        return runs.read_config(ran.folders["performance"]).config
-
-
 def _peer(application: Path, config: RunConfig, folder: Path) -> float:
     """Return the application's samples per second. Images that it has prepared stay in `folder` for the next time."""
     user_conf, output = folder / "user.conf", folder / "output"
-    product.write_user_conf(user_conf, config, model=RESNET50.benchmark)  # by name: else LoadGen's own of it count
+    # By name: else LoadGen's own settings of the model count.
+    product.write_user_conf(user_conf, config, RESNET50.settings(config.scenario), model=RESNET50.benchmark)
     data = Dataset(config.dataset)
     product.run(
         [

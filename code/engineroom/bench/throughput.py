@@ -34,15 +34,13 @@ def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
 
 
 def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
-    flags = model.openvino(Scenario.OFFLINE, precision)
-    with product.run_harness(*flags, benchmark=model.benchmark) as ran:
-        recipe = loop.recipe(ran.folders["performance"])
-    engine = Path(recipe["engine"]["options"]["blob"]).parent
-    request = msgspec.json.decode((engine / RECIPE).read_bytes(), type=BuildRequest)
-    with product.scratch() as folder:
+    with model.prepared(Scenario.OFFLINE, precision) as recipe, product.scratch() as folder:
+        harness = recipe.harness()
+        engine = Path(harness["engine"]["options"]["blob"]).parent
+        request = msgspec.json.decode((engine / RECIPE).read_bytes(), type=BuildRequest)
         take = {
-            "engineroom": partial(model.throughput, flags),
-            "bare loop": partial(_bare_loop, recipe, model.seconds),
+            "engineroom": partial(model.throughput, recipe),
+            "bare loop": partial(_bare_loop, harness, model.seconds),
             "benchmark_app": partial(_benchmark_app, request, folder, model.seconds),
         }
         taken = interleaved(f"Offline throughput, {model.benchmark} {precision}", pairs, take)
@@ -53,8 +51,8 @@ def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figu
     ]
 
 
-def _bare_loop(recipe: Mapping[str, Any], seconds: int) -> float:
-    return loop.measure(recipe, "async", recipe["instances"], seconds)["samples_per_second"]
+def _bare_loop(harness: Mapping[str, Any], seconds: int) -> float:
+    return loop.measure(harness, "async", harness["instances"], seconds)["samples_per_second"]
 
 
 def _benchmark_app(request: BuildRequest, folder: Path, seconds: int) -> float:

@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from engineroom import registry, systems
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.bench.models import RESNET50
+from engineroom.bench.recipe import Recipe
 from engineroom.errors import RequestError
 from engineroom.paths import VENV
 from engineroom.terms import Precision, Scenario
@@ -40,15 +42,11 @@ def measure(pairs: int) -> list[Figure]:
 
 
 def _figure(precision: Precision, batch_size: int, pairs: int) -> Figure:
-    engine = ("--engine=torch", f"--precision={precision}", f"--batch_size={batch_size}")
-    flags = (*RESNET50.performance(Scenario.OFFLINE), f"--min_duration={RESNET50.seconds * 1000}", *engine)
-    with product.scratch() as folder:
-        recipe = folder / "harness.json"
-        with product.run_harness(*flags, "--min_query_count=1", benchmark=RESNET50.benchmark) as ran:
-            recipe.write_bytes((ran.folders["performance"] / "recipe" / "harness.json").read_bytes())
-        samples = BATCHES * batch_size * json.loads(recipe.read_bytes())["instances"]
+    model = replace(RESNET50, offline=(f"--batch_size={batch_size}",))
+    with model.prepared(Scenario.OFFLINE, precision, engine="torch") as recipe:
+        samples = BATCHES * batch_size * recipe.config.instances
         take = {
-            "engineroom": partial(RESNET50.throughput, (*flags, f"--min_query_count={samples}")),
+            "engineroom": partial(replace(model, least={Scenario.OFFLINE: samples}).throughput, recipe),
             PEER: partial(_peer, recipe),
         }
         taken = interleaved(f"torch in batches of {batch_size}", pairs, take)
@@ -56,9 +54,10 @@ def _figure(precision: Precision, batch_size: int, pairs: int) -> Figure:
     return Figure(name, "samples/s", taken["engineroom"], taken[PEER], PEER, Comparison.RATIO, LIMIT)
 
 
-def _peer(recipe: Path) -> float:
+def _peer(recipe: Recipe) -> float:
     """Return the loop's samples per second, in a process of its own."""
-    command = [str(VENV / "bin" / "python"), "-m", "engineroom.bench.torch_loop", str(recipe)]
+    harness = recipe.folder / "made" / "harness.json"
+    command = [str(VENV / "bin" / "python"), "-m", "engineroom.bench.torch_loop", str(harness)]
     return float(product.run(command).splitlines()[-1])
 
 

@@ -102,7 +102,7 @@ class Benchmark(ABC):
     quantization: Quantization | None = None  # of the input, where it is no float
     outputs: tuple[TensorSpec, ...]  # what one response holds, in this order
     scenarios: tuple[Scenario, ...]
-    precisions: tuple[Precision, ...]  # best first; of a model that came quantized int8 alone
+    precisions: tuple[Precision, ...]  # best first; of a model that came quantized int8 or fp8 alone
     mlperf: bool  # an MLPerf benchmark, or another one, that is never submittable
     quick_start = False  # small, shipped whole, and run on the CPU where no GPU engine is to be had
     performance_sample_count: int | None = None  # how many samples LoadGen keeps in memory by the rules; None: all
@@ -177,15 +177,15 @@ class Benchmark(ABC):
 
     @property
     def came_quantized(self) -> bool:
-        """Whether the model itself is an int8 one, which nobody has to calibrate."""
-        return self.precisions == (Precision.INT8,)
+        """Whether the model itself is an int8 or fp8 one, which nobody has to calibrate."""
+        return self.precisions in ((Precision.INT8,), (Precision.FP8,))
 
     @property
     def own_settings(self) -> Mapping[str, Mapping[str, object]]:
         """Its settings. The one precision of a model that came quantized is among them, for rules that size for it."""
         if not self.came_quantized:
             return self.settings
-        return {**self.settings, "common": {"precision": Precision.INT8.value, **self.settings.get("common", {})}}
+        return {**self.settings, "common": {"precision": self.precisions[0].value, **self.settings.get("common", {})}}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ class Digits(Classification):
     inputs = (TensorSpec("input", "float32", (1, 8, 8)),)
     outputs = (TensorSpec("logits", "float32", (10,)),)
     scenarios = tuple(Scenario)
-    precisions = (Precision.INT8, Precision.FP32)
+    precisions = (Precision.INT8, Precision.FP16, Precision.FP32)
     mlperf = False
     quick_start = True
     classes = 10

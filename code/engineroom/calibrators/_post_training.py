@@ -56,7 +56,7 @@ class PostTraining(Calibrator):
     """Symmetric int8, one scale per activation, one per output channel of a weight; biases and logits in float."""
 
     modules: tuple[str, ...] = ("onnx", "onnxruntime")
-    distributions: tuple[str, ...] = ("onnxruntime", "onnx")
+    distributions: tuple[str, ...] = ("onnxruntime", "onnxruntime-gpu", "onnx")  # one of the builds of the first
     sources: tuple[Path, ...] = (Path(__file__), Path(qdq.__file__))
 
     @abstractmethod

@@ -10,13 +10,24 @@ from msgspec import Meta
 
 from engineroom import registry
 from engineroom.paths import DATA_MAPS, layers
-from engineroom.terms import ExecutionProvider, Observer, Precision, Scenario, TestMode, Weights
+from engineroom.terms import (
+    ExecutionProvider,
+    HardwareCompatibility,
+    Observer,
+    Precision,
+    Scenario,
+    TestMode,
+    Wait,
+    Weights,
+)
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 NANOSECONDS_PER_MILLISECOND = 1_000_000
 PLUGINS = {"engine": "engines", "calibrator": "calibrators"}  # fields that name a plug-in, with its kind
+ON_CUDA = ("tensorrt", "cuda_null")  # the engines that the harness drives by CUDA itself
 
-ENUMS = (Scenario, TestMode, Precision, Observer, Weights, ExecutionProvider)  # whose members a field can hold
+# Whose members a field can hold.
+ENUMS = (Scenario, TestMode, Precision, Observer, Weights, ExecutionProvider, Wait, HardwareCompatibility)
 
 ZERO_IS_NONE = ("max_duration", "max_query_count")  # LoadGen's 0 is no limit
 
@@ -125,6 +136,67 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ] = ExecutionProvider.CPU
     torch_compile: Annotated[
         bool, _about("compile the model with torch.compile, which takes minutes at the start", engines=("torch",))
+    ] = False
+
+    engine_build_limit_s: Annotated[
+        int,
+        Meta(ge=1, le=604_800),
+        _about("an engine build that takes longer is ended", "s", usual=(60, 86_400)),
+    ] = 7200
+    gpu_copy_streams: Annotated[
+        Annotated[int, Meta(ge=1, le=64)] | None,
+        _about(
+            "batches of one instance in flight: one is copied while another one is computed",
+            "streams",
+            usual=(1, 16),
+            engines=ON_CUDA,
+            null="by the scenario",
+        ),
+    ] = None
+    use_graphs: Annotated[
+        bool | None, _about("launch a batch as one CUDA graph", engines=ON_CUDA, null="by the scenario")
+    ] = None
+    cuda_graph_sizes: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=65_535)], ...],
+        _about(
+            "batch sizes that graphs are captured for; a batch runs in the smallest that holds it; "
+            "empty: powers of two and batch_size",
+            engines=ON_CUDA,
+        ),
+        Meta(max_length=1024),
+    ] = ()
+    gpu_wait: Annotated[
+        Wait | None, _about("how a worker waits for its GPU", engines=ON_CUDA, null="by the scenario and the cores")
+    ] = None
+    # LoadGen's trace must lie in memory that is no HBM: mlcommons/inference_policies, inference_rules.adoc, "LoadGen
+    # Operation"; samples that begin in the GPU's memory need a path from the network into it.
+    start_from_device: Annotated[
+        bool,
+        _about("samples lie in GPU memory before the clock runs; MLPerf's rules allow it few systems", engines=ON_CUDA),
+    ] = False
+    workspace_bytes: Annotated[
+        Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None,
+        _about(
+            "most memory that one layer may take while it computes",
+            "B",
+            usual=(1 << 26, 1 << 40),
+            engines=("tensorrt",),
+            null="by the GPU's memory",
+        ),
+    ] = None
+    builder_optimization_level: Annotated[
+        int,
+        Meta(ge=0, le=5),
+        _about("how long TensorRT looks for fast kernels", usual=(1, 5), engines=("tensorrt",)),
+    ] = 3
+    version_compatible: Annotated[
+        bool, _about("build plans that later TensorRTs of this major version run, too", engines=("tensorrt",))
+    ] = False
+    hardware_compatibility: Annotated[
+        HardwareCompatibility, _about("other kinds of GPUs that a plan runs on", engines=("tensorrt",))
+    ] = HardwareCompatibility.NONE
+    detailed_profiling: Annotated[
+        bool, _about("keep each layer's kernel and formats in the plan, and list them beside it", engines=("tensorrt",))
     ] = False
 
     min_duration: Annotated[

@@ -4,7 +4,7 @@
     < configs/<system>/<benchmark>.tuned.yaml < environment < flags < rules
 
 The trees are the checkout's configs/ and then those of the overlays (ENGINEROOM_PATH). Rules fill only what no layer
-has set. A file has a section `common:` and one per scenario.
+has set, or has set to none. A file has a section `common:` and one per scenario.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def resolve(
         said[name].append(Setting(value, Origin("the request", Kind.REQUEST)))
     values = {name: settings[-1].value for name, settings in said.items() if settings}
     for name, rule in RULES.items():
-        if name not in values or values[name] == "auto":
+        if values.get(name) in (None, "auto"):
             values[name], why = rule(context, values)
             said[name].append(Setting(values[name], Origin(f"rule {rule.__name__}: {why}")))
     origins = {name: settings[-1].origin for name, settings in said.items()}

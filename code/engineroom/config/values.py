@@ -42,7 +42,7 @@ def _of_text(name: str, hint: Any, text: str, from_text: bool) -> Any:
     if fields.is_words(name):
         return [word.strip() for word in text.split(",") if word.strip()]
     if fields.is_list(name):
-        return _numbers(text)
+        return numbers(text)
     if choices := fields.choices_of(name):
         chosen = {choice.lower(): choice for choice in choices}.get(text.lower())
         if chosen is None:
@@ -54,8 +54,11 @@ def _of_text(name: str, hint: Any, text: str, from_text: bool) -> Any:
     return text
 
 
-def _numbers(text: str) -> list[int]:
-    """Read "0-3,8" as Linux writes lists of CPUs; "" and "[]" are the empty list."""
+def numbers(text: str) -> list[int]:
+    """Read "0-3,8" as Linux writes lists of CPUs; "" and "[]" are the empty list.
+
+    Raises ValueError in words for a reader.
+    """
     found: list[int] = []
     for part in filter(None, text.strip().removeprefix("[").removesuffix("]").replace(" ", "").split(",")):
         match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part, re.ASCII)

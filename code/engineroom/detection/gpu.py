@@ -15,6 +15,8 @@ from engineroom.detection.gpu_visible import visible
 from engineroom.detection.machine import Gpu, GpuDriver, Slice
 from engineroom.detection.nvml import Nvml, Refusal
 
+# CUDA cores in a multiprocessor, which NVML does not count (cuda-samples, helper_cuda.h, _ConvertSMVer2Cores).
+CORES_64 = ((7, 0), (7, 2), (7, 5), (8, 0))
 # Many GPUs that no persistence mode keeps awake take more than ten seconds to start.
 ANSWER_S = 30.0
 
@@ -130,6 +132,8 @@ def _gpu(root: Path, library: Nvml, handle: Any, index: int) -> Gpu:
         # So NVML answers for a GPU without memory of its own, as in Jetson and GB10.
         shares_host_memory=refusal is not None and refusal.code == nvml.NOT_SUPPORTED,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
+        multiprocessors=_multiprocessors(library.ask("nvmlDeviceGetNumGpuCores", handle), capability),
+        memory_bus_bits=library.ask("nvmlDeviceGetMemoryBusWidth", handle),
         pci_bus_id=pci_bus_id,
         numa_node=bus.numa_node(root, pci_bus_id),
         memory_numa_node=_memory_node(root, library.ask("nvmlDeviceGetNumaNodeId", handle)),
@@ -145,6 +149,12 @@ def _gpu(root: Path, library: Nvml, handle: Any, index: int) -> Gpu:
         mig_pending=bool(mig[1]) if mig else None,
         slices=_slices(library, handle) if mig and mig[0] else (),
     )
+
+
+def _multiprocessors(cores: int | None, capability: tuple[int, int] | None) -> int | None:
+    if not cores or not capability or capability < (7, 0):
+        return None
+    return cores // (64 if tuple(capability) in CORES_64 else 128)
 
 
 def _decoded(text: object) -> str:

@@ -88,6 +88,8 @@ class Gpu:
     memory_bytes: int | None = None
     shares_host_memory: bool = False
     compute_capability: str | None = None  # "9.0"
+    multiprocessors: int | None = None
+    memory_bus_bits: int | None = None
     pci_bus_id: str = ""
     numa_node: int | None = None
     memory_numa_node: int | None = None
@@ -107,6 +109,13 @@ class Gpu:
     mig: bool | None = None
     mig_pending: bool | None = None
     slices: tuple[Slice, ...] = ()
+
+    @property
+    def memory_bytes_per_s(self) -> float | None:
+        """The bandwidth of its memory, which moves data twice a clock (NVIDIA's cuda-samples, deviceQuery)."""
+        if not self.max_memory_mhz or not self.memory_bus_bits:
+            return None
+        return 2e6 * self.max_memory_mhz * self.memory_bus_bits / 8
 
 
 @dataclass(frozen=True)

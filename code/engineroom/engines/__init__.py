@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from engineroom.networks import layout
 from engineroom.terms import Precision, TensorSpec
 
 MODEL = "model.onnx"
+# Told while a build lasts: (part done, a few words), or (None, a line that stays).
+Tell = Callable[[float | None, str], None]
 # The instruction sets that compute in a precision. Without one, a CPU computes int8 with what it has for 16 bits, and
 # bf16 not at all, or eight times as slowly as fp32 (PyTorch, ResNet-50).
 INSTRUCTIONS = {
@@ -83,6 +86,8 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
     formats: tuple[str, ...] = (".onnx",)  # the files it takes
     takes_qdq: bool = True  # False if int8 is for models that came quantized, not for the calibrator's Q/DQ file
     accelerator: str | None = None  # "gpu" for engines that use NVIDIA GPUs where there are any; None for the CPU
+    overlaps_copies = False  # whether one instance copies a batch while it computes another one
+    serves_scenarios = False  # whether one build serves all scenarios whose settings are the same
     ignores: tuple[str, ...] = ()  # settings that mean nothing to it
     measures_model: bool = True  # False for engines that answer without running the model
 
@@ -93,6 +98,13 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
                 f"the engine {self.name} needs {', '.join(absent)}, not installed here",
                 mend=f'install it with: make install RUN_ARGS="--engine={self.name}"',
             )
+
+    def check_settings(self, config: RunConfig) -> None:
+        """Raise RequestError if something is not here that a run with these settings needs, packages among it."""
+        self.check_installed()
+
+    def check_machine(self, machine: Machine) -> None:  # noqa: B027  (most engines run anywhere)
+        """Raise RequestError if the engine cannot run on `machine`."""
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those of its precisions that it has on `machine` with these settings."""
@@ -107,7 +119,11 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         return ()
 
     def settings_of(self, config: RunConfig) -> dict[str, str]:
-        """Return the engine's own settings, as strings, derived from the run's configuration."""
+        """Return the engine's own settings, as strings, derived from the run's configuration. Builds depend on them."""
+        return {}
+
+    def run_options(self, config: RunConfig, machine: Machine) -> dict[str, str]:
+        """Return what the harness hands to the engine beside what `build` returned; no build depends on it."""
         return {}
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
@@ -119,3 +135,17 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         """
         keep(Path(request.model), folder / MODEL)
         return {"model": f"./{MODEL}"}
+
+    def build_telling(self, request: BuildRequest, folder: Path, tell: Tell) -> dict[str, str]:
+        """Build as `build` does, and tell how far it is. By default nothing is told."""
+        return self.build(request, folder)
+
+    def session(
+        self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> Callable[[Any], Any]:
+        """Return a function from the inputs [n, *shape] to the outputs that runs, in Python, what `build` made.
+
+        By default it is the one that the bridge uses. Raises EngineError if the engine cannot be loaded.
+        """
+        open_session: Callable[..., Callable[[Any], Any]] = import_module(type(self).__module__).open_session
+        return open_session(options, inputs, outputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engineroom.engines import MODEL, BuildRequest, Engine, keep
-from engineroom.errors import EngineError
+from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display
 from engineroom.terms import ExecutionProvider, Precision
 
@@ -34,6 +36,11 @@ NAMES = {
     ExecutionProvider.CUDA: "CUDAExecutionProvider",
     ExecutionProvider.TENSORRT: "TensorrtExecutionProvider",
 }
+# Both builds are the same package to Python: of two, the one that was installed last would answer in part.
+GPU_BUILD = (
+    "install its GPU build in place of it: build/venv/bin/pip uninstall onnxruntime, then "
+    'build/venv/bin/pip install "onnxruntime-gpu[cuda,cudnn]=={version}"; or leave out --execution_provider'
+)
 ERRORS_ONLY = 3  # log severity: the reasons of errors arrive as exceptions anyway
 # ONNX Runtime's names of NumPy's types, where they differ.
 TENSOR_TYPES = {"float32": "float", "float64": "double", "float16": "float16"}
@@ -47,6 +54,12 @@ class OnnxRuntime(Engine):
     precisions = (Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32)
     modules = ("onnxruntime",)
     distributions = ("onnxruntime", "onnxruntime-gpu")
+
+    def check_settings(self, config: RunConfig) -> None:
+        """Raise RequestError if ONNX Runtime is not here, or is a build without the provider that is asked for."""
+        self.check_installed()
+        if config.execution_provider is not ExecutionProvider.CPU:  # which every build has
+            _check_provider(config.execution_provider)
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those that the chosen provider has."""
@@ -95,7 +108,8 @@ def open_session(
     """Load options["model"] and return a function from the inputs [n, *shape] to the outputs, in the order asked for.
 
     `inputs` and `outputs` are TensorSpecs as mappings. The arrays are not copied. Raises EngineError in one line if
-    the model cannot be loaded or has other tensors, or if the provider does not take the session.
+    the model cannot be loaded or has other tensors, or if the provider does not take the session; RequestError if this
+    build of ONNX Runtime has not the provider.
     """
     path, provider = Path(options["model"]), ExecutionProvider(options["execution_provider"])
     session = _session(path, provider, options)
@@ -119,12 +133,11 @@ def _session(path: Path, provider: ExecutionProvider, options: Mapping[str, str]
     """Return a session that `provider` has taken. ONNX Runtime itself would go on with the CPU, which is refused."""
     import onnxruntime
 
-    name, known = NAMES[provider], onnxruntime.get_available_providers()
-    if name not in known:
-        raise EngineError(
-            f"this ONNX Runtime has no {name}, only {', '.join(known)}",
-            mend="install onnxruntime-gpu in place of onnxruntime, or leave out --execution_provider",
-        )
+    name = NAMES[provider]
+    _check_provider(provider)
+    if provider is not ExecutionProvider.CPU:
+        with contextlib.redirect_stdout(sys.stderr):  # where it says which library it does not find
+            onnxruntime.preload_dlls()  # CUDA and cuDNN of NVIDIA's Python packages, which no loader's path names
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = int(options["intra_op_num_threads"])
     settings.inter_op_num_threads = int(options["inter_op_num_threads"])
@@ -141,6 +154,19 @@ def _session(path: Path, provider: ExecutionProvider, options: Mapping[str, str]
             mend="ONNX Runtime says why in the lines before; its CUDA, cuDNN and TensorRT must be the ones it names",
         )
     return session
+
+
+def _check_provider(provider: ExecutionProvider) -> None:
+    """Raise RequestError unless this build of ONNX Runtime has the provider."""
+    import onnxruntime
+
+    name, known = NAMES[provider], onnxruntime.get_available_providers()
+    if name not in known:
+        raise RequestError(
+            f"this ONNX Runtime has no {name}, only {', '.join(known)}",
+            where="execution_provider",
+            mend=GPU_BUILD.format(version=onnxruntime.__version__),
+        )
 
 
 def _providers(provider: ExecutionProvider, path: Path, options: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:

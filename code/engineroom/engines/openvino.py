@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,30 @@ class OpenVino(Engine):
             raise EngineError(what, where=where, mend=fixed) from error
         (folder / BLOB).write_bytes(blob.read() if hasattr(blob, "read") else blob)
         return {"blob": f"./{BLOB}", **request.settings, HINT: compiled.get_property(HINT).get_type_name()}
+
+    def session(
+        self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> Callable[[Any], Any]:
+        """Import the blob as the harness does, and infer whole batches, of which the first part is asked for."""
+        import numpy as np
+        import openvino
+
+        properties = {name: value for name, value in options.items() if name != "blob"}
+        blob = Path(options["blob"])
+        try:
+            model = openvino.Core().import_model(blob.read_bytes(), DEVICE, properties)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot import this blob: {_reason(error)}", where=display(blob)) from error
+        request, rows = model.create_infer_request(), model.inputs[0].shape[0]
+
+        def infer(arrays: Any) -> list[Any]:
+            count = len(arrays[0])
+            padding = [np.zeros_like(array, shape=(rows - count, *array.shape[1:])) for array in arrays]
+            whole = [np.concatenate(pair) for pair in zip(arrays, padding, strict=True)]
+            found = request.infer(dict(zip((spec["name"] for spec in inputs), whole, strict=True)))
+            return [found[spec["name"]][:count].copy() for spec in outputs]
+
+        return infer
 
     def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
         """Say if the CPU has no bf16, so that OpenVINO computes in something else."""

@@ -16,13 +16,14 @@ from engineroom import registry
 from engineroom.errors import RequestError, plain
 from engineroom.images.preprocess import Quantization
 from engineroom.paths import display
-from engineroom.qdq import DEQUANTIZE, QUANTIZE, Graph
+from engineroom.qdq import DEQUANTIZE, FLOAT8, QUANTIZE, Graph
 from engineroom.terms import Precision, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
 
 QUANTIZED = (Precision.INT8,)
+QUANTIZED_FP8 = (Precision.FP8,)
 HALF = (Precision.BF16, Precision.FP16, Precision.FP32)  # what is calibrated must be in float32
 FLOAT = (Precision.INT8, *HALF)
 
@@ -240,7 +241,7 @@ def _onnx(path: Path, like_inputs: Sequence[TensorSpec], like_outputs: Sequence[
     return Layout(
         specs,
         (output,),
-        QUANTIZED if quantized else HALF if half else FLOAT,
+        _quantized_in(graph) if quantized else HALF if half else FLOAT,
         quantizations[0],
         _classes(output) or _chosen_among(graph, output.name),
     )
@@ -299,6 +300,13 @@ def _chosen_among(graph: Graph, name: str) -> int | None:
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
     size = shape[axis]
     return size if isinstance(size, int) and size else None
+
+
+def _quantized_in(graph: Graph) -> tuple[Precision, ...]:
+    """Return what a quantized ONNX model computes in: fp8 if its Q and DQ nodes say so, else int8."""
+    zero_points = (graph.constant(node.input[2]) for node in graph.nodes if len(node.input) > 2)
+    fp8 = any(zero is not None and str(zero.dtype) == FLOAT8 for zero in zero_points)
+    return QUANTIZED_FP8 if fp8 else QUANTIZED
 
 
 def _tflite(path: Path, like_inputs: Sequence[TensorSpec], like_outputs: Sequence[TensorSpec]) -> Layout:

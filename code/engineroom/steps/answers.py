@@ -6,25 +6,18 @@ what can be told, sample by sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Unpack
+
+import msgspec
 
 from engineroom import asking, registry
 from engineroom.artifacts import Artifact, Switches
-from engineroom.asking import LABELS, read
-from engineroom.benchmarks import JUDGES, Benchmark, Part
+from engineroom.asking import LABELS, asked_of, read
+from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import RunConfig
-from engineroom.engines import BuildRequest, Engine
-from engineroom.terms import Precision, TensorSpec
+from engineroom.engines import Engine
 
 __all__ = ["LABELS", "answers", "asked_bytes", "asked_of", "read"]
-
-
-def asked_of(benchmark: Benchmark) -> Path:
-    """Return the model that is asked: the float twin where there is one, else the benchmark's own."""
-    return benchmark.twin.path if benchmark.made_model and benchmark.twin else benchmark.model_file()[0]
 
 
 def asked_bytes(benchmark: Benchmark) -> int:
@@ -39,22 +32,8 @@ def answers(
     benchmark: Benchmark, config: RunConfig, model_sha256: str, samples: Artifact, **switches: Unpack[Switches]
 ) -> Artifact:
     """Return the answers of `asked_of` to the preprocessed evaluation samples. `config` says how many threads."""
-    model = asked_of(benchmark)
-    engine: Engine = registry.get("engines", JUDGES[model.suffix].engine).load().ENGINE
-    own = model == benchmark.model_file()[0]
-    request = BuildRequest(
-        engine=engine.name,
-        model=str(model),
-        model_sha256=model_sha256,
-        precision=Precision.INT8 if own and benchmark.came_quantized else Precision.FP32,
-        batch_size=asking.BATCH_SIZE,
-        inputs=benchmark.inputs if own else _as_float(benchmark.inputs),
-        outputs=benchmark.outputs if own else _as_float(benchmark.outputs),
-        settings=engine.settings_of(config),
-    )
+    request = asking.float_request(benchmark, model_sha256)
+    engine: Engine = registry.get("engines", request.engine).load().ENGINE
+    request = msgspec.structs.replace(request, settings=engine.settings_of(config))
     count, what = benchmark.sample_count(Part.EVALUATION), f"the float model of {benchmark.name}"
     return asking.answers(benchmark, request, samples, count, what, **switches)
-
-
-def _as_float(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    return tuple(replace(spec, dtype="float32") for spec in specs)

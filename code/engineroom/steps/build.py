@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -28,9 +30,9 @@ ACCURACY = "accuracy.json"
 
 
 def engine_of(config: RunConfig) -> Engine:
-    """Return the engine plug-in that the configuration names. Raises RequestError if its library is not here."""
+    """Return the engine plug-in that the configuration names. Raises RequestError if what it needs is not here."""
     engine: Engine = registry.get("engines", config.engine, where="engine").load().ENGINE
-    engine.check_installed()
+    engine.check_settings(config)
     return engine
 
 
@@ -45,8 +47,7 @@ def inputs_of(
     """Return everything the engine depends on; what differs is what "rebuilt because" says."""
     engine = engine_of(config)
     on_gpu = engine.accelerator_with(msgspec.structs.asdict(config)) and machine.gpus
-    driver = machine.gpu_driver.version if machine.gpu_driver else "unknown"
-    gpus = {"GPU": ", ".join(sorted({gpu.name for gpu in machine.gpus})), "GPU driver": driver} if on_gpu else {}
+    gpus = _gpus(machine) if on_gpu else {}
     return {
         "model": model_sha256,
         "calibration": calibration_key,
@@ -59,6 +60,18 @@ def inputs_of(
         **gpus,
         "recipe": recipe_sha256,
         "code": sha256_files((registry.get("engines", engine.name).path, *engine.sources)),
+    }
+
+
+def _gpus(machine: Machine) -> dict[str, str]:
+    """Return what of the GPUs an engine depends on: a MIG slice is another device than the whole GPU."""
+    driver = machine.gpu_driver
+    slices = {part.profile for gpu in machine.gpus for part in gpu.slices}
+    return {
+        "GPU": ", ".join(sorted({gpu.name for gpu in machine.gpus} | {f"MIG {profile}" for profile in slices})),
+        "compute capability": ", ".join(sorted({gpu.compute_capability or "unknown" for gpu in machine.gpus})),
+        "GPU driver": driver.version if driver else "unknown",
+        "CUDA": (driver.cuda_version if driver else None) or "unknown",
     }
 
 
@@ -88,9 +101,11 @@ def build(
     config: RunConfig, inputs: Mapping[str, str], recipe: Callable[[], str], **switches: Unpack[Switches]
 ) -> Artifact:
     """Return the engine made from `inputs`. `recipe` renders engine.json; it is called only if there is work."""
-    shelf = ENGINES / config.system / config.benchmark / config.scenario / f"{config.engine}-{config.precision}"
+    whose = "all" if engine_of(config).serves_scenarios else config.scenario.value
+    shelf = ENGINES / config.system / config.benchmark / whose / f"{config.engine}-{config.precision}"
     title = f"the {config.engine} engine of {config.benchmark} {config.scenario} in {config.precision}"
-    return obtain(shelf, inputs, lambda folder: _make(title, recipe(), folder), what=title, **switches)
+    limit_s = config.engine_build_limit_s
+    return obtain(shelf, inputs, lambda folder: _make(title, recipe(), folder, limit_s), what=title, **switches)
 
 
 def options_of(engine: Artifact) -> dict[str, str]:
@@ -128,31 +143,68 @@ def remember_accuracy(engine: Artifact, record: AccuracyRecord) -> None:
     write_text(engine.file(ACCURACY), msgspec.json.encode(record).decode() + "\n")
 
 
-def _make(title: str, recipe: str, folder: Path) -> dict[str, Any]:
+def _make(title: str, recipe: str, folder: Path, limit_s: float) -> dict[str, Any]:
     write_text(folder / RECIPE, recipe)
     command = [sys.executable, "-m", "engineroom.build_engine", str(folder / RECIPE), str(folder)]
     log = folder / LOG
     shell.show(command)
-    with terminal.progress(f"build {title}", 1), log.open("w", encoding="utf-8") as errors:
-        environ = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, env=environ, text=True, check=False)
-    answer = _answer(done.stdout)
-    if "options" in answer and done.returncode == 0:
+    environ = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
+    answer: dict[str, Any] = {}
+    with (
+        terminal.progress(f"build {title}", 1) as update,
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environ, text=True) as process,
+        _ended_after(process, limit_s) as limit,
+    ):
+        for line in process.stdout or ():
+            answer = _answer(line)
+            if "progress" in answer:
+                update(*answer["progress"])
+            elif "say" in answer:
+                terminal.say(answer["say"])
+    if limit.is_set() and process.returncode:
+        raise EngineError(
+            f"building {title} took longer than {limit_s:g} s and was ended",
+            mend="allow it more: --engine_build_limit_s=SECONDS",
+        )
+    if "options" in answer and process.returncode == 0:
         return {"options": answer["options"]}
     if "error" in answer:
         error = answer["error"]
         raise EngineError(error["what"], where=error["where"] or title, mend=error["mend"])
     tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
     said = tail[0] if tail else "it said nothing"
-    name = processes.signal_of(done.returncode)
-    how = f"was ended by {name}" if name else f"ended with status {done.returncode}: {said}"
+    name = processes.signal_of(process.returncode)
+    how = f"was ended by {name}" if name else f"ended with status {process.returncode}: {said}"
     raise EngineError(f"building {title} {how}")
 
 
-def _answer(stdout: str) -> dict[str, Any]:
-    """Return the JSON object in the last line of what the building process wrote, or {} if it wrote none."""
+@contextmanager
+def _ended_after(process: subprocess.Popen[str], limit_s: float) -> Iterator[threading.Event]:
+    """Kill the process after `limit_s`, and set the event that is yielded, or if the body is left by an exception."""
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        process.kill()
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
     try:
-        answer = json.loads(stdout.splitlines()[-1])
-    except (IndexError, ValueError):
+        yield over
+        process.wait()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
+
+
+def _answer(line: str) -> dict[str, Any]:
+    """Return the JSON object in a line that the building process wrote, or {} if it is none."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

@@ -126,7 +126,8 @@ def _make(job: _Job, folder: Path) -> dict[str, Any]:
 def _asked(job: _Job) -> dict[str, Any]:
     """Return what the account says of the request."""
     benchmark, model = job.benchmark, job.benchmark.model_file()[0]
-    found = versions.of_distributions(job.calibrator.distributions)
+    found = versions.of_distributions(job.calibrator.distributions).items()
+    there = [f"{name} {version}" for name, version in found if version != versions.NOT_INSTALLED]
     return {
         "benchmark": benchmark.name,
         "notes": benchmark.notes,
@@ -135,7 +136,7 @@ def _asked(job: _Job) -> dict[str, Any]:
             {"path": display(file), "sha256": sha256_file(file)} for file in (model, *layout.external_files(model))
         ],
         "calibrator": job.calibrator.name,
-        "versions": ", ".join(f"{name} {version}" for name, version in found.items()),
+        "versions": ", ".join(there),
         "observer": OBSERVERS[job.settings.observer].format(percentile=job.settings.percentile),
         "asked": " ".join(job.settings.float_layers),
         "revision": versions.git_revision(),

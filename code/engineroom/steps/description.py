@@ -168,7 +168,9 @@ def _libraries(engine: str) -> list[str]:
     """Return name and version of each distribution that the engine stands on and that is installed."""
     plugin = registry.get("engines", engine, where="--engine").load().ENGINE
     found = versions.of_distributions(plugin.distributions)
-    return [f"{LIBRARIES.get(name, name)} {version}" for name, version in found.items() if version != "not installed"]
+    return [
+        f"{LIBRARIES.get(name, name)} {version}" for name, version in found.items() if version != versions.NOT_INSTALLED
+    ]
 
 
 def _container(machine: Machine) -> str:

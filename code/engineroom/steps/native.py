@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -33,8 +34,17 @@ LOCK = NATIVE / ".lock"
 MODULE = "engineroom_native_stub"  # CMake's target for the Python module with its type stub
 TITLES = {MODULE: "LoadGen and the native harness", "loadgen": "LoadGen"}  # in words that a person reads
 
+NVCC_PLACES = (Path("/usr/local/cuda/bin/nvcc"),)  # where the toolkit lies that is not on PATH
+TENSORRT_HEADER = "NvInfer.h"
+TENSORRT_PLACES = (
+    *(Path("/usr/include") / folder for folder in (f"{platform.machine()}-linux-gnu", "")),
+    *(Path(f"/usr/local/{name}/include") for name in ("tensorrt", "TensorRT", "cuda")),
+)
+TENSORRT_OLDEST = (10, 8)
+
 _PROGRESS = re.compile(r"\[(\d+)/(\d+)\]")
 _COMPILE_ERROR = re.compile(r"^(.*:\d+:\d+: (fatal )?error: .*|.*undefined reference.*|CMake Error.*)$", re.MULTILINE)
+_VERSION = re.compile(r"^#define (?:NV_TENSORRT|TRT)_(MAJOR|MINOR)(?:_ENTERPRISE)? (\d+)", re.MULTILINE)
 _SHOWN_ERRORS = 5
 
 
@@ -60,7 +70,7 @@ def build_loadgen(*, force: bool = False, plan: bool = False) -> Built:
 
 
 def build_program(name: str) -> Path:
-    """Compile one of the harness's own programs (harness_test, bare_null_sut) and return its path."""
+    """Compile one of the harness's own programs (harness_test, cuda_test, bare_null_sut) and return its path."""
     with _only_one():
         _build(name, NATIVE / f"{name}.json", force=False, may_build=True)
     return NATIVE / name
@@ -186,7 +196,57 @@ def _inputs() -> dict[str, str]:
         "options": " ".join(os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS")).strip(),
         "Python": f"{sys.version} {sys.prefix}",
         **versions.of_distributions(("openvino", "nanobind", "cmake")),
+        "CUDA": _stamp_of(nvcc()),
+        "TensorRT": _tensorrt_text(),
     }
+
+
+def nvcc() -> Path | None:
+    """Return CUDA's compiler, resolved: that on PATH, in CUDA_HOME, or where the toolkit usually lies."""
+    named = [shutil.which("nvcc"), os.environ.get("CUDA_HOME", "") + "/bin/nvcc"]
+    places = [*(Path(name) for name in named if name), *NVCC_PLACES]
+    return next((path.resolve() for path in places if path.is_file()), None)
+
+
+def tensorrt_include() -> Path | None:
+    """Return the folder of TensorRT's headers: what TENSORRT_INCLUDE says, or where packages install them.
+
+    Raises RequestError if TENSORRT_INCLUDE names another folder, or headers of a TensorRT that is too old.
+    """
+    named = os.environ.get("TENSORRT_INCLUDE")
+    folder = next((path for path in ([Path(named)] if named else TENSORRT_PLACES) if _has_tensorrt(path)), None)
+    if named and folder is None:
+        oldest = ".".join(map(str, TENSORRT_OLDEST))
+        raise RequestError(
+            f"holds no {TENSORRT_HEADER} of TensorRT {oldest} or later",
+            where=f"TENSORRT_INCLUDE={named}",
+            mend=f"name the folder that {TENSORRT_HEADER} lies in, or unset TENSORRT_INCLUDE",
+        )
+    return folder.resolve() if folder else None
+
+
+def _has_tensorrt(folder: Path) -> bool:
+    return (folder / TENSORRT_HEADER).is_file() and _tensorrt_version(folder) >= TENSORRT_OLDEST
+
+
+def _tensorrt_version(folder: Path) -> tuple[int, int]:
+    """Return major and minor from NvInferVersion.h; (0, 0) if it does not say."""
+    try:
+        text = (folder / "NvInferVersion.h").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0, 0
+    found = dict(_VERSION.findall(text))
+    return int(found.get("MAJOR", 0)), int(found.get("MINOR", 0))
+
+
+def _tensorrt_text() -> str:
+    folder = tensorrt_include()
+    return "none" if folder is None else "{}.{} in {}".format(*_tensorrt_version(folder), folder)
+
+
+def _stamp_of(path: Path | None) -> str:
+    """Return what changes with a program: where it is and when it was installed."""
+    return "none" if path is None else f"{path} {path.stat().st_mtime_ns}"
 
 
 def _compiler() -> list[str]:
@@ -228,6 +288,8 @@ def _configure(loadgen: Path, inputs: Mapping[str, str]) -> None:
         "OUTPUT_DIR": LIB,
         "Python_EXECUTABLE": sys.executable,
         "OpenVINO_DIR": _openvino_cmake(),
+        "ENGINEROOM_NVCC": nvcc() or "",
+        "ENGINEROOM_TENSORRT_INCLUDE": tensorrt_include() or "",
     }
     command: list[str | Path] = [_tool("cmake"), "-S", HARNESS, "-B", NATIVE, "-G", "Ninja"]
     _run([*command, *(f"-D{name}={value}" for name, value in variables.items())], "configure")
@@ -281,7 +343,7 @@ def _tool(name: str) -> Path:
 def _outputs(target: str) -> list[Path]:
     """Return the files that `target` leaves and that a later check looks for."""
     if target == MODULE:
-        return sorted(LIB.glob("engineroom_native*"))
+        return sorted((*LIB.glob("engineroom_native*"), *LIB.glob("libengineroom_gpu.so")))
     return [path for path in (NATIVE / target, NATIVE / f"lib{target}.a") if path.exists()]
 
 
@@ -299,7 +361,7 @@ def _unchanged(stamp: Path, inputs: Mapping[str, str]) -> Built | None:
         path = stamp.parent / name
         if not path.is_file() or path.stat().st_size != size:
             return None
-    return Built(stamp.parent, True, "unchanged: sources, LoadGen, compiler, Python, OpenVINO, nanobind")
+    return Built(stamp.parent, True, "unchanged: sources, LoadGen, compiler, Python, OpenVINO, nanobind, CUDA")
 
 
 def _why(stamp: Path, inputs: Mapping[str, str]) -> str:

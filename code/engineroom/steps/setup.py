@@ -24,6 +24,7 @@ from engineroom.paths import (
     NATIVE,
     PREPROCESSED_DATA,
     RUNS,
+    TIMING_CACHE,
     VENV,
     WHEELHOUSE,
     display,
@@ -34,7 +35,7 @@ from engineroom.paths import (
 from engineroom.terminal import say
 
 COMPILED = (LIB, NATIVE)
-MADE = (*COMPILED, CALIBRATION, ENGINES, PREPROCESSED_DATA, BUILD / "report")
+MADE = (*COMPILED, CALIBRATION, ENGINES, TIMING_CACHE, PREPROCESSED_DATA, BUILD / "report")
 MEASURED = (RUNS, BUILD / "submission")
 DOWNLOADED = (DATA, MODELS, LOADGEN, WHEELHOUSE)
 

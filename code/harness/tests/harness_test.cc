@@ -1,9 +1,4 @@
 // Native tests of the harness: real LoadGen, no Python, so that sanitizers see all of it.
-//
-//   harness_test            runs every case, each in a process of its own (LoadGen runs one test per process)
-//   harness_test NAME DIR   runs one case in DIR
-//
-// A case that must fail is expected to leave with status 3 and an error.json that says the right words.
 #include <loadgen.h>
 #include <sys/wait.h>
 #include <test_settings.h>
@@ -13,16 +8,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <limits>
 #include <map>
-#include <set>
-#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -38,25 +28,10 @@
 #include "../sample_library.h"
 #include "../sut.h"
 #include "../tensor.h"
+#include "native_test.h"
 
 namespace engineroom {
 namespace {
-
-namespace fs = std::filesystem;
-
-constexpr std::size_t kSamples = 100;
-constexpr std::size_t kPerformanceSamples = 40;  // fewer than all: accuracy mode then loads several sets
-
-#define CHECK(condition)                                                                                     \
-  do {                                                                                                       \
-    if (!(condition)) throw std::runtime_error(__FILE__ ":" + std::to_string(__LINE__) + ": " + #condition); \
-  } while (false)
-
-std::string read(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 // Each sample repeats its index; the answer gives it back as a number and, negated, as a byte.
 class EchoEngine : public Engine {
@@ -100,40 +75,6 @@ class BrokenEngine : public Engine {
   std::atomic<int> batches_{0};
 };
 
-struct Case {
-  std::string scenario, test_mode;
-  EngineSpec engine;
-  std::string user_conf;
-  std::int64_t queue_delay_us = 0;
-  int status = 0;
-  std::string error;                        // part of error.json
-  std::function<void(const fs::path&)> check;
-  std::function<void(mlperf::QuerySample*)> damage = {};  // Offline: done once to two samples that a worker has taken
-};
-
-HarnessConfig config(const Case& test, const fs::path& dir) {
-  const std::size_t repeats = test.engine.inputs[0].shape[0], bytes = repeats * sizeof(std::uint32_t);
-  std::vector<std::uint32_t> numbers(repeats * kSamples);
-  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::uint32_t>(i / repeats);
-  std::ofstream(dir / "samples")
-      .write(reinterpret_cast<const char*>(numbers.data()), static_cast<std::streamsize>(bytes * kSamples));
-  std::ofstream(dir / "user.conf") << "*." << test.scenario << ".min_duration = 200\n" << test.user_conf;
-  HarnessConfig result;
-  result.benchmark = "native_test";
-  result.scenario = test.scenario;
-  result.test_mode = test.test_mode;
-  result.user_conf = dir / "user.conf";
-  result.run_dir = dir;
-  result.sut_name = "native test";
-  result.samples = {{dir / "samples", 0, bytes}};
-  result.total_sample_count = kSamples;
-  result.performance_sample_count = kPerformanceSamples;
-  result.queue_delay_us = test.queue_delay_us;
-  result.cpu_affinity = {{0}};
-  result.watchdog_s = 2;
-  return result;
-}
-
 EngineFactory factory(const EngineSpec& spec) {
   return [spec]() -> std::unique_ptr<Engine> {
     if (spec.name == "echo") return std::make_unique<EchoEngine>(spec);
@@ -142,44 +83,13 @@ EngineFactory factory(const EngineSpec& spec) {
   };
 }
 
-EngineSpec engine(const std::string& name, std::size_t batch_size, std::size_t instances,
-                  std::map<std::string, std::string> options = {}, std::size_t numbers = 3) {
-  const std::vector<TensorSpec> inputs{{"in", "uint32", {numbers}}};
-  const std::vector<TensorSpec> outputs{{"number", "uint32", {}}, {"negated", "uint8", {1}}};
-  return {name, std::move(options), inputs, outputs, instances, batch_size};
-}
-
 // Every index once, each with the answer that belongs to it.
 void check_accuracy_log(const fs::path& dir) {
-  const std::string log = read(dir / "mlperf_log_accuracy.json");
-  std::set<unsigned> seen;
-  unsigned index = 0, number = 0, negated = 0;
-  for (std::size_t at = log.find("\"qsl_idx\""); at != std::string::npos; at = log.find("\"qsl_idx\"", at + 1)) {
-    const std::size_t data = log.find("\"data\"", at);
-    CHECK(std::sscanf(log.c_str() + at, "\"qsl_idx\" : %u", &index) == 1);
-    const std::string hex = log.substr(log.find('"', log.find(':', data)) + 1, 10);
-    CHECK(std::sscanf(hex.c_str(), "%2x%*6x%2x", &number, &negated) == 2);
+  for (const auto& [index, answer] : read_answers(dir)) {
+    unsigned number = 0, negated = 0;
+    CHECK(std::sscanf(answer.c_str(), "%2x%*6x%2x", &number, &negated) == 2);
     CHECK(number == index && negated == (~index & 0xff));
-    seen.insert(index);
   }
-  CHECK(seen.size() == kSamples);
-}
-
-void check_valid(const fs::path& dir) {
-  CHECK(read(dir / "mlperf_log_summary.txt").find(": VALID\n") != std::string::npos);
-}
-
-using Check = std::function<void(const fs::path&)>;
-
-// LoadGen's settings under which 0.2 s are a whole test.
-const std::map<std::string, std::string> kFast{
-    {"SingleStream", "*.SingleStream.target_latency = 0.05\n"},
-    {"MultiStream", "*.MultiStream.target_latency = 0.1\n"},
-    {"Server", "*.Server.target_qps = 5000\n*.Server.target_latency = 1000\n"},
-    {"Offline", "*.Offline.target_qps = 100000\n"}};
-
-Case good(const std::string& scenario, const std::string& test_mode, const EngineSpec& spec, Check check = {}) {
-  return {scenario, test_mode, spec, kFast.at(scenario), 0, 0, "", std::move(check)};
 }
 
 Case bad(const std::string& scenario, std::map<std::string, std::string> options, const std::string& error) {
@@ -274,8 +184,7 @@ void run_damaged(const Case& test, const HarnessConfig& config) {
   failure.end_process("loadgen", counters.difference());
 }
 
-void run_case(const std::string& name, const fs::path& dir) {
-  const Case test = all_cases().at(name);
+void run_case(const Case& test, const fs::path& dir) {
   if (test.damage) {
     run_damaged(test, config(test, dir));
   } else {
@@ -334,16 +243,6 @@ void test_sources(const fs::path&) {
   const std::int64_t begin = now_ns();
   CHECK(drain(patient, 3, 8, std::vector<std::size_t>(204, 1), microseconds(100)) == 26);
   CHECK(now_ns() - begin < 900'000'000);
-}
-
-template <typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 void test_library(const fs::path& dir) {
@@ -455,70 +354,16 @@ void test_histogram(const fs::path&) {
   CHECK(histogram.count(0) == 1 && histogram.count(last) == 1);
 }
 
-const std::map<std::string, std::function<void(const fs::path&)>> kParts{
+const Parts kParts{
     {"part: histogram", test_histogram},
     {"part: sources", test_sources}, {"part: library", test_library}, {"part: engines", test_engines},
     {"part: watchdog", test_watchdog}, {"part: NaN", test_nan}};
 
-// --- running them ---------------------------------------------------------------------------------------------------
-
-int spawn(const std::string& program, const std::string& name, const fs::path& dir) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::alarm(60);
-    std::freopen((dir / "stderr").c_str(), "w", stderr);
-    ::execl(program.c_str(), program.c_str(), name.c_str(), dir.c_str(), nullptr);
-    ::_exit(127);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-bool run_one(const std::string& program, const std::string& name, const Case* test) {
-  std::string pattern = (fs::temp_directory_path() / "harness_test.XXXXXX").string();
-  const fs::path dir = ::mkdtemp(pattern.data());
-  std::string failed;
-  try {
-    const int status = spawn(program, name, dir);
-    const int expected = test != nullptr ? test->status : 0;
-    if (status != expected) throw std::runtime_error("status " + std::to_string(status));
-    const std::string error = read(dir / "error.json");
-    CHECK(test == nullptr || error.find(test->error) != std::string::npos);
-    CHECK(expected != 0 || error.empty());
-    if (test != nullptr && test->check) test->check(dir);
-  } catch (const std::exception& error) {
-    failed = ": " + std::string(error.what()) + "\n" + read(dir / "stderr");
-  }
-  std::printf("%s %s%s\n", failed.empty() ? "ok    " : "FAILED", name.c_str(), failed.c_str());
-  std::fflush(stdout);
-  fs::remove_all(dir);
-  return failed.empty();
-}
-
-int run_all(const std::string& program) {
-  bool good = true;
-  for (const auto& [name, part] : kParts) good = run_one(program, name, nullptr) && good;
-  for (const auto& [name, test] : all_cases()) good = run_one(program, name, &test) && good;
-  return good ? 0 : 1;
-}
-
 }  // namespace
 }  // namespace engineroom
 
+
 int main(int argc, char** argv) {
   using namespace engineroom;
-  if (argc == 1) return run_all(fs::read_symlink("/proc/self/exe"));
-  if (argc != 3) return 2;
-  try {
-    if (const auto part = kParts.find(argv[1]); part != kParts.end()) {
-      part->second(argv[2]);
-    } else {
-      run_case(argv[1], argv[2]);
-    }
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
-  return 0;
+  return test_main(argc, argv, kParts, all_cases(), run_case);
 }

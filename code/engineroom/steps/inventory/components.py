@@ -238,7 +238,7 @@ def python_packages() -> list[Component]:
 
 def _version_of(distribution: str) -> str | None:
     version = versions.of_distribution(distribution)
-    return None if version == "not installed" else version
+    return None if version == versions.NOT_INSTALLED else version
 
 
 # Plug-ins, models and data

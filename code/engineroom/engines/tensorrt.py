@@ -1,0 +1,169 @@
+"""TensorRT on NVIDIA GPUs: compiles the model to a plan ahead, for the native harness.
+
+A plan is for one version of TensorRT and one kind of GPU, and is strongly typed: its precision is what the ONNX file
+says. int8 and fp8 are the Q/DQ nodes of the file, with fp16 around them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engineroom import qdq, shell, systems, versions
+from engineroom.engines import MODEL, BuildRequest, Engine, Tell, keep
+from engineroom.engines import _cuda as cuda
+from engineroom.engines import _plans as plans
+from engineroom.engines import _timing_cache as timing_cache
+from engineroom.engines import _trt_builder as builder
+from engineroom.errors import EngineError, RequestError
+from engineroom.networks import typed
+from engineroom.paths import display, write_text
+from engineroom.terms import Precision
+
+if TYPE_CHECKING:
+    from engineroom.config import RunConfig
+    from engineroom.detection import Gpu, Machine
+
+QUANTIZED = (Precision.INT8, Precision.FP8)
+FACTS = "plan.json"  # what TensorRT says of the plan
+COMMAND = "trtexec.sh"
+# By the major version of CUDA that TensorRT is made for, the oldest driver branch (NVIDIA, "CUDA Compatibility").
+DRIVERS = {12: 525, 13: 580}
+
+
+class TensorRt(Engine):
+    """One plan serves every scenario that builds it with the same settings. Native in the harness."""
+
+    name = "tensorrt"
+    native = True
+    precisions = (Precision.INT8, Precision.FP8, Precision.BF16, Precision.FP16, Precision.FP32)
+    modules = ("tensorrt",)
+    distributions = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
+    sources = tuple(Path(str(each.__file__)) for each in (plans, builder, qdq, typed))
+    accelerator = "gpu"
+    overlaps_copies = True
+    serves_scenarios = True
+    ignores = ("threads_per_instance",)
+
+    def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
+        """Return those that every GPU computes in; all where their compute capability is not known."""
+        known = [_capability(gpu) for gpu in machine.gpus]
+        return tuple(
+            each
+            for each in self.precisions
+            if all(capability is None or capability >= plans.CAPABILITIES[each] for capability in known)
+        )
+
+    def check_machine(self, machine: Machine) -> None:
+        """Raise RequestError unless there are GPUs of one kind, with a driver that serves the CUDA of this TensorRT."""
+        cuda.check_gpu(self.name, machine)
+        if len(kinds := sorted({gpu.name for gpu in machine.gpus})) > 1:
+            raise RequestError(
+                f"a plan is for one kind of GPU, and these are {', '.join(kinds)}",
+                mend="name those of one kind: CUDA_VISIBLE_DEVICES=0,1",
+            )
+        driver, major = machine.gpu_driver, _cuda_major()
+        serves = int((driver.cuda_version or "0").partition(".")[0]) if driver else 0
+        if driver and major and 0 < serves < major:
+            raise RequestError(
+                f"driver {driver.version} serves CUDA {driver.cuda_version}; this TensorRT is made for CUDA {major}",
+                mend=f"install driver {DRIVERS.get(major, 'of a newer branch')} or newer, or tensorrt-cu{serves}",
+            )
+
+    def settings_of(self, config: RunConfig) -> dict[str, str]:
+        """Return what the plan depends on; how batches travel at run time is not among it."""
+        return plans.BuildSettings(
+            builder_optimization_level=config.builder_optimization_level,
+            workspace_bytes=config.workspace_bytes,
+            version_compatible=config.version_compatible,
+            hardware_compatibility=config.hardware_compatibility,
+            detailed_profiling=config.detailed_profiling,
+        ).as_text()
+
+    def run_options(self, config: RunConfig, machine: Machine) -> dict[str, str]:
+        """Return on which GPUs the instances run, and how batches travel."""
+        return cuda.run_options(config, machine)
+
+    def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
+        """Say if the samples began in GPU memory."""
+        return cuda.notes_of(config)
+
+    def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
+        """Build as `build_telling` does, and tell nobody."""
+        return self.build_telling(request, folder, lambda done, text: None)
+
+    def build_telling(self, request: BuildRequest, folder: Path, tell: Tell) -> dict[str, str]:
+        """Write the plan, the ONNX file that it is made from, the same as a command of trtexec, and facts of it.
+
+        Raises EngineError for a Q/DQ model against TensorRT's rules, a model that cannot be said in the precision, and
+        with TensorRT's words.
+        """
+        source, model, settings = Path(request.model), folder / MODEL, plans.BuildSettings.of(request.settings)
+        if request.precision in QUANTIZED:
+            _check_quantized(source, request.precision)
+        if dtype := plans.FLOATS[request.precision]:
+            typed.write(source, model, dtype)
+        else:
+            keep(source, model)
+        content = qdq.read_model(model)
+        shapes = plans.shapes_of(request, content)
+        cache = timing_cache.TimingCache(_timed_on())
+        by_hand = shell.quoted(
+            plans.trtexec(Path(MODEL), Path("trtexec.plan"), shapes, settings, Path("trtexec.cache"))
+        )
+        write_text(
+            folder / COMMAND, f'#!/bin/sh\n# Builds the same plan by trtexec.\ncd "$(dirname "$0")" && {by_hand}\n'
+        )
+        tell(None, f"the same plan by hand, in its folder: {by_hand}")
+        facts = builder.build(model, content, shapes, settings, cache, tell)
+        write_text(folder / FACTS, json.dumps({**facts, **_timed_on()}, indent=1) + "\n")
+        return {"plan": f"./{builder.PLAN}"}
+
+    def session(
+        self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> Callable[[Any], Any]:
+        """Run the plan in Python by cuda-python."""
+        from engineroom.engines import _trt_session
+
+        return _trt_session.open_session(options, inputs, outputs)
+
+
+def _check_quantized(model: Path, precision: Precision) -> None:
+    """Raise EngineError with every rule of TensorRT's that a Q/DQ model breaks."""
+    if broken := qdq.violations(model, qdq.FLOAT8 if precision is Precision.FP8 else qdq.INT8):
+        listed = "".join(f"\n  {each}" for each in broken)
+        raise EngineError(
+            f"breaks TensorRT's rules for {precision}:{listed}",
+            where=display(model),
+            mend="make calibrate writes a model that keeps them",
+        )
+
+
+def _capability(gpu: Gpu) -> tuple[int, ...] | None:
+    return tuple(map(int, gpu.compute_capability.split("."))) if gpu.compute_capability else None
+
+
+def _cuda_major() -> int | None:
+    """Return the CUDA that the installed TensorRT is made for, where its package says it."""
+    return next(
+        (major for major in DRIVERS if versions.of_distribution(f"tensorrt-cu{major}") != "not installed"), None
+    )
+
+
+def _timed_on() -> dict[str, str]:
+    """Return what the speed of a kernel depends on: this GPU, driver and TensorRT. Raises RequestError without NVML."""
+    machine = systems.detect()
+    gpu, driver = machine.gpus[0] if machine.gpus else None, machine.gpu_driver
+    return {
+        "TensorRT": getattr(builder.imported(), "__version__", "unknown"),
+        "GPU": gpu.name if gpu else "unknown",
+        "compute capability": (gpu.compute_capability if gpu else None) or "unknown",
+        "MIG": ", ".join(sorted({part.profile for part in gpu.slices})) if gpu else "",
+        "driver": driver.version if driver else "unknown",
+        "CUDA": (driver.cuda_version if driver else None) or "unknown",
+    }
+
+
+ENGINE = TensorRt()

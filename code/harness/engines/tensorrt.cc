@@ -1,0 +1,286 @@
+// tensorrt: runs a plan that TensorRT has built, one execution context per execution.
+//
+// Options: `plan` (path), beside those of CudaEngine. The plan has one optimization profile per execution on a GPU, or
+// one for all. TensorRT 10 and 11 alike: only what both have is called. Its library is looked for when the engine is
+// made, so that the harness loads on machines without it; it must be of the major version of the headers.
+#include <NvInferRuntime.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+#include "../failure.h"
+#include "cuda_engine.h"
+#include "cuda_error.h"
+#include "gpu_library.h"
+
+#ifndef ENGINEROOM_TENSORRT_LIBRARIES
+#define ENGINEROOM_TENSORRT_LIBRARIES ""
+#endif
+
+namespace engineroom {
+namespace {
+
+using nvinfer1::DataType;
+using nvinfer1::Dims;
+using nvinfer1::OptProfileSelector;
+using nvinfer1::TensorIOMode;
+
+constexpr const char* kRebuild = "build it again: make generate_engines RUN_ARGS=--force";
+
+std::string version_text(std::int64_t version) {  // NV_TENSORRT_VERSION: major, 2 digits each of minor and patch
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
+}
+
+// TensorRT returns no error, it logs one. The first after clear() is the reason, later ones are what follows from it.
+class Log : public nvinfer1::ILogger {
+ public:
+  void log(Severity severity, const char* message) noexcept override {
+    if (severity > Severity::kERROR) return;
+    const std::lock_guard lock(mutex_);
+    if (reason_.empty()) reason_ = message;
+  }
+  void clear() {
+    const std::lock_guard lock(mutex_);
+    reason_.clear();
+  }
+  std::string reason() const {
+    const std::lock_guard lock(mutex_);
+    return reason_.empty() ? "TensorRT gives no reason" : reason_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string reason_;
+};
+
+std::string dtype_text(DataType type) {
+  switch (type) {
+    case DataType::kFLOAT: return "float32";
+    case DataType::kHALF: return "float16";
+    case DataType::kBF16: return "bfloat16";
+    case DataType::kFP8: return "float8_e4m3fn";
+    case DataType::kINT8: return "int8";
+    case DataType::kUINT8: return "uint8";
+    case DataType::kINT32: return "int32";
+    case DataType::kINT64: return "int64";
+    case DataType::kBOOL: return "bool";
+    default: return "TensorRT's type " + std::to_string(static_cast<int>(type));
+  }
+}
+
+// "[?,3,224,224]": the batch size is open, or fixed.
+std::string shape_text(const Dims& dims) {
+  std::string text;
+  for (int i = 0; i < dims.nbDims; ++i) {
+    text += (text.empty() ? "" : ",") + (dims.d[i] < 0 ? "?" : std::to_string(dims.d[i]));
+  }
+  return "[" + text + "]";
+}
+
+bool fits(const Dims& dims, const TensorSpec& spec) {
+  if (dims.nbDims != static_cast<int>(spec.shape.size()) + 1) return false;
+  for (std::size_t i = 0; i < spec.shape.size(); ++i) {
+    if (dims.d[i + 1] != static_cast<std::int64_t>(spec.shape[i])) return false;
+  }
+  return true;
+}
+
+// TensorRT's entry point, from the system's library or from that of the Python package.
+using CreateRuntime = void* (*)(void* logger, std::int32_t version);
+CreateRuntime find_tensorrt() {
+  const std::string name = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR), beside = ENGINEROOM_TENSORRT_LIBRARIES;
+  void* library = ::dlopen(name.c_str(), RTLD_NOW);
+  const std::string reason = library == nullptr ? ::dlerror() : "";
+  if (library == nullptr && !beside.empty()) library = ::dlopen((beside + "/" + name).c_str(), RTLD_NOW);
+  void* found = library == nullptr ? nullptr : ::dlsym(library, "createInferRuntime_INTERNAL");
+  if (found == nullptr) {
+    throw Error("engine load",
+                "the harness is compiled for TensorRT " + std::to_string(NV_TENSORRT_MAJOR) + ", whose library is not here: " +
+                    (library == nullptr ? reason : name + " is not TensorRT's"),
+                "install TensorRT " + std::to_string(NV_TENSORRT_MAJOR) +
+                    ", or name its folder in LD_LIBRARY_PATH; for another major version: make build_harness");
+  }
+  return reinterpret_cast<CreateRuntime>(found);
+}
+
+std::string read_file(const std::string& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  std::string content(error ? 0 : bytes, '\0');
+  std::ifstream file(path, std::ios::binary);
+  if (error || !file.read(content.data(), static_cast<std::streamsize>(content.size()))) {
+    throw Error("engine load", "cannot read the engine " + path, "run `make generate_engines`");
+  }
+  return content;
+}
+
+class TensorRtEngine : public CudaEngine {
+ public:
+  using CudaEngine::CudaEngine;
+
+ protected:
+  std::vector<std::string_view> own_options() const override { return {"plan"}; }
+  void do_load_gpu(std::size_t gpu) override;
+  std::vector<MemoryNeed> execution_needs(std::size_t gpu) const override;
+  void do_load_execution(std::size_t execution, std::size_t gpu, std::size_t on_gpu, cudaStream_t stream) override;
+  void do_enqueue(std::size_t execution, const DeviceBatch& batch, cudaStream_t stream) override;
+
+ private:
+  struct Context {
+    std::unique_ptr<nvinfer1::IExecutionContext> context;
+    std::size_t batch_size = 0;  // that its shapes are set for
+  };
+
+  void check_tensors(const nvinfer1::ICudaEngine& plan);
+  void check_tensor(const nvinfer1::ICudaEngine& plan, const TensorSpec& spec, TensorIOMode mode);
+  void check_batch_size(const nvinfer1::ICudaEngine& plan, int profile) const;
+  void set_batch_size(Context& context, std::size_t batch_size) const;
+  [[noreturn]] void fail(const std::string& what, const char* mend = "") const;
+
+  Log log_;  // outlives all that writes to it
+  std::unique_ptr<nvinfer1::IRuntime> runtime_;
+  std::vector<std::unique_ptr<nvinfer1::ICudaEngine>> plans_;  // per GPU
+  std::vector<Context> contexts_;                              // per execution
+  std::vector<Dims> input_dims_;                               // the batch size is -1 where it is open
+};
+
+void TensorRtEngine::fail(const std::string& what, const char* mend) const {
+  throw Error("engine load", what + ": " + log_.reason(), mend);
+}
+
+void TensorRtEngine::do_load_gpu(std::size_t gpu) {
+  const std::string path = text_option("plan", "");
+  if (path.empty()) throw Error("engine load", "engine tensorrt needs the option plan");
+  const std::string plan = read_file(path);
+  if (!runtime_) {
+    runtime_.reset(static_cast<nvinfer1::IRuntime*>(find_tensorrt()(&log_, NV_TENSORRT_VERSION)));
+    if (!runtime_) fail("TensorRT " + version_text(NV_TENSORRT_VERSION) + " does not start");
+    // A version-compatible plan carries code for the CPU. Plans are built here and held to their checksums.
+    runtime_->setEngineHostCodeAllowed(true);
+  }
+  log_.clear();
+  plans_.emplace_back(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
+  if (!plans_.back()) {
+    fail("TensorRT " + version_text(NV_TENSORRT_VERSION) + " cannot load " + path + " on " + gpu_text(gpu),
+         "a plan fits only the TensorRT and the kind of GPU it was built with, and only whole; build it again: make "
+         "generate_engines RUN_ARGS=--force");
+  }
+  check_tensors(*plans_.back());
+}
+
+// Recipe and plan must agree in names, types and shapes, or bytes would be misread without a word.
+void TensorRtEngine::check_tensors(const nvinfer1::ICudaEngine& plan) {
+  input_dims_.clear();
+  for (const TensorSpec& input : spec().inputs) check_tensor(plan, input, TensorIOMode::kINPUT);
+  for (const TensorSpec& output : spec().outputs) check_tensor(plan, output, TensorIOMode::kOUTPUT);
+  for (int i = 0; i < plan.getNbIOTensors(); ++i) {
+    const std::string name = plan.getIOTensorName(i);
+    const auto same = [&](const TensorSpec& tensor) { return tensor.name == name; };
+    if (std::any_of(spec().inputs.begin(), spec().inputs.end(), same)) continue;
+    if (std::any_of(spec().outputs.begin(), spec().outputs.end(), same)) continue;
+    throw Error("engine load", "the plan also has the tensor " + name + ", the recipe does not", kRebuild);
+  }
+  check_batch_size(plan, 0);
+}
+
+void TensorRtEngine::check_tensor(const nvinfer1::ICudaEngine& plan, const TensorSpec& wanted, TensorIOMode mode) {
+  const char* name = wanted.name.c_str();
+  const Dims dims = plan.getTensorShape(name);
+  const std::string kind = mode == TensorIOMode::kINPUT ? "input " : "output ";
+  const std::string is = kind + wanted.text() + " of each sample, the plan has ";
+  const TensorIOMode found = plan.getTensorIOMode(name);
+  if (found == TensorIOMode::kNONE) throw Error("engine load", "the recipe wants " + is + "no tensor of that name", kRebuild);
+  const std::string dtype = dtype_text(plan.getTensorDataType(name));
+  if (found != mode || dtype != wanted.dtype || !fits(dims, wanted)) {
+    throw Error("engine load",
+                "the recipe wants " + is + (found == mode ? "" : "the other way round ") + dtype + " " + shape_text(dims) +
+                    " (batch first)",
+                kRebuild);
+  }
+  if (plan.getTensorFormat(name) != nvinfer1::TensorFormat::kLINEAR) {
+    throw Error("engine load", "the recipe wants " + is + "it in another memory layout: " + plan.getTensorFormatDesc(name),
+                kRebuild);
+  }
+  if (plan.getTensorLocation(name) != nvinfer1::TensorLocation::kDEVICE) {
+    throw Error("engine load", "the recipe wants " + is + "it in host memory: it decides shapes, which is not supported");
+  }
+  if (mode == TensorIOMode::kINPUT) input_dims_.push_back(dims);
+}
+
+void TensorRtEngine::check_batch_size(const nvinfer1::ICudaEngine& plan, int profile) const {
+  for (std::size_t i = 0; i < input_dims_.size(); ++i) {
+    const char* name = spec().inputs[i].name.c_str();
+    const auto wanted = static_cast<std::int64_t>(spec().batch_size);
+    std::int64_t least = input_dims_[i].d[0], most = least;
+    if (most < 0) {
+      least = plan.getProfileShape(name, profile, OptProfileSelector::kMIN).d[0];
+      most = plan.getProfileShape(name, profile, OptProfileSelector::kMAX).d[0];
+    } else if (most == wanted) {
+      continue;
+    }
+    if (least <= 1 && most >= wanted) continue;
+    throw Error("engine load",
+                "batches are of 1 to " + std::to_string(wanted) + " samples, the plan takes " +
+                    (least == most ? std::to_string(most) + " only"
+                                   : std::to_string(least) + " to " + std::to_string(most)) +
+                    " (input " + name + ", profile " + std::to_string(profile) + ")",
+                kRebuild);
+  }
+}
+
+std::vector<MemoryNeed> TensorRtEngine::execution_needs(std::size_t gpu) const {
+  const auto bytes = static_cast<std::size_t>(plans_[gpu]->getDeviceMemorySizeV2());
+  return {{"the plan's memory to work in (activations)", bytes, true}};
+}
+
+void TensorRtEngine::do_load_execution(std::size_t execution, std::size_t gpu, std::size_t on_gpu, cudaStream_t stream) {
+  nvinfer1::ICudaEngine& plan = *plans_[gpu];
+  log_.clear();
+  Context& context = contexts_.emplace_back();
+  context.context.reset(plan.createExecutionContext());
+  const std::string which = "instance " + std::to_string(execution) + " on " + gpu_text(gpu);
+  if (!context.context) fail("TensorRT cannot make a context for " + which);
+  const bool own = static_cast<int>(on_gpu) < plan.getNbOptimizationProfiles();
+  const int profile = own ? static_cast<int>(on_gpu) : 0;
+  check_batch_size(plan, profile);
+  if (profile > 0 && !context.context->setOptimizationProfileAsync(profile, stream)) {
+    fail("TensorRT cannot take profile " + std::to_string(profile) + " for " + which, kRebuild);
+  }
+}
+
+void TensorRtEngine::set_batch_size(Context& context, std::size_t batch_size) const {
+  if (context.batch_size == batch_size) return;
+  for (std::size_t i = 0; i < input_dims_.size(); ++i) {
+    Dims dims = input_dims_[i];
+    if (dims.d[0] >= 0) continue;  // fixed: always computes the whole batch
+    dims.d[0] = static_cast<std::int64_t>(batch_size);
+    const char* name = spec().inputs[i].name.c_str();
+    if (!context.context->setInputShape(name, dims)) fail("TensorRT refuses " + shape_text(dims) + " for " + name);
+  }
+  context.batch_size = batch_size;
+}
+
+void TensorRtEngine::do_enqueue(std::size_t execution, const DeviceBatch& batch, cudaStream_t stream) {
+  Context& context = contexts_[execution];
+  set_batch_size(context, batch.count);
+  const auto bind = [&](const TensorSpec& tensor, std::byte* memory) {
+    if (!context.context->setTensorAddress(tensor.name.c_str(), memory)) fail("TensorRT refuses memory for " + tensor.name);
+  };
+  for (std::size_t i = 0; i < batch.inputs.size(); ++i) bind(spec().inputs[i], batch.inputs[i]);
+  for (std::size_t i = 0; i < batch.outputs.size(); ++i) bind(spec().outputs[i], batch.outputs[i]);
+  if (context.context->enqueueV3(stream)) [[likely]] return;
+  ENGINEROOM_CUDA(cudaGetLastError());  // where the GPU is the reason, CUDA says it in better words
+  throw Error("engine infer", "TensorRT cannot run a batch of " + std::to_string(batch.count) + ": " + log_.reason());
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> make_tensorrt(EngineSpec spec) {
+  return std::make_unique<TensorRtEngine>(std::move(spec));
+}
+
+}  // namespace engineroom

@@ -1,0 +1,40 @@
+// A double of the CUDA runtime for tests: the functions that CudaEngine calls, on host memory.
+//
+// It is as lazy as CUDA may be: work handed to a stream is done only when somebody waits for it, and then only that
+// which it has to be done after. So an answer that is read, or memory that is used again, one event too early is wrong
+// every time. It refuses what a GPU refuses or would do slowly: copies beyond an allocation, asynchronous copies from
+// or to host memory that is not page-locked, work on a stream of another device than the current one.
+#pragma once
+
+#include <driver_types.h>
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace cuda_double {
+
+struct Device {
+  std::size_t memory_bytes = std::size_t{1} << 30;
+  int numa_node = 0;
+};
+
+// What the machine has, one GPU where it is not said; before any other call.
+void set_devices(std::vector<Device> devices);
+// The `nth` call of `function` from now on, counted from 1, returns `error`; one that is `lost` takes all later calls of
+// any function along.
+void fail(const std::string& function, int nth, cudaError_t error, bool lost = false);
+
+// How often `function` was called.
+int calls(const std::string& function);
+// Sizes of all copies so far from the host to a device, in bytes.
+std::vector<std::size_t> uploads();
+// Allocations, streams, events and graphs that nobody has given back.
+std::size_t alive();
+// Breaches of CUDA's rules, in words; empty if there were none.
+std::string breaches();
+// When this process ends, and with it whatever lives until then, lets it fail if something is alive or CUDA's rules were
+// breached.
+void check_at_exit();
+
+}  // namespace cuda_double

@@ -1,0 +1,123 @@
+"""docs/verified.md is data that can be read and added to, and says nothing that was not measured."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engineroom import systems
+from engineroom.actions import verify
+from engineroom.detection import Gpu, Machine
+from engineroom.detection.machine import GpuDriver
+from engineroom.errors import RequestError
+from engineroom.paths import ROOT
+from engineroom.runs import AccuracyResult, PerformanceResult, Result
+from engineroom.steps import verified
+from engineroom.steps.compare import Comparison
+from engineroom.steps.verified import COLUMNS, NEVER, rows, with_evidence
+
+PAGE = verified.read()
+COMPARISON = Comparison(
+    benchmark="digits",
+    dataset="digits",
+    scenario="Offline",
+    engine="tensorrt",
+    precision="int8",
+    batch_size=64,
+    reference="ONNX Runtime fp32",
+    samples=64,
+    agreement=100.0,
+    max_error=0.5,
+    relative_error=0.125,
+    worst=(),
+    engine_folder="",
+)
+RESULT = Result(
+    benchmark="digits",
+    scenario="Offline",
+    test_mode="PerformanceOnly",
+    system="s",
+    engine="tensorrt",
+    precision="int8",
+    exit_code=0,
+    started="",
+    seconds=1.0,
+    performance=PerformanceResult(
+        metric="throughput", unit="samples/s", value=1234.5, valid=True, min_duration_s=3, samples=9
+    ),
+    run="build/runs/a-run",
+)
+
+
+def block(machine: Machine, *, good: bool) -> verified.Evidence:
+    gpu = Gpu("NVIDIA H200", compute_capability="9.0")
+    there = replace(machine, gpus=(gpu,), gpu_driver=GpuDriver("580.65", "13.0"))
+    score = AccuracyResult(
+        metric="top-1", unit="%", value=98.0, target=97.0, reference=98.5, good=98, total=100, met=True
+    )
+    scored = msgspec.structs.replace(RESULT, performance=None, accuracy=score)
+    return verify.evidence_of(there, [COMPARISON], [RESULT, scored], good=good)
+
+
+def test_the_page_says_of_every_build_whether_it_ran() -> None:
+    known = rows(PAGE)
+    assert all(len(row) == len(COLUMNS) and all(row) for row in known)
+    assert {"openvino", "onnxruntime", "litert", "torch", "tensorrt"} <= {row[0] for row in known}
+    for row in known:
+        assert ("never run" in row[2]) == (row[3] == NEVER)
+
+
+def test_the_readme_says_the_same() -> None:
+    [row] = [row for row in rows(PAGE) if row[0] == "tensorrt"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    if row[3] == NEVER:
+        assert "TensorRT: compiled, never run" in readme and "TensorRT: compiled, never run" in PAGE
+    else:
+        assert "compiled, never run" not in readme
+
+
+def test_a_block_is_added_and_the_row_follows(machine: Machine) -> None:
+    text = with_evidence(PAGE, block(machine, good=True))
+    [row] = [row for row in rows(text) if row[0] == "tensorrt"]
+    assert row[2] == verify.RAN and re.fullmatch(r"\d{4}-\d\d-\d\d", row[3])
+    assert [other for other in rows(text) if other[0] != "tensorrt"] == [
+        other for other in rows(PAGE) if other[0] != "tensorrt"
+    ]
+    assert "None so far" not in text
+    added = text[text.index("### tensorrt, ") :]
+    assert "- GPUs: 1 x NVIDIA H200, compute capability 9.0\n- driver: 580.65, CUDA 13.0\n" in added
+    assert "| digits | Offline | int8 | 64 | 100.00% | 0.12 |" in added
+    assert "| digits | Offline | int8 | throughput | 1,234.50 samples/s | VALID | a-run |" in added
+    assert "| digits | Offline | int8 | top-1 | 98.00 % | met 97.00 | a-run |" in added
+    again = with_evidence(text, block(machine, good=False))
+    assert again.count("### tensorrt, ") == 2
+    assert next(row for row in rows(again) if row[0] == "tensorrt")[2] == verify.FAILED
+
+
+def test_a_build_that_is_not_listed_is_refused(machine: Machine) -> None:
+    other = msgspec.structs.replace(block(machine, good=True), build="another")
+    with pytest.raises(RequestError, match="has no row of the build another"):
+        with_evidence(PAGE, other)
+    with pytest.raises(RequestError, match="has no table"):
+        rows("# Nothing\n")
+
+
+def test_without_a_gpu_it_says_so_in_one_line(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systems, "detect", lambda: machine)
+    with pytest.raises(RequestError) as caught:
+        verify.verify_tensorrt([])
+    assert str(caught.value) == (
+        "TensorRT cannot be verified here: the engine tensorrt needs an NVIDIA GPU: none is here"
+    )
+    assert caught.value.code == 2
+
+
+def test_builds_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.builds([]) == 0
+    assert "tensorrt" in (said := capsys.readouterr().out)
+    assert "compiled, never run" in said
+    assert Path("docs/verified.md").name in said
