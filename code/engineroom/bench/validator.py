@@ -7,8 +7,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
-
 from engineroom import rounds, terminal
 from engineroom.bench import product, trees
 from engineroom.bench.figures import Figure
@@ -64,6 +62,8 @@ def _judged(tree: Path, round_name: str) -> tuple[float, float]:
 
 def _memory_mb(pid: int) -> float:
     """Return the memory of a process and its children: pages that they share count in each one's part."""
+    import psutil
+
     total = 0
     try:
         parent = psutil.Process(pid)
