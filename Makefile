@@ -42,6 +42,7 @@ stage_results:    venv ; $(INV)  #- choose the best runs that belong together, a
 truncate_results: venv ; $(INV)  #- cut accuracy logs short, with the hash of the whole; --restore puts them back
 pack_submission:  venv ; $(INV)  #- check what is staged, and pack it into an archive
 export_submission: venv ; $(INV)  #- check what is staged, and copy it to where it is handed in: RUN_ARGS="--to=PATH"
+check_submission: venv ; $(INV)  #- judge a submission, anybody's: every fault at once: RUN_ARGS="PATH --round=v6.1"
 summarize_results: venv ; $(INV)  #- show what is staged, also per accelerator or core; as a table, CSV or JSON
 import_submission: venv ; $(INV)  #- read published results of v2.0 and later: RUN_ARGS="PATH"
 

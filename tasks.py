@@ -138,6 +138,12 @@ def export_submission(context: Any) -> None:
 
 
 @task
+def check_submission(context: Any) -> None:
+    """Judge a submission, anybody's: every fault at once, each with its rule and its remedy."""
+    _act("validator", "check_submission")
+
+
+@task
 def summarize_results(context: Any) -> None:
     """Show what is staged, also per accelerator or core; as a table, CSV or JSON."""
     _act("published", "summarize_results")

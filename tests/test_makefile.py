@@ -24,7 +24,7 @@ TARGETS = {
     *("build", "build_loadgen", "build_harness", "download_data", "download_model", "preprocess_data", "calibrate"),
     *("generate_engines", "run_harness", "run", "score", "config", "explain", "schemas", "import_nvidia_config"),
     *("submission", "stage_results", "truncate_results", "pack_submission", "export_submission"),
-    *("summarize_results", "import_submission"),
+    *("check_submission", "summarize_results", "import_submission"),
     *("doctor", "add_system", "describe_system", "run_audit_harness", "run_audit_test01", "run_audit_test04"),
 }
 

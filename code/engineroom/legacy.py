@@ -82,5 +82,4 @@ TARGETS = {
     "run_audit_test09": _NO_AUDIT,
     "run_audit_verification": "make run_audit_harness verifies each audit as part of its run",
     "stage_compliance": "make stage_results stages the audits with the results that they belong to",
-    "check_submission": "make pack_submission checks what is staged before it packs it",
 }

@@ -101,7 +101,7 @@ def test_a_wrong_flag_is_refused_before_anything_is_measured(argv: list[str], sa
 
 
 def test_every_measurement_has_its_file_and_its_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
-    others = {"__init__", "__main__", "figures", "loop", "models", "product", "recipe", "search"}
+    others = {"__init__", "__main__", "figures", "loop", "models", "product", "recipe", "search", "trees"}
     files = {path.stem for path in (ROOT / "code/engineroom/bench").glob("*.py")}
     assert files == others | set(bench.MEASUREMENTS)
     assert bench.main(["--help"]) == 0

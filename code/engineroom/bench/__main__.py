@@ -36,6 +36,7 @@ MEASUREMENTS = {
     "reference": "ResNet-50 Offline, beside MLCommons' reference application (wants --reference)",
     "precisions": "ResNet-50 Offline on the openvino engine, int8 and bf16 beside fp32",
     "torch_loop": "ResNet-50 Offline on the torch engine, beside a bare loop of PyTorch",
+    "validator": "judging a submission as large as a whole round (writes 3 GB)",
     "cuda": "the cuda_null engine beside CUDA itself (needs an NVIDIA GPU)",
     "fresh": "from a fresh clone to the first table",
 }
@@ -52,6 +53,7 @@ WHEN_ASKED_FOR = (
     "reference",
     "precisions",
     "torch_loop",
+    "validator",
     "cuda",
     "fresh",
 )

@@ -14,6 +14,7 @@ from engineroom.terms import Scenario
 from engineroom.yaml_file import load
 
 FOLDER = Path(__file__).parent
+STREAMS = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,6 +88,18 @@ class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     slower_percent: float | None = None
     wide_percent: float
     wide_up_to: dict[str, float]
+
+    def score_of(self, scenario: Scenario, value: float) -> float:
+        """Return what is compared, from LoadGen's score: of a stream, whose score is a latency in ns, also the rate."""
+        return 1e9 / value if scenario in STREAMS and self.score == "rate" and value else value
+
+    def bounds(self, scenario: Scenario, before: float) -> tuple[float | None, float]:
+        """Return what the score of the audit must lie between, from that of the performance run; None: no bound."""
+        faster, slower = self.faster_percent, self.slower_percent
+        if before <= self.wide_up_to.get(scenario, 0.0):
+            faster, slower = self.wide_percent, self.wide_percent if slower else None
+        less, more = (faster, slower) if scenario in STREAMS and self.score == "latency" else (slower, faster)
+        return before * (1 - less / 100) if less else None, before * (1 + (more or 0) / 100)
 
 
 class AuditTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +196,7 @@ class SystemDescription(_Section, frozen=True, kw_only=True):
     allowed: dict[str, tuple[str, ...]]
     network: tuple[str, ...]
     power: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     network_sut_name: str
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from engineroom import responses
 from engineroom.errors import RequestError, did_you_mean
 from engineroom.paths import ensure_folder, write_beside, write_text
-from engineroom.rounds import AuditTest, Band, Round
+from engineroom.rounds import AuditTest, Round
 from engineroom.terms import METRICS, Scenario, TensorSpec
 
 TEST01, TEST04 = "TEST01", "TEST04"
@@ -161,8 +161,9 @@ class Scores:
 def score(test: AuditTest, scenario: Scenario, reference: Mapping[str, Any], audit: Mapping[str, Any]) -> Scores:
     """Compare LoadGen's scores in the detail logs of the performance run and of the audit."""
     assert test.band
-    before, now = (_score(test.band, scenario, log) for log in (reference, audit))
-    lowest, highest = _bounds(test.band, scenario, before)
+    key, band = METRICS[scenario].key, test.band
+    before, now = (band.score_of(scenario, float(log.get(key, 0))) for log in (reference, audit))
+    lowest, highest = band.bounds(scenario, before)
     reasons = [f"LoadGen calls {whose} INVALID" for whose, log in _named(reference, audit) if not _valid(log)]
     reasons += [f"LoadGen's log of {whose} holds errors" for whose, log in _named(reference, audit) if log["errors"]]
     if scenario is Scenario.SERVER and reference.get(LATENCY) != audit.get(LATENCY):
@@ -179,20 +180,6 @@ def _named(reference: Mapping[str, Any], audit: Mapping[str, Any]) -> list[tuple
 
 def _valid(log: Mapping[str, Any]) -> bool:
     return log.get(VALIDITY) == "VALID"
-
-
-def _score(band: Band, scenario: Scenario, log: Mapping[str, Any]) -> float:
-    value = float(log.get(METRICS[scenario].key, 0))
-    return 1e9 / value if scenario in STREAMS and band.score == "rate" and value else value
-
-
-def _bounds(band: Band, scenario: Scenario, before: float) -> tuple[float | None, float]:
-    """Return what the score of the audit must lie between; None: no bound."""
-    faster, slower = band.faster_percent, band.slower_percent
-    if before <= band.wide_up_to.get(scenario, 0.0):
-        faster, slower = band.wide_percent, band.wide_percent if slower else None
-    less, more = (faster, slower) if scenario in STREAMS and band.score == "latency" else (slower, faster)
-    return before * (1 - less / 100) if less else None, before * (1 + (more or 0) / 100)
 
 
 @dataclass(frozen=True)

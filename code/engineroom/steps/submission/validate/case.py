@@ -1,0 +1,72 @@
+"""One result of a tree, with what the rules of its round say of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from engineroom.rounds import Model, Round
+from engineroom.steps.submission.layout import Place, Tree
+
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Interactive", "Offline")
+BASE = re.compile(r"-\d+(\.\d+)?$")  # of bert-99 and bert-99.9, which may share runs
+SPELLED = {name.lower(): name for name in SCENARIOS}
+STREAMS = ("SingleStream", "MultiStream")
+ONLINE = ("Server", "Interactive")
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """Names a result, and what the parts of the tree above it say: light enough to be sent to another process."""
+
+    division: str
+    submitter: str
+    system: str
+    benchmark: str  # the name of its folder
+    scenario: str
+    model: str  # the benchmark of the round that it stands for, "" if there is none
+    category: str  # system_type
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """A result that is judged."""
+
+    root: Path
+    rules: Round
+    subject: Subject
+    tree: Tree
+    place: Place
+
+    @property
+    def model(self) -> Model | None:
+        """What the round says of the benchmark."""
+        return self.rules.benchmarks.models.get(self.subject.model)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the constraints of the closed division bind it: they do in the network division, too."""
+        return self.subject.division != "open"
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the benchmark is one whose latencies are counted by tokens."""
+        return bool(self.model and self.model.token_latency_ms)
+
+    @property
+    def scenario(self) -> str:
+        """The scenario, as it is spelled; the name of its folder may differ in that."""
+        return SPELLED.get(self.place.scenario.lower(), self.place.scenario)
+
+    def log_scenario(self) -> str:
+        """Return the scenario as LoadGen calls it: Interactive is Server with other limits."""
+        return "Server" if self.scenario == "Interactive" else self.scenario
+
+
+def case_of(root: Path, rules: Round, subject: Subject) -> Case:
+    """Return the case of a subject."""
+    tree = Tree(rules.layout, subject.division, subject.submitter)
+    return Case(root, rules, subject, tree, Place(subject.system, subject.benchmark, subject.scenario))

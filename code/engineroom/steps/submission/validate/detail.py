@@ -1,0 +1,230 @@
+"""What every detail log must say: that it is whole, of its mode, scenario and round, and without errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+
+from engineroom.steps.submission.validate import rulebook
+from engineroom.steps.submission.validate.case import Case
+from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.loadgen import Log
+
+VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))? @ ([0-9a-f]{7,40}|NA)")
+FIRST_WITH_NUM_ERRORS = (5, 0, 21)  # the first in whose logs it was seen
+SETTINGS = (
+    "samples_per_query",
+    "target_qps",
+    "target_latency_ns",
+    "target_latency_percentile",
+    "max_async_queries",
+    "target_duration_ms",
+    "min_duration_ms",
+    "max_duration_ms",
+    "min_query_count",
+    "max_query_count",
+    "min_sample_count",
+    "qsl_rng_seed",
+    "sample_index_rng_seed",
+    "schedule_rng_seed",
+    "accuracy_log_rng_seed",
+    "accuracy_log_probability",
+    "accuracy_log_sampling_target",
+    "performance_issue_same_index",
+    "performance_sample_count",
+)
+SWITCHES = ("print_timestamps", "performance_issue_unique", "performance_issue_same", "sample_concatenate_permutation")
+TEXTS = (
+    "loadgen_version",
+    "loadgen_build_date_local",
+    "loadgen_build_date_utc",
+    "loadgen_git_commit_date",
+    "loadgen_git_log_message",
+    "loadgen_git_status_message",
+    "test_datetime",
+    "sut_name",
+    "qsl_name",
+    "requested_scenario",
+    "requested_test_mode",
+    "effective_scenario",
+    "effective_test_mode",
+    "power_begin",
+    "power_end",
+)
+COUNTS = (
+    "qsl_reported_total_count",
+    "qsl_reported_performance_count",
+    "generated_query_count",
+    "generated_samples_per_query",
+    "generated_query_duration",
+)
+# What is asked for and comes into effect under the same name. LoadGen raises counts by itself, so those are not here.
+SAME = (
+    "scenario",
+    "test_mode",
+    "min_duration_ms",
+    "max_duration_ms",
+    "max_query_count",
+    "qsl_rng_seed",
+    "sample_index_rng_seed",
+    "schedule_rng_seed",
+    "accuracy_log_rng_seed",
+    "accuracy_log_probability",
+    "accuracy_log_sampling_target",
+    "performance_issue_same_index",
+    *SWITCHES,
+)
+POWER_TIME, TEST_TIME, BUILD_TIME = "%m-%d-%Y %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%f"
+HOURS_OF_ZONES = 14 + 1
+
+
+def check(case: Case, log: Log, mode: str) -> Iterator[Finding]:
+    """Yield what is wrong with the log of a test of this mode, whatever it measured."""
+    yield from log.findings
+    if not log.values:
+        if not log.findings:
+            yield rulebook.EMPTY.at(log.file, found="no record of LoadGen's", expected="a detail log")
+        return
+    yield from _whole(log, mode)
+    yield from _types(log)
+    yield from _build(log)
+    yield from _times(log)
+    yield from _identity(case, log, mode)
+    yield from _errors(log)
+    yield from _requested(log)
+
+
+def version(log: Log) -> tuple[int, int, int]:
+    """Return the release of LoadGen."""
+    found = VERSION.fullmatch(str(log.get("loadgen_version")))
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
+
+
+def _whole(log: Log, mode: str) -> Iterator[Finding]:
+    names = (*TEXTS, *COUNTS, *(f"effective_{name}" for name in (*SETTINGS, *SWITCHES)), "loaded_qsl_set")
+    for name in (*names, "loadgen_file_sha1", "get_sut_name_duration_ns"):
+        if name not in log.values:
+            yield log.at(rulebook.LOG_MISSING, name, expected="a value")
+    if "result_validity" in log.values:
+        last = "num_errors" if version(log) >= FIRST_WITH_NUM_ERRORS else "result_99.90_percentile_latency_ns"
+    else:
+        last = "power_end"
+    if last not in log.values:
+        yield rulebook.LOG_CUT.at(log.file, log.last, found=f"it ends with {log.last}", expected=f"{last} at the end")
+    if mode == "PerformanceOnly" and "result_validity" not in log.values:
+        yield rulebook.LOG_CUT.at(log.file, found="no result_validity", expected="the results of a performance test")
+
+
+def _types(log: Log) -> Iterator[Finding]:
+    numbers = (*COUNTS, *(f"effective_{name}" for name in SETTINGS))
+    for name, value in log.values.items():
+        if name in TEXTS and not isinstance(value, str):
+            yield log.at(rulebook.LOG_TYPE, name, expected="a text")
+        elif name in numbers or (name.startswith("result_") and name.endswith(("_ns", "_per_second", "_count"))):
+            number = log.number(name)
+            if number is None or number < 0:
+                yield log.at(rulebook.LOG_TYPE, name, expected="a number of at least 0")
+        elif (
+            name.removeprefix("effective_") in SWITCHES
+            and not isinstance(value, bool)
+            or name.endswith("_met")
+            and not isinstance(value, bool)
+        ):
+            yield log.at(rulebook.LOG_TYPE, name, expected="true or false")
+
+
+def _build(log: Log) -> Iterator[Finding]:
+    told = log.get("loadgen_version")
+    if isinstance(told, str) and not VERSION.fullmatch(told):
+        yield log.at(rulebook.LOG_BUILD, "loadgen_version", expected="a release and a revision: 6.0 @ 0123456789")
+    elif isinstance(told, str) and told.endswith("NA"):
+        yield log.at(rulebook.LOG_BUILD, "loadgen_version", expected="a revision")
+    if log.get("loadgen_git_status_message"):
+        yield log.at(rulebook.LOG_BUILD, "loadgen_git_status_message", expected="nothing: no changes")
+
+
+def moment(log: Log, key: str, form: str) -> datetime | None:
+    """Return a time of the log, None if it tells none in this form."""
+    return _parsed(str(log.get(key)), form)
+
+
+@lru_cache(maxsize=64)  # of one log at a time
+def _parsed(text: str, form: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, form)
+    except ValueError:
+        return None
+
+
+def _times(log: Log) -> Iterator[Finding]:
+    for key, form in (("test_datetime", TEST_TIME), ("power_begin", POWER_TIME), ("power_end", POWER_TIME)):
+        if isinstance(log.get(key), str) and moment(log, key, form) is None:
+            yield log.at(rulebook.LOG_TIME, key, expected=f"a time as in {form}")
+    started, begin, end = (
+        moment(log, "test_datetime", TEST_TIME),
+        moment(log, "power_begin", POWER_TIME),
+        moment(log, "power_end", POWER_TIME),
+    )
+    if begin and end and end < begin:
+        yield log.at(rulebook.LOG_TIME, "power_end", expected=f"after power_begin, {log.get('power_begin')}")
+    if started and begin:
+        hours = abs((begin - started).total_seconds()) / 3600
+        waits = log.end_ms / 3.6e6
+        if hours > HOURS_OF_ZONES + waits:
+            yield log.at(rulebook.LOG_TIME, "power_begin", expected=f"within a day of {log.get('test_datetime')}")
+    built = moment(log, "loadgen_build_date_utc", BUILD_TIME)
+    if started and built and (built - started).total_seconds() > 3600 * HOURS_OF_ZONES:
+        yield log.at(rulebook.LOG_TIME, "test_datetime", expected=f"after LoadGen was built, {built}")
+
+
+def _identity(case: Case, log: Log, mode: str) -> Iterator[Finding]:
+    if log.get("effective_test_mode") not in (mode, None):
+        yield log.at(rulebook.MODE, "effective_test_mode", expected=mode)
+    for name, seed in case.rules.seeds.all().items():
+        if log.get(f"effective_{name}") != seed:
+            yield log.at(rulebook.SEEDS, f"effective_{name}", expected=seed)
+    needle = case.rules.system_description.network_sut_name
+    named = needle in str(log.get("sut_name"))
+    if case.subject.network and not named:
+        yield log.at(rulebook.SUT_NAME, "sut_name", expected=f"a name with {needle}")
+    if case.subject.division == "closed" and named:
+        yield log.at(rulebook.SUT_NAME_CLOSED, "sut_name", expected=f"a name without {needle}")
+
+
+def _errors(log: Log) -> Iterator[Finding]:
+    for error in log.errors:
+        yield rulebook.LOG_ERROR.at(
+            log.file, error.partition(":")[0], found=error.partition(": ")[2], expected="no error"
+        )
+    if log.num_errors > len(log.errors):
+        more = f"{log.num_errors - len(log.errors)} more errors"
+        yield rulebook.LOG_ERROR.at(log.file, found=more, expected="no error")
+    told = log.get("num_errors")
+    if told is not None and told != log.num_errors:
+        yield log.at(rulebook.LOG_ERRORS, "num_errors", expected=f"{log.num_errors}, as many as the log holds")
+
+
+def _requested(log: Log) -> Iterator[Finding]:
+    for name in SAME:
+        asked = log.values.get(f"requested_{name}", log)
+        if asked is not log and f"effective_{name}" in log.values and asked != log.values[f"effective_{name}"]:
+            yield log.at(rulebook.REQUESTED, f"effective_{name}", expected=f"requested_{name}, {asked}")
+    asked = log.number("requested_performance_sample_count_override")
+    if asked and log.number("effective_performance_sample_count") not in (asked, None):
+        yield log.at(rulebook.REQUESTED, "effective_performance_sample_count", expected=f"{asked:.0f}, as asked for")
+    for name in ("server_target_qps", "offline_expected_qps"):
+        asked = log.number(f"requested_{name}")
+        if asked is not None and log.number("effective_target_qps") not in (asked, None):
+            yield log.at(rulebook.REQUESTED, "effective_target_qps", expected=f"{asked:.10g}, as asked for")
+    for name in ("single_stream_target", "multi_stream_target", "server_target"):
+        asked = log.number(f"requested_{name}_latency_percentile")
+        if asked is not None and log.number("effective_target_latency_percentile") not in (asked, None):
+            yield log.at(rulebook.REQUESTED, "effective_target_latency_percentile", expected=asked)
+    asked = log.number("requested_server_target_latency_ns")
+    if asked is not None and log.number("effective_target_latency_ns") not in (asked, None):
+        yield log.at(rulebook.REQUESTED, "effective_target_latency_ns", expected=f"{asked:.0f}, as asked for")
+    asked, used = log.number("requested_min_query_count"), log.number("effective_min_query_count")
+    if asked is not None and used is not None and used < asked and log.get("effective_scenario") != "Offline":
+        yield log.at(rulebook.REQUESTED, "effective_min_query_count", expected=f"at least {asked:.0f}, as asked for")

@@ -1,0 +1,174 @@
+"""What stands beside a result: measurements, user.conf and README.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engineroom.errors import did_you_mean
+from engineroom.steps.submission.layout import README, USER_CONF
+from engineroom.steps.submission.validate import rulebook, sight
+from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
+from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.loadgen import Log
+from engineroom.terms import Scenario
+
+YES = ("yes", "y", "true")
+LINE = re.compile(r"([^\s.=][^\s=]*?)\.([^\s.=]+)\.([^\s.=]+)\s*=\s*(.*?)\s*$")
+# The key in user.conf, and what LoadGen then logs.
+USED = {
+    "min_duration": "requested_min_duration_ms",
+    "max_duration": "requested_max_duration_ms",
+    "max_query_count": "requested_max_query_count",
+}
+TEXT_VALUES = ("true", "false")
+
+
+def measurements(case: Case, file: str, findings: list[Finding]) -> None:
+    """Note what is wrong with the measurements."""
+    if (told := sight.json_object(case.root, file, findings)) is None:
+        return
+    wanted = case.rules.measurements
+    for name in wanted.not_empty:
+        value = told.get(name)
+        if not value or not str(value).strip():
+            missing = "not there" if name not in told else "nothing"
+            findings.append(rulebook.MEASURED.at(file, name, found=missing, expected="a text"))
+        elif not isinstance(value, str):
+            findings.append(rulebook.MEASURED_TYPE.at(file, name, found=value, expected="a text"))
+        elif name in wanted.usual:
+            words = [word.strip().lower() for word in re.split(r"[,/+;&]| and ", value)]
+            if any(word not in wanted.usual[name] for word in words):
+                expected = " / ".join(wanted.usual[name])
+                findings.append(rulebook.MEASURED_UNUSUAL.at(file, name, found=value, expected=expected))
+    if case.closed and str(told.get("retraining", "")).strip().lower() in YES:
+        findings.append(rulebook.RETRAINED.at(file, "retraining", found=told["retraining"], expected="no"))
+
+
+def readme(case: Case, folder: str, findings: list[Finding]) -> None:
+    """Note if README.md says nothing."""
+    file = f"{folder}/{README}"
+    told = sight.text(case.root, file, findings)
+    if told is not None and len(told.strip()) < 2:
+        findings.append(rulebook.README.at(file, found="nothing", expected="how the result is reproduced"))
+
+
+def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding]) -> None:
+    """Note what is wrong with user.conf, and where it is not what the run of `log` used."""
+    file = f"{folder}/{USER_CONF}"
+    if (told := sight.text(case.root, file, findings)) is None:
+        return
+    ran = str(log.get("effective_scenario")) if log else ""
+    scenarios = {
+        case.scenario,
+        case.log_scenario(),
+        ran,
+    }  # an inferred result has the settings of the run it follows from
+    entries = [
+        entry
+        for number, line in sight.lines_of(told)
+        for entry in _entry(case, file, number, line, scenarios, findings)
+    ]
+    for entry in entries:
+        findings += _key(case, file, entry, entries)
+    fitting = [entry for entry in entries if entry.rank >= 0]
+    if entries and not fitting:
+        expected = f"a line for {case.place.benchmark} {case.log_scenario()}"
+        findings.append(rulebook.CONF_OTHER.at(file, entries[0].line, found="lines of other runs", expected=expected))
+    if log and log.values and log.get("effective_scenario") == case.log_scenario():
+        findings += _used(file, fitting, log)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of user.conf. `rank` is how strong LoadGen takes it for this result, -1 for one of another run."""
+
+    line: int
+    model: str
+    scenario: str
+    key: str
+    value: str
+    rank: int
+
+
+def _entry(
+    case: Case, file: str, number: int, line: str, scenarios: set[str], findings: list[Finding]
+) -> Iterator[Entry]:
+    line = line.partition("#")[0].strip()
+    if not line:
+        return
+    found = LINE.fullmatch(line)
+    if not found or not found[4]:
+        findings.append(rulebook.CONF_LINE.at(file, number, found=line, expected="model.scenario.key = value"))
+        return
+    model, scenario, key, value = found.groups()
+    yield Entry(number, model, scenario, key, value, _rank(case, model, scenario, scenarios))
+
+
+def _rank(case: Case, model: str, scenario: str, scenarios: set[str]) -> int:
+    names = [name for name in (case.subject.benchmark, case.subject.model) if name]
+    bare = [BASE.sub("", name) for name in names]
+    fits = model == "*" or any(name.startswith(model) or model.startswith(name) for name in (*names, *bare))
+    if not fits or scenario not in {*scenarios, "*"}:
+        return -1
+    return 2 * (scenario != "*") + (model != "*")
+
+
+def _key(case: Case, file: str, entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
+    scenario, key, value = entry.scenario, entry.key, entry.value
+    if scenario != "*" and scenario not in SCENARIOS:
+        mend = did_you_mean(scenario, SCENARIOS)
+        yield rulebook.CONF_LINE.at(file, entry.line, found=scenario, expected="a scenario, or *", mend=mend)
+        return
+    rules = case.rules.user_conf
+    asked = [each for each in Scenario if scenario in ("*", each, "Interactive" if each is Scenario.SERVER else each)]
+    if not any(rules.knows(key, each) for each in asked):
+        known = [each.rpartition(".")[2] for each in (*rules.allowed, *rules.open_only)]
+        harmless = any(other.key == f"{key}_override" and other.value == value for other in entries)
+        rule = rulebook.CONF_IDLE if harmless else rulebook.CONF_KEY
+        mend = rule.mend if harmless else did_you_mean(key, known, rule.mend)
+        yield rule.at(file, entry.line, found=key, expected="a key that LoadGen reads", mend=mend)
+        return
+    if case.closed and {key, f"{scenario}.{key}"} & {*rules.open_only} and entry.rank >= 0:
+        if _as_usual(case, key, value):
+            return
+        yield rulebook.CONF_CLOSED.at(file, entry.line, found=f"{key} = {value}", expected="the round's own value")
+    if value.lower() not in TEXT_VALUES and not _is_number(value):
+        yield rulebook.CONF_VALUE.at(file, entry.line, found=value, expected="a number of at least 0")
+    same = [each for each in entries if (each.model, each.scenario, each.key) == (entry.model, scenario, key)]
+    if same[0] is not entry and same[0].value != value:
+        found = f"{key} = {value}"
+        yield rulebook.CONF_REPEATED.at(
+            file, entry.line, found=found, expected=f"as in line {same[0].line}: {same[0].value}"
+        )
+
+
+def _as_usual(case: Case, key: str, value: str) -> bool:
+    """Tell whether a value is the round's own."""
+    if not _is_number(value):
+        return False
+    scenario = Scenario(case.log_scenario())
+    if key == "target_latency_percentile":
+        usual = case.rules.percentiles.of(scenario)
+        return usual is not None and float(value) in (usual, usual / 100)
+    if key == "samples_per_query":
+        return float(value) == (case.rules.samples_per_query.of(scenario) or 1.0)
+    limit = case.model.latency_ms.get(case.scenario) if case.model else None
+    return key == "target_latency" and limit is not None and float(value) == limit
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return 0 <= float(value) < 1e300
+    except ValueError:
+        return False
+
+
+def _used(file: str, fitting: list[Entry], log: Log) -> Iterator[Finding]:
+    for key, logged in USED.items():
+        strongest = max((each for each in fitting if each.key == key), key=lambda each: each.rank, default=None)
+        used = log.number(logged)
+        if strongest and used is not None and _is_number(strongest.value) and float(strongest.value) != used:
+            found = f"{key} = {strongest.value}"
+            yield rulebook.CONF_USED.at(file, strongest.line, found=found, expected=f"{used:.0f}, {logged} in the log")

@@ -1,0 +1,283 @@
+"""One result: which files it has, and what each of them says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from engineroom.rounds import Round
+from engineroom.steps.submission.entry import REHEARSAL
+from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
+from engineroom.steps.submission.validate import accuracy, audits, loadgen, measured, performance, rulebook, sight
+from engineroom.steps.submission.validate.case import Case, Subject, case_of
+from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.loadgen import Log
+
+DETAIL, SUMMARY = DETAIL_LOG, SUMMARY_LOG
+RUN = PERFORMANCE_RUN.as_posix()
+# Names that mean something in a submission: where the layout does not have them, they are in a wrong place.
+KNOWN = {
+    DETAIL,
+    SUMMARY,
+    ACCURACY_LOG,
+    ACCURACY,
+    "mlperf_log_trace.json",
+    "measurements.json",
+    "user.conf",
+    "verify_accuracy.txt",
+    "verify_performance.txt",
+    "verify_output_len.txt",
+    "baseline_accuracy.txt",
+    "compliance_accuracy.txt",
+    "model_mapping.json",
+}
+DOCUMENTS = (".md", ".adoc", ".html", ".pdf", ".png", ".svg", ".mmd", ".sh")
+POWER = ("performance/power/", "performance/ranging/")
+POWER_FILES = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
+SPL = f"{RUN}/spl.txt"
+ENDPOINTS = ("config.yaml", "config.yml")
+AUDIT_FILES = {
+    *(f"{RUN}/{name}" for name in (DETAIL, SUMMARY)),
+    f"accuracy/{ACCURACY_LOG}",
+    f"accuracy/{ACCURACY}",
+    "verify_accuracy.txt",
+    "verify_performance.txt",
+}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What was found of a result, and by what its runs are known: digests of what only one run can have measured."""
+
+    subject: Subject
+    findings: list[Finding]
+    performance: str = ""
+    accuracy: str = ""
+
+
+def check(root: Path, rules: Round, subject: Subject) -> Outcome:
+    """Return what is wrong with a result. Whatever its files hold, this returns."""
+    case = case_of(root, rules, subject)
+    try:
+        return _check(case)
+    except Exception as error:  # a fault of ours must not hide what else is wrong
+        where = str(case.tree.results(case.place))
+        return Outcome(
+            subject, [rulebook.BROKEN.at(where, found=f"{type(error).__name__}: {error}", expected="a verdict")]
+        )
+
+
+def _check(case: Case) -> Outcome:
+    findings: list[Finding] = []
+    limit = case.rules.limits.file_bytes
+    parts: dict[str, sight.Seen] = {}
+    for path in dict.fromkeys((_results(case), _measurements(case), _audits(case))):
+        if (case.root / path).is_dir() and not (case.root / path).is_symlink():
+            parts[path] = sight.look(case.root, path, most_bytes=limit)
+            findings += parts[path].findings
+    seen = parts.get(_results(case), sight.Seen(_results(case)))
+    measurements = parts.get(_measurements(case), sight.Seen(_measurements(case)))
+    tests = parts.get(_audits(case), sight.Seen(_audits(case)))
+    if any(name in seen.files for name in ENDPOINTS) and f"{RUN}/{DETAIL}" not in seen.files:
+        findings.append(rulebook.UNCHECKED.at(seen.folder, found="config.yaml of MLPerf Endpoints"))
+        return Outcome(case.subject, findings)
+    log, scored = _logs(case, seen, findings)
+    name = _measured(case, measurements, log, findings)
+    _audited(case, tests, log, scored, findings)
+    _strangers(case, seen, measurements, tests, name, findings)
+    return Outcome(case.subject, findings, _identity(log), _identity(scored))
+
+
+def _results(case: Case) -> str:
+    return str(case.tree.results(case.place))
+
+
+def _measurements(case: Case) -> str:
+    return str(case.tree.measurements(case.place))
+
+
+def _audits(case: Case) -> str:
+    return str(case.tree.audit(case.place, "x").parent)
+
+
+def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
+    layout = case.rules.layout
+    for name in (*layout.performance_files, *layout.accuracy_files):
+        _there(seen, name, findings)
+    log = told = scored = None
+    if seen.files.get(f"{RUN}/{SUMMARY}"):
+        told = loadgen.read_summary(case.root, f"{seen.folder}/{RUN}/{SUMMARY}")
+    if seen.files.get(f"{RUN}/{DETAIL}"):
+        log = loadgen.read(case.root, f"{seen.folder}/{RUN}/{DETAIL}")
+        if log:
+            findings += performance.check(case, log, told)
+    if f"{RUN}/{ACCURACY_LOG}" in seen.files:
+        performance.answers(case, f"{seen.folder}/{RUN}/{ACCURACY_LOG}", findings)
+    told = None
+    if seen.files.get(f"accuracy/{SUMMARY}"):
+        told = loadgen.read_summary(case.root, f"{seen.folder}/accuracy/{SUMMARY}")
+    if seen.files.get(f"accuracy/{DETAIL}"):
+        scored = loadgen.read(case.root, f"{seen.folder}/accuracy/{DETAIL}")
+        if scored:
+            findings += accuracy.check(case, scored, told)
+    _scores(case, seen, scored, findings)
+    _extra(case, seen, findings)
+    _power(seen, findings)
+    if log and scored and log.values and scored.values:
+        if log.get("loadgen_version") != scored.get("loadgen_version"):
+            expected = f"{log.get('loadgen_version')}, as in the performance run"
+            findings.append(scored.at(rulebook.LOADGEN_MIXED, "loadgen_version", expected=expected))
+        if log.get("test_datetime") == scored.get("test_datetime") and log.get("power_end") == scored.get("power_end"):
+            findings.append(
+                scored.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
+            )
+    return log, scored
+
+
+def _there(seen: sight.Seen, name: str, findings: list[Finding]) -> None:
+    if name not in seen.files:
+        findings.append(rulebook.MISSING.at(f"{seen.folder}/{name}", found="not there", expected="a file"))
+    elif not seen.files[name]:
+        findings.append(
+            rulebook.EMPTY.at(f"{seen.folder}/{name}", found="0 bytes", expected="a file that says something")
+        )
+
+
+def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> None:
+    total, told_hash = accuracy.samples(case, scored), None
+    file = f"{seen.folder}/accuracy/{ACCURACY}"
+    if seen.files.get(f"accuracy/{ACCURACY}") and (text := sight.text(case.root, file, findings)) is not None:
+        findings += accuracy.score_file(case, file, text, total)
+        told_hash, wrong = accuracy.hash_in(file, text)
+        findings += wrong
+    if size := seen.files.get(f"accuracy/{ACCURACY_LOG}"):
+        findings += accuracy.answers(case, f"{seen.folder}/accuracy/{ACCURACY_LOG}", size, told_hash, total)
+
+
+def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
+    if wanted := case.rules.layout.extra_accuracy_files.get(case.subject.model):
+        there = {Path(name).stem for name, size in seen.below(wanted.folder).items() if size}
+        if missing := [name for name in wanted.names if name not in there]:
+            where = f"{seen.folder}/{wanted.folder}"
+            findings.append(
+                rulebook.EXTRA_FILES.at(where, found=f"no {', '.join(missing)}", expected="one file of each name")
+            )
+
+
+def _power(seen: sight.Seen, findings: list[Finding]) -> None:
+    if "performance/power" not in seen.folders:
+        return
+    for name in (*(f"performance/power/{each}" for each in POWER_FILES), SPL):
+        if not seen.files.get(name):
+            found = "0 bytes" if name in seen.files else "not there"
+            findings.append(rulebook.SYSTEM_FILES.at(f"{seen.folder}/{name}", found=found, expected="a file"))
+
+
+def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Finding]) -> str:
+    """Judge what stands beside the result; return the name of the measurements."""
+    for name in case.rules.layout.measurements_files:
+        _there(seen, name, findings)
+    if seen.files.get("README.md"):
+        measured.readme(case, seen.folder, findings)
+    if seen.files.get("user.conf"):
+        measured.user_conf(case, seen.folder, log, findings)
+    begin, _, end = case.rules.layout.measurements_file.partition("{implementation}")
+    name = begin
+    if end:
+        begin, end = begin.format(system=case.place.system), end.format(scenario=case.place.scenario)
+        fitting = [each for each in seen.files if each.startswith(begin) and each.endswith(end) and "/" not in each]
+        loose = [each for each in seen.files if each.startswith(case.place.system) and each.endswith(".json")]
+        name = next(iter(fitting or loose), f"{begin}<implementation>{end}")
+    _there(seen, name, findings)
+    if seen.files.get(name):
+        measured.measurements(case, f"{seen.folder}/{name}", findings)
+        _rehearsed(case, f"{seen.folder}/{name}", findings)
+    return name
+
+
+def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
+    try:
+        text = sight.content(case.root / file, 1 << 20)
+    except sight.Unreadable:
+        return
+    if f'"{REHEARSAL}"'.encode() in text:
+        findings.append(rulebook.REHEARSED.at(file, REHEARSAL, found="a rehearsal", expected="a real run"))
+
+
+def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]) -> None:
+    rules = case.rules.audits
+    needed = rules.needed(case.subject.model) if case.subject.division in rules.divisions else ()
+    there = [name for name in seen.folders if name.startswith("TEST") and "/" not in name]
+    for test in needed:
+        if test not in there:
+            findings.append(rulebook.AUDIT_MISSING.at(f"{seen.folder}/{test}", found="not there", expected="a folder"))
+    for test in there:
+        if test not in rules.tests or (needed and test not in needed):
+            findings.append(
+                rulebook.AUDIT_UNKNOWN.at(f"{seen.folder}/{test}", found=test, expected=" ".join(needed) or "no audit")
+            )
+        elif test in needed:
+            findings += audits.check(case, test, seen.below(test), log, scored)
+
+
+def _strangers(
+    case: Case, seen: sight.Seen, measurements: sight.Seen, tests: sight.Seen, name: str, findings: list[Finding]
+) -> None:
+    """Tell every file that has no place here."""
+    layout = case.rules.layout
+    own = {*layout.performance_files, *layout.accuracy_files, SPL}
+    optional = {f"{folder}/{each}" for folder in (RUN, "accuracy") for each in layout.optional_files}
+    extra = layout.extra_accuracy_files.get(case.subject.model)
+    folders = (*POWER, *((f"{extra.folder}/",) if extra else ()))
+    beside = {name, *layout.measurements_files}
+    one = measurements.folder == seen.folder
+    for file in seen.files:
+        if file in own or file in optional or file.startswith(folders) or (one and file in beside):
+            continue
+        if tests.folder == seen.folder and file.startswith("TEST"):
+            continue
+        findings.append(_stranger(seen.folder, file))
+    for file in () if one else measurements.files:  # up to v5.1 documents of every kind lie there, too
+        if file not in beside and Path(file).name in KNOWN:
+            findings.append(_stranger(measurements.folder, file))
+    for file in tests.files:
+        test, _, inner = file.partition("/")
+        if inner and test in case.rules.audits.tests:
+            audit = case.rules.audits.tests[test]
+            optional = {f"{folder}/{each}" for folder in (RUN, "accuracy") for each in layout.optional_files}
+            if inner not in {*audit.required_files, *audit.fallback_files, *optional, *AUDIT_FILES}:
+                findings.append(_stranger(tests.folder, file))
+        elif tests.folder != seen.folder:
+            findings.append(_stranger(tests.folder, file))
+    for place in {each.folder: each for each in (seen, tests)}.values():
+        for folder in place.folders:
+            if not any(file.startswith(f"{folder}/") for file in place.files):
+                findings.append(
+                    rulebook.UNEXPECTED.at(f"{place.folder}/{folder}", found="an empty folder", expected="files")
+                )
+
+
+def _stranger(folder: str, file: str) -> Finding:
+    path = Path(file)
+    if path.name in KNOWN:
+        return rulebook.MISPLACED.at(
+            f"{folder}/{file}", found="a file that belongs elsewhere", expected="no such file here"
+        )
+    rule = rulebook.BESIDE if path.suffix in DOCUMENTS and len(path.parts) == 1 else rulebook.UNEXPECTED
+    return rule.at(f"{folder}/{file}", found="a file", expected="no such file here")
+
+
+def _identity(log: Log | None) -> str:
+    """Return a digest of what only one run can have measured, "" without a log."""
+    if not log or not log.values:
+        return ""
+    told: Mapping[str, object] = {
+        key: value
+        for key, value in log.values.items()
+        if key in ("sut_name", "test_datetime", "power_begin", "power_end") or key.startswith("result_")
+    }
+    told = {**told, "end": log.end_ms}
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,189 @@
+"""Looks at a tree that nobody vouches for: no link is followed, nothing is opened that could hang."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from engineroom.steps.submission.validate import rulebook
+from engineroom.steps.submission.validate.findings import Finding
+
+DEEPEST, MOST = 40, 1_000_000  # folders in each other; entries of one part of a tree
+SMALL_BYTES = 16 << 20  # of a file that is held in memory: everything but logs
+FILE, FOLDER = "file", "folder"
+
+
+class Unreadable(Exception):  # noqa: N818  (it says what the file is)
+    """A file that cannot be read; the text says why."""
+
+
+@dataclass
+class Seen:
+    """What lies in a folder, each by its path from there: files with their sizes, folders. Links are in neither."""
+
+    folder: str  # from the tree's root
+    files: dict[str, int] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def below(self, name: str) -> dict[str, int]:
+        """Return the files in a folder and below it, by their paths from it."""
+        start = f"{name}/"
+        return {path[len(start) :]: size for path, size in self.files.items() if path.startswith(start)}
+
+
+def look(root: Path, folder: str, *, most_bytes: int, skip: frozenset[str] = frozenset()) -> Seen:
+    """Return what lies in `folder` and below, without what `skip` names directly in it."""
+    seen = Seen(folder)
+    waiting = [("", 0)]
+    while waiting:
+        name, depth = waiting.pop()
+        for entry in _entries(root, folder, name, seen):
+            path = f"{name}/{entry.name}" if name else entry.name
+            if path in skip:
+                continue
+            if len(seen.files) + len(seen.folders) >= MOST or depth >= DEEPEST:
+                seen.findings.append(rulebook.TOO_DEEP.at(f"{folder}/{name}", found=f"depth {depth}"))
+                return seen
+            if _take(entry, path, seen, most_bytes):
+                waiting.append((path, depth + 1))
+    return seen
+
+
+def _entries(root: Path, folder: str, name: str, seen: Seen) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(root / folder / name) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        where = f"{folder}/{name}" if name else folder
+        seen.findings.append(rulebook.UNREADABLE.at(where, found=error.strerror, expected="a folder"))
+        return []
+
+
+def _take(entry: os.DirEntry[str], path: str, seen: Seen, most_bytes: int) -> bool:
+    """Note one entry; tell whether it is a folder to look into."""
+    where = f"{seen.folder}/{path}"
+    if bad := name_fault(entry.name):
+        seen.findings.append(rulebook.NAME.at(where, found=bad, expected="a plain name"))
+    try:
+        if entry.is_symlink():
+            seen.findings.append(
+                rulebook.LINK.at(where, found=f"a link to {Path(entry.path).readlink()}", expected=FILE)
+            )
+        elif entry.is_dir(follow_symlinks=False):
+            seen.folders.append(path)
+            return True
+        elif entry.is_file(follow_symlinks=False):
+            size = entry.stat(follow_symlinks=False).st_size
+            seen.files[path] = size
+            if size > most_bytes:
+                expected = f"at most {most_bytes:,} bytes"
+                seen.findings.append(rulebook.TOO_LARGE.at(where, found=f"{size:,} bytes", expected=expected))
+        else:
+            seen.findings.append(rulebook.SPECIAL.at(where, found="a device, pipe or socket", expected=FILE))
+    except OSError as error:
+        seen.findings.append(rulebook.UNREADABLE.at(where, found=error.strerror))
+    return False
+
+
+def name_fault(name: str) -> str:
+    """Say what is wrong with a name, "" if nothing is."""
+    if name.isascii() and name.isprintable() and " " not in name and not name.startswith("."):
+        return ""
+    if name.startswith("."):
+        return "it begins with a dot"
+    if any(char.isspace() for char in name):
+        return "it holds a space"
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        return "it is no UTF-8"
+    return "" if name.isprintable() else "it holds a character that cannot be printed"
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file to read. Raises Unreadable for a link, a pipe or what must not be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise Unreadable("no plain file")
+        return os.fdopen(handle, "rb")
+    except (OSError, ValueError) as error:
+        raise Unreadable(getattr(error, "strerror", None) or str(error)) from None
+
+
+def content(path: Path, most: int = SMALL_BYTES) -> bytes:
+    """Return a file's bytes. Raises Unreadable, also for one that has more than `most`."""
+    with open_plain(path) as file:
+        try:
+            found = file.read(most + 1)
+        except OSError as error:
+            raise Unreadable(error.strerror or "cannot be read") from None
+    if len(found) > most:
+        raise Unreadable(f"more than {most:,} bytes")
+    return found
+
+
+def text(root: Path, file: str, findings: list[Finding], most: int = SMALL_BYTES) -> str | None:
+    """Return a file's text; note what is wrong with it and return None where it has none."""
+    try:
+        return content(root / file, most).decode("utf-8-sig")
+    except Unreadable as error:
+        findings.append(rulebook.UNREADABLE.at(file, found=error, expected="a plain file"))
+    except UnicodeDecodeError as error:
+        findings.append(rulebook.LOG_BINARY.at(file, found=f"byte {error.start:,} is no UTF-8", expected="a text"))
+    return None
+
+
+def json_object(root: Path, file: str, findings: list[Finding]) -> dict[str, Any] | None:
+    """Return the object in a JSON file; note what is wrong with it and return None where there is none."""
+    if (written := text(root, file, findings)) is None:
+        return None
+    import json
+
+    repeated: list[str] = []
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(found)
+        if len(made) != len(found):
+            names = [name for name, _ in found]
+            repeated.extend({name for name in names if names.count(name) > 1})
+        return made
+
+    try:
+        told_object = json.loads(written, object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", None)
+        findings.append(rulebook.JSON.at(file, line or "", found=getattr(error, "msg", error), expected="JSON"))
+        return None
+    findings.extend(rulebook.JSON_REPEATED.at(file, key, found="stands there twice") for key in sorted(repeated))
+    if not isinstance(told_object, dict):
+        findings.append(rulebook.JSON.at(file, found=type(told_object).__name__, expected="an object"))
+        return None
+    return told_object
+
+
+def folders(root: Path, folder: str, findings: list[Finding]) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files directly in `folder`, without links and the like."""
+    seen = Seen(folder)
+    names = [entry.name for entry in _entries(root, folder, "", seen) if _take(entry, entry.name, seen, 1 << 62)]
+    findings += seen.findings
+    return names, list(seen.files)
+
+
+def number(value: object) -> float | None:
+    """Return a finite number, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -1e300 < value < 1e300 else None
+
+
+def lines_of(written: str) -> Iterator[tuple[int, str]]:
+    """Yield each line that is not blank, with its number."""
+    for place, line in enumerate(written.splitlines(), 1):
+        if line.strip():
+            yield place, line.strip()
