@@ -82,7 +82,7 @@ def read(root: Path, file: str) -> Log | None:
     """Return a detail log, with what is wrong in it; None where there is none that can be read."""
     log = Log(file)
     try:
-        with sight.open_plain(root / file) as lines:
+        with sight.open_plain(root, file) as lines:
             _read(lines, log)
     except (sight.Unreadable, OSError) as error:
         log.findings.append(rulebook.UNREADABLE.at(file, found=error))
