@@ -133,9 +133,9 @@ def answers(case: Case, file: str, size: int, told_hash: str | None, total: int 
     if size > limits.accuracy_log_bytes:
         yield rulebook.NOT_CUT.at(file, found=f"{size:,} bytes", expected=f"at most {limits.accuracy_log_bytes:,}")
     try:
-        with sight.open_plain(case.root / file) as log:
+        with sight.open_plain(case.root, file) as log:
             sha256 = hashlib.file_digest(log, "sha256").hexdigest()
-        data = sight.content(case.root / file, WHOLE_BYTES) if size <= WHOLE_BYTES else b""
+        data = sight.content(case.root, file, WHOLE_BYTES) if size <= WHOLE_BYTES else b""
     except (sight.Unreadable, OSError) as error:
         yield rulebook.UNREADABLE.at(file, found=error)
         return

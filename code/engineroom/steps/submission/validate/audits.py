@@ -291,7 +291,7 @@ def _shown(case: Case, folder: str, file: str, files: Mapping[str, int]) -> Iter
         return
     try:
         expected, audited = (
-            {index: answer for _, index, answer in accuracy.visible(sight.content(case.root / name, 1 << 20))}
+            {index: answer for _, index, answer in accuracy.visible(sight.content(case.root, name, 1 << 20))}
             for name in (own, file)
         )
     except sight.Unreadable:

@@ -117,21 +117,20 @@ def _whole(log: Log, mode: str) -> Iterator[Finding]:
         yield rulebook.LOG_CUT.at(log.file, found="no result_validity", expected="the results of a performance test")
 
 
+ALL_TEXTS, ALL_SWITCHES = frozenset(TEXTS), frozenset(f"effective_{name}" for name in SWITCHES)
+ALL_NUMBERS = frozenset((*COUNTS, *(f"effective_{name}" for name in SETTINGS)))
+
+
 def _types(log: Log) -> Iterator[Finding]:
-    numbers = (*COUNTS, *(f"effective_{name}" for name in SETTINGS))
     for name, value in log.values.items():
-        if name in TEXTS and not isinstance(value, str):
-            yield log.at(rulebook.LOG_TYPE, name, expected="a text")
-        elif name in numbers or (name.startswith("result_") and name.endswith(("_ns", "_per_second", "_count"))):
+        if name in ALL_TEXTS:
+            if not isinstance(value, str):
+                yield log.at(rulebook.LOG_TYPE, name, expected="a text")
+        elif name in ALL_NUMBERS or (name.startswith("result_") and name.endswith(("_ns", "_per_second", "_count"))):
             number = log.number(name)
             if number is None or number < 0:
                 yield log.at(rulebook.LOG_TYPE, name, expected="a number of at least 0")
-        elif (
-            name.removeprefix("effective_") in SWITCHES
-            and not isinstance(value, bool)
-            or name.endswith("_met")
-            and not isinstance(value, bool)
-        ):
+        elif (name in ALL_SWITCHES or name.endswith("_met")) and not isinstance(value, bool):
             yield log.at(rulebook.LOG_TYPE, name, expected="true or false")
 
 

@@ -224,7 +224,7 @@ def _metric(case: Case, log: Log, scenario: str) -> Iterator[Finding]:
 def answers(case: Case, file: str, findings: list[Finding]) -> None:
     """Note if a performance test has logged answers: it logs an empty list."""
     try:
-        with sight.open_plain(case.root / file) as log:
+        with sight.open_plain(case.root, file) as log:
             begin = log.read(64)
     except (sight.Unreadable, OSError) as error:
         findings.append(rulebook.UNREADABLE.at(file, found=error))

@@ -200,7 +200,7 @@ def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Find
 
 def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
     try:
-        text = sight.content(case.root / file, 1 << 20)
+        text = sight.content(case.root, file, 1 << 20)
     except sight.Unreadable:
         return
     if f'"{REHEARSAL}"'.encode() in text:

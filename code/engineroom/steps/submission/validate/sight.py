@@ -104,25 +104,35 @@ def name_fault(name: str) -> str:
     return "" if name.isprintable() else "it holds a character that cannot be printed"
 
 
-def open_plain(path: Path) -> BufferedReader:
+def open_plain(root: Path, file: str) -> BufferedReader:
     """Open a plain file to read. Raises Unreadable for a link, a pipe or what must not be read."""
+    return os.fdopen(_handle(root, file), "rb")
+
+
+def _handle(root: Path, file: str) -> int:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise Unreadable("no plain file")
-        return os.fdopen(handle, "rb")
+        # Of text, not of paths: a round has a hundred thousand files.
+        handle = os.open(f"{root}/{file}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise Unreadable(getattr(error, "strerror", None) or str(error)) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Unreadable("no plain file")
+    return handle
 
 
-def content(path: Path, most: int = SMALL_BYTES) -> bytes:
+def content(root: Path, file: str, most: int = SMALL_BYTES) -> bytes:
     """Return a file's bytes. Raises Unreadable, also for one that has more than `most`."""
-    with open_plain(path) as file:
-        try:
-            found = file.read(most + 1)
-        except OSError as error:
-            raise Unreadable(error.strerror or "cannot be read") from None
+    handle = _handle(root, file)
+    try:
+        size = os.fstat(handle).st_size
+        found = os.read(handle, min(size, most) + 1)
+        while len(found) <= most and (more := os.read(handle, most + 1 - len(found))):
+            found += more
+    except OSError as error:
+        raise Unreadable(error.strerror or "cannot be read") from None
+    finally:
+        os.close(handle)
     if len(found) > most:
         raise Unreadable(f"more than {most:,} bytes")
     return found
@@ -131,7 +141,7 @@ def content(path: Path, most: int = SMALL_BYTES) -> bytes:
 def text(root: Path, file: str, findings: list[Finding], most: int = SMALL_BYTES) -> str | None:
     """Return a file's text; note what is wrong with it and return None where it has none."""
     try:
-        return content(root / file, most).decode("utf-8-sig")
+        return content(root, file, most).decode("utf-8-sig")
     except Unreadable as error:
         findings.append(rulebook.UNREADABLE.at(file, found=error, expected="a plain file"))
     except UnicodeDecodeError as error:
