@@ -197,9 +197,9 @@ class Fallback:
 
     @property
     def holds(self) -> bool:
-        """Whether the scores are near enough (checker, compliance_check.py: of the audit's own score)."""
-        if not self.compliance:
-            return self.baseline == self.compliance
+        """Whether the scores are near enough and none is 0 (checker, compliance_check.py: of the audit's own score)."""
+        if not self.baseline or not self.compliance:
+            return False
         return 100 * abs(1 - self.baseline / self.compliance) <= self.delta_percent
 
     @property
