@@ -111,9 +111,10 @@ def _passes(command: list[str]) -> bool:
     return True
 
 
-# A process per core, but few, as each makes again what the tests of a file share. Heavy tests run one by one: they use
-# every core, and measure.
+# A process per core, but few: each makes again what the tests of a file share, and heavy tests use several cores by
+# themselves.
 SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
+HEAVY_SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 
 
 def test(argv: Sequence[str]) -> int:
@@ -128,7 +129,7 @@ def test_all(argv: Sequence[str]) -> int:
     for extra in ("test", "torch", "litert"):
         setup.install(extra)
     native.build_harness()
-    return _pytest(["-m", "heavy and not gpu", *argv])
+    return _pytest(["-m", "heavy and not gpu", *HEAVY_SIDE_BY_SIDE, *argv])
 
 
 def test_gpu(argv: Sequence[str]) -> int:
