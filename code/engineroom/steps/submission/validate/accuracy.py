@@ -29,6 +29,7 @@ COUNTED = {"top-1", "acc"}  # scores that are a share of the samples
 ANY_HASH = re.compile(r"^\s*hash\s*=\s*(\S*)", re.MULTILINE)
 ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?(\d{1,18}), ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
 PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
+TELLING = 10  # answers in either part of a cut log that stand in their order by no chance
 WHOLE_BYTES = 24 << 20  # of a whole log whose answers are read; its hash is computed whatever its size
 DATA_SETS = {"resnet50": "imagenet"}  # benchmarks that can be scored again from their logs alone
 CLASSES = 1000
@@ -250,7 +251,7 @@ def _counted(
         expected = f"samples below {total}"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=f"sample {beyond[0]}", expected=expected)
     steps = [after - before for (before, *_), (after, *_) in (*pairwise(first), *pairwise(last))]
-    counted = bool(first) and first[0][0] == 0 and {*steps} <= {1}
-    if counted and last and last[-1][0] + 1 < total:
+    counted = min(len(first), len(last)) >= TELLING and first[0][0] == 0 and {*steps} == {1}
+    if counted and last[-1][0] + 1 < total:
         found = f"answer {last[-1][0]} last"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=found, expected=f"answer {total - 1}, of the last sample")
