@@ -17,7 +17,7 @@ from engineroom.responses import Response
 from engineroom.steps.submission.layout import ACCURACY
 from engineroom.steps.submission.truncate import CUT, HASH
 from engineroom.steps.submission.validate import detail, rulebook, sight, summary
-from engineroom.steps.submission.validate.case import Case
+from engineroom.steps.submission.validate.case import STREAMS, Case
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log, Summary
 
@@ -29,6 +29,7 @@ COUNTED = {"top-1", "acc"}  # scores that are a share of the samples
 ANY_HASH = re.compile(r"^\s*hash\s*=\s*(\S*)", re.MULTILINE)
 ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?(\d{1,18}), ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
 PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
+TELLING = 10  # answers in either part of a cut log that stand in their order by no chance
 WHOLE_BYTES = 24 << 20  # of a whole log whose answers are read; its hash is computed whatever its size
 DATA_SETS = {"resnet50": "imagenet"}  # benchmarks that can be scored again from their logs alone
 CLASSES = 1000
@@ -145,7 +146,7 @@ def answers(case: Case, file: str, size: int, told_hash: str | None, total: int 
         if told_hash == sha256:
             expected = "that of the whole log"
             yield rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected=expected)
-        yield from _cut(file, data, limits.kept_bytes, total)
+        yield from _cut(file, data, limits.kept_bytes, total, stream=case.scenario in STREAMS)
         return
     if told_hash is not None and told_hash != sha256:
         yield rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash)
@@ -203,7 +204,7 @@ def class_of(answer: bytes) -> int:
     return best - (len(values) - CLASSES if len(values) > CLASSES else 0)  # the first of 1001 is the background
 
 
-def _cut(file: str, data: bytes, kept: int, total: int | None) -> Iterator[Finding]:
+def _cut(file: str, data: bytes, kept: int, total: int | None, *, stream: bool) -> Iterator[Finding]:
     begin, _, end = data.partition(CUT)
     if len(begin) != kept or len(end) != kept:
         found = f"{len(begin):,} and {len(end):,} bytes"
@@ -214,7 +215,7 @@ def _cut(file: str, data: bytes, kept: int, total: int | None) -> Iterator[Findi
         yield rulebook.ANSWERS.at(file, found="the end of another file", expected="]")
     yield from _lines(file, begin, end)
     first, last = visible(begin), visible(end)
-    yield from _counted(file, first, last, total)
+    yield from _counted(file, first, last, total, stream=stream)
 
 
 def _lines(file: str, begin: bytes, end: bytes) -> Iterator[Finding]:
@@ -237,9 +238,17 @@ def visible(data: bytes) -> list[tuple[int, int, bytes]]:
 
 
 def _counted(
-    file: str, first: list[tuple[int, int, bytes]], last: list[tuple[int, int, bytes]], total: int | None
+    file: str,
+    first: list[tuple[int, int, bytes]],
+    last: list[tuple[int, int, bytes]],
+    total: int | None,
+    *,
+    stream: bool,
 ) -> Iterator[Finding]:
-    """Answers stand in the order in which they came: if that is the order of the queries, the last one is known."""
+    """Answers stand in the order in which they came, in a stream mostly that of the queries: so the last is known.
+
+    Elsewhere batches overtake each other.
+    """
     shown = [seq for seq, *_ in (*first, *last)]
     if len({*shown}) != len(shown):
         yield rulebook.ANSWERS_SAMPLES.at(file, found="an answer that stands there twice", expected="each answer once")
@@ -250,7 +259,7 @@ def _counted(
         expected = f"samples below {total}"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=f"sample {beyond[0]}", expected=expected)
     steps = [after - before for (before, *_), (after, *_) in (*pairwise(first), *pairwise(last))]
-    counted = bool(first) and first[0][0] == 0 and {*steps} <= {1}
-    if counted and last and last[-1][0] + 1 < total:
+    counted = stream and min(len(first), len(last)) >= TELLING and first[0][0] == 0 and {*steps} == {1}
+    if counted and last[-1][0] + 1 < total:
         found = f"answer {last[-1][0]} last"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=found, expected=f"answer {total - 1}, of the last sample")
