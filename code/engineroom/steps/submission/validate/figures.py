@@ -92,9 +92,9 @@ def _sorted(log: Log, low: str, middle: str, high: str, mean: str, *, what: str)
             yield log.at(rulebook.FIGURES, after, expected=f"a {what} of at least {less:.0f}, that of {before}")
     least, most, between = log.number(low), log.number(high), log.number(mean)
     count = samples(log) or 0.0
-    if None in (least, most, between) or count * most > BEYOND_INT64:  # type: ignore[operator]  # LoadGen's sum overflows
+    if least is None or most is None or between is None or count * most > BEYOND_INT64:  # LoadGen's sum overflows
         return
-    if not least <= between <= most:  # type: ignore[operator]
+    if not least <= between <= most:
         yield log.at(rulebook.FIGURES, mean, expected=f"a mean from {least:.0f} to {most:.0f}")
 
 
@@ -130,9 +130,10 @@ def _rates(log: Log, scenario: str) -> Iterator[Finding]:
         target, span = log.number("effective_target_qps"), log.number("generated_query_duration")
         if target and scheduled and count and count > 1000 and not 0.8 < scheduled / target < 1.25:
             yield log.at(rulebook.FIGURES, "result_scheduled_samples_per_sec", expected=f"near {target}, the target")
-        if span and target and log.number("generated_query_count"):
-            rate = log.number("generated_query_count") / (span / NS)  # type: ignore[operator]
-            if log.number("generated_query_count") > 1000 and not 0.8 < rate / target < 1.25:  # type: ignore[operator]
+        generated = log.number("generated_query_count")
+        if span and target and generated and generated > 1000:
+            rate = generated / (span / NS)
+            if not 0.8 < rate / target < 1.25:
                 yield log.at(rulebook.FIGURES, "generated_query_duration", expected=f"a rate near {target}, the target")
 
 
