@@ -134,9 +134,7 @@ def answers(case: Case, file: str, size: int, told_hash: str | None, total: int 
     if size > limits.accuracy_log_bytes:
         yield rulebook.NOT_CUT.at(file, found=f"{size:,} bytes", expected=f"at most {limits.accuracy_log_bytes:,}")
     try:
-        with sight.open_plain(case.root, file) as log:
-            sha256 = hashlib.file_digest(log, "sha256").hexdigest()
-        data = sight.content(case.root, file, WHOLE_BYTES) if size <= WHOLE_BYTES else b""
+        data, sha256 = _content(case, file, size)
     except (sight.Unreadable, OSError) as error:
         yield rulebook.UNREADABLE.at(file, found=error)
         return
@@ -152,6 +150,15 @@ def answers(case: Case, file: str, size: int, told_hash: str | None, total: int 
         yield rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash)
     if data:
         yield from _whole(case, file, data, total)
+
+
+def _content(case: Case, file: str, size: int) -> tuple[bytes, str]:
+    """Return what is in a log, nothing where that is too much to be held, and its SHA-256."""
+    if size <= WHOLE_BYTES:
+        data = sight.content(case.root, file, WHOLE_BYTES)
+        return data, hashlib.sha256(data).hexdigest()
+    with sight.open_plain(case.root, file) as log:
+        return b"", hashlib.file_digest(log, "sha256").hexdigest()
 
 
 def _whole(case: Case, file: str, data: bytes, total: int | None) -> Iterator[Finding]:

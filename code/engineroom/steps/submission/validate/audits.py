@@ -41,14 +41,11 @@ def check(
         elif not files[name]:
             yield rulebook.EMPTY.at(f"{folder}/{name}", found="0 bytes", expected="a file that says something")
     log = None
-    logged = (PERFORMANCE_RUN / DETAIL_LOG).as_posix()
-    if files.get(logged):
-        log = loadgen.read(case.root, f"{folder}/{logged}")
-        told = None
+    if files.get(logged := (PERFORMANCE_RUN / DETAIL_LOG).as_posix()):
+        log, told = loadgen.read(case.root, f"{folder}/{logged}"), None
         if files.get(name := (PERFORMANCE_RUN / SUMMARY_LOG).as_posix()):
             told = loadgen.read_summary(case.root, f"{folder}/{name}")
-        if log:
-            yield from _log(case, test, audit, log, told, reference)
+        yield from _log(case, test, audit, log, told, reference)
     if files.get(VERIFY_PERFORMANCE):
         yield from _performance(case, audit, f"{folder}/{VERIFY_PERFORMANCE}", log, reference)
     if files.get(VERIFY_ACCURACY):

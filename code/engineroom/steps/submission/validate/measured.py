@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engineroom.errors import did_you_mean
+from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import README, USER_CONF
 from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
@@ -29,6 +30,8 @@ def measurements(case: Case, file: str, findings: list[Finding]) -> None:
     """Note what is wrong with the measurements."""
     if (told := sight.json_object(case.root, file, findings)) is None:
         return
+    if REHEARSAL in told:
+        findings.append(rulebook.REHEARSED.at(file, REHEARSAL, found="a rehearsal", expected="a real run"))
     wanted = case.rules.measurements
     for name in wanted.not_empty:
         value = told.get(name)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from engineroom.rounds import Round
-from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
 from engineroom.steps.submission.validate import accuracy, audits, loadgen, measured, performance, rulebook, sight
 from engineroom.steps.submission.validate.case import Case, Subject, case_of
 from engineroom.steps.submission.validate.findings import Finding
-from engineroom.steps.submission.validate.loadgen import Log
+from engineroom.steps.submission.validate.loadgen import Log, Summary
 
 DETAIL, SUMMARY = DETAIL_LOG, SUMMARY_LOG
 RUN = PERFORMANCE_RUN.as_posix()
@@ -40,6 +37,7 @@ POWER = ("performance/power/", "performance/ranging/")
 POWER_FILES = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
 SPL = f"{RUN}/spl.txt"
 ENDPOINTS = ("config.yaml", "config.yml")
+IDENTITY = ("sut_name", "test_datetime", "power_begin", "power_end")  # and its results: what only one run can log
 AUDIT_FILES = {
     *(f"{RUN}/{name}" for name in (DETAIL, SUMMARY)),
     f"accuracy/{ACCURACY_LOG}",
@@ -64,23 +62,19 @@ def check(root: Path, rules: Round, subject: Subject) -> Outcome:
     try:
         return _check(case)
     except Exception as error:  # a fault of ours must not hide what else is wrong
-        where = str(case.tree.results(case.place))
-        return Outcome(
-            subject, [rulebook.BROKEN.at(where, found=f"{type(error).__name__}: {error}", expected="a verdict")]
-        )
+        found = f"{type(error).__name__}: {error}"
+        return Outcome(subject, [rulebook.BROKEN.at(case.results, found=found, expected="a verdict")])
 
 
 def _check(case: Case) -> Outcome:
     findings: list[Finding] = []
     limit = case.rules.limits.file_bytes
     parts: dict[str, sight.Seen] = {}
-    for path in dict.fromkeys((_results(case), _measurements(case), _audits(case))):
-        if (case.root / path).is_dir() and not (case.root / path).is_symlink():
-            parts[path] = sight.look(case.root, path, most_bytes=limit)
-            findings += parts[path].findings
-    seen = parts.get(_results(case), sight.Seen(_results(case)))
-    measurements = parts.get(_measurements(case), sight.Seen(_measurements(case)))
-    tests = parts.get(_audits(case), sight.Seen(_audits(case)))
+    for path in dict.fromkeys((case.results, case.measurements, case.audits)):
+        there = sight.is_folder(case.root, path)
+        parts[path] = sight.look(case.root, path, most_bytes=limit) if there else sight.Seen(path)
+        findings += parts[path].findings
+    seen, measurements, tests = parts[case.results], parts[case.measurements], parts[case.audits]
     if any(name in seen.files for name in ENDPOINTS) and f"{RUN}/{DETAIL}" not in seen.files:
         findings.append(rulebook.UNCHECKED.at(seen.folder, found="config.yaml of MLPerf Endpoints"))
         return Outcome(case.subject, findings)
@@ -91,38 +85,18 @@ def _check(case: Case) -> Outcome:
     return Outcome(case.subject, findings, _identity(log), _identity(scored))
 
 
-def _results(case: Case) -> str:
-    return str(case.tree.results(case.place))
-
-
-def _measurements(case: Case) -> str:
-    return str(case.tree.measurements(case.place))
-
-
-def _audits(case: Case) -> str:
-    return str(case.tree.audit(case.place, "x").parent)
-
-
 def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
     layout = case.rules.layout
     for name in (*layout.performance_files, *layout.accuracy_files):
         _there(seen, name, findings)
-    log = told = scored = None
-    if seen.files.get(f"{RUN}/{SUMMARY}"):
-        told = loadgen.read_summary(case.root, f"{seen.folder}/{RUN}/{SUMMARY}")
-    if seen.files.get(f"{RUN}/{DETAIL}"):
-        log = loadgen.read(case.root, f"{seen.folder}/{RUN}/{DETAIL}")
-        if log:
-            findings += performance.check(case, log, told)
+    log, told = _test(case, seen, RUN)
+    if log:
+        findings += performance.check(case, log, told)
     if f"{RUN}/{ACCURACY_LOG}" in seen.files:
         performance.answers(case, f"{seen.folder}/{RUN}/{ACCURACY_LOG}", findings)
-    told = None
-    if seen.files.get(f"accuracy/{SUMMARY}"):
-        told = loadgen.read_summary(case.root, f"{seen.folder}/accuracy/{SUMMARY}")
-    if seen.files.get(f"accuracy/{DETAIL}"):
-        scored = loadgen.read(case.root, f"{seen.folder}/accuracy/{DETAIL}")
-        if scored:
-            findings += accuracy.check(case, scored, told)
+    scored, told = _test(case, seen, "accuracy")
+    if scored:
+        findings += accuracy.check(case, scored, told)
     _scores(case, seen, scored, findings)
     _extra(case, seen, findings)
     _power(seen, findings)
@@ -135,6 +109,15 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
                 scored.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
             )
     return log, scored
+
+
+def _test(case: Case, seen: sight.Seen, folder: str) -> tuple[Log | None, Summary | None]:
+    """Return the logs of a test, None where a file is empty or not there."""
+    detail, summary = f"{folder}/{DETAIL}", f"{folder}/{SUMMARY}"
+    return (
+        loadgen.read(case.root, f"{seen.folder}/{detail}") if seen.files.get(detail) else None,
+        loadgen.read_summary(case.root, f"{seen.folder}/{summary}") if seen.files.get(summary) else None,
+    )
 
 
 def _there(seen: sight.Seen, name: str, findings: list[Finding]) -> None:
@@ -194,17 +177,7 @@ def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Find
     _there(seen, name, findings)
     if seen.files.get(name):
         measured.measurements(case, f"{seen.folder}/{name}", findings)
-        _rehearsed(case, f"{seen.folder}/{name}", findings)
     return name
-
-
-def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
-    try:
-        text = sight.content(case.root, file, 1 << 20)
-    except sight.Unreadable:
-        return
-    if f'"{REHEARSAL}"'.encode() in text:
-        findings.append(rulebook.REHEARSED.at(file, REHEARSAL, found="a rehearsal", expected="a real run"))
 
 
 def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]) -> None:
@@ -274,10 +247,5 @@ def _identity(log: Log | None) -> str:
     """Return a digest of what only one run can have measured, "" without a log."""
     if not log or not log.values:
         return ""
-    told: Mapping[str, object] = {
-        key: value
-        for key, value in log.values.items()
-        if key in ("sut_name", "test_datetime", "power_begin", "power_end") or key.startswith("result_")
-    }
-    told = {**told, "end": log.end_ms}
-    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
+    told = [item for item in log.values.items() if item[0] in IDENTITY or item[0].startswith("result_")]
+    return hashlib.blake2b(repr((*sorted(told), log.end_ms)).encode(), digest_size=12).hexdigest()

@@ -8,7 +8,7 @@ from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.case import STREAMS
 from engineroom.steps.submission.validate.figures import PERCENTILES
 from engineroom.steps.submission.validate.findings import Finding
-from engineroom.steps.submission.validate.loadgen import Log, Summary
+from engineroom.steps.submission.validate.loadgen import TITLE, Log, Summary
 
 SIX_DIGITS, CENTS = 2e-5, 0.0051  # how the summary rounds: as the log, or to two places
 # LoadGen, results.cc and test_settings_internal.cc, LogSummary: the words there, and the key in the detail log.
@@ -99,26 +99,25 @@ def _estimates(log: Log, scenario: str) -> dict[str, str]:
 def check(summary: Summary, log: Log) -> Iterator[Finding]:
     """Yield where the summary of a test is not what its detail log says."""
     yield from summary.findings
-    if summary.says_errors is None or summary.says_warnings is None:
+    if len(summary.counts) < 2:
         yield rulebook.SUMMARY_CUT.at(
             summary.file,
-            found="it does not end with the number of errors",
+            found="it does not end with the number of errors and warnings",
             expected="No errors encountered during test.",
         )
     if not log.values:
         return
-    for name, told, counted in (
-        ("errors", summary.says_errors, log.num_errors),
-        ("warnings", summary.says_warnings, log.num_warnings),
-    ):
+    for kind, counted in (("ERROR", log.num_errors), ("WARNING", log.num_warnings)):
+        told = summary.counts.get(kind)
         if told is not None and (told == 0) != (counted == 0):
+            name = f"{kind.lower()}s"
             yield rulebook.SUMMARY_OTHER.at(
                 summary.file, name, found=f"{told} {name}", expected=f"{counted}, as in the log"
             )
     if "result_validity" not in log.values:
         return
     if not summary.title:
-        yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected="MLPerf Results Summary")
+        yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected=TITLE)
     scenario = str(log.get("effective_scenario"))
     needed = {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
     if scenario in STREAMS and "early_stopping_result" in log.values:

@@ -97,9 +97,7 @@ def _detect(root: Path, findings: list[Finding]) -> str:
     found: Counter[str] = Counter()
     for file in _some_logs(root):
         log = loadgen.read(root, file)
-        seeds = (
-            tuple(log.get(f"effective_{name}") for name in rounds.read(rounds.names()[-1]).seeds.all()) if log else ()
-        )
+        seeds = tuple(log.get(f"effective_{name}") for name in rounds.read(rounds.names()[-1]).seeds.all())
         if all(isinstance(seed, int) for seed in seeds) and seeds in known:
             found[known[seeds]] += 1
     if found:
