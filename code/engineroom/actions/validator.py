@@ -16,6 +16,7 @@ from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import SUBMISSION, display, typed
 from engineroom.steps.submission import official
 from engineroom.steps.submission.validate import whole
+from engineroom.steps.submission.validate.accuracy import RESCORED
 from engineroom.steps.submission.validate.findings import Finding, Level
 from engineroom.steps.submission.validate.rulebook import RULES, as_markdown
 
@@ -75,9 +76,21 @@ def _show(report: whole.Report, most: int | None) -> None:
         by_rule = sorted(report.of(level), key=lambda each: each.rule)
         for rule, group in groupby(by_rule, key=lambda each: each.rule):
             _show_rule(rule, list(group), most)
+    _show_scores(report)
     errors, warnings = len(report.of(Level.ERROR)), len(report.of(Level.WARNING))
     told = f"{_count(errors, 'error')} and {_count(warnings, 'warning')} in {_count(report.results, 'result')}"
     terminal.note(f"{told} of {display(Path(report.root))}, by the rules of {report.round}")
+
+
+def _show_scores(report: whole.Report) -> None:
+    """Say how far the accuracy was believed: one line for each way, with the benchmarks that it was gone for."""
+    ways: dict[str, list[str]] = {}
+    for benchmark, told in report.scores.items():
+        for how, count in told.items():
+            ways.setdefault(how, []).append(f"{benchmark} ({count:,})")
+    for how, benchmarks in sorted(ways.items(), key=lambda each: each[0] != RESCORED):
+        only = how if how == RESCORED else f"only read in accuracy.txt, as {how}"
+        terminal.note(f"accuracy {only}: {', '.join(benchmarks)}", hanging=2)
 
 
 def _count(number: int, name: str) -> str:
@@ -137,6 +150,7 @@ def _print_json(report: whole.Report, verdicts: dict[str, official.Verdict]) -> 
         "results": report.results,
         "errors": len(report.of(Level.ERROR)),
         "warnings": len(report.of(Level.WARNING)),
+        "accuracy": report.scores,
         "findings": [{**msgspec.to_builtins(each), "where": each.where} for each in report.findings],
     }
     if verdicts:

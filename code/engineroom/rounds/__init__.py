@@ -159,7 +159,8 @@ class ExtraFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Layout(_Section, frozen=True, kw_only=True):
     """Where in a submission what lies. Paths hold {division}, {submitter}, {system}, {benchmark}, {scenario}.
 
-    `code_of_benchmark` and `measurements_file` may hold {implementation}, too: a name of the submitter's choice.
+    `code_of_benchmark` and `measurements_file` may hold {implementation}, too: a name of the submitter's choice. The
+    names in `measurements_also` may hold an asterisk.
     """
 
     divisions: tuple[str, ...]
@@ -167,6 +168,7 @@ class Layout(_Section, frozen=True, kw_only=True):
     code: str
     code_of_benchmark: str
     calibration: str
+    calibration_also: tuple[str, ...]
     model_mapping: str
     results: str
     measurements: str
@@ -175,6 +177,7 @@ class Layout(_Section, frozen=True, kw_only=True):
     performance_files: tuple[str, ...]
     accuracy_files: tuple[str, ...]
     measurements_files: tuple[str, ...]
+    measurements_also: tuple[str, ...]
     optional_files: tuple[str, ...]
     extra_accuracy_files: dict[str, ExtraFiles] = {}
 
@@ -208,8 +211,12 @@ class Measurements(_Section, frozen=True, kw_only=True):
 
 
 class Metrics(_Section, frozen=True, kw_only=True):
-    """By metric, the texts that stand before its number in accuracy.txt, blanks and quotation marks left out."""
+    """By metric, the texts that stand before its number in accuracy.txt, blanks and quotation marks left out.
 
+    Those of the metrics in `first` begin a line.
+    """
+
+    first: tuple[str, ...]
     before: dict[str, tuple[str, ...]]
 
 

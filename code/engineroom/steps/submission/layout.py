@@ -63,6 +63,11 @@ class Tree:
         """The file that tells how the models were quantized."""
         return self._path(self.layout.calibration)
 
+    @property
+    def calibrations(self) -> tuple[Path, ...]:
+        """That file, and wherever else it may lie."""
+        return (self.calibration, *(self._path(template) for template in self.layout.calibration_also))
+
     def results(self, place: Place) -> Path:
         """Return the folder of a result."""
         return self._path(self.layout.results, place)

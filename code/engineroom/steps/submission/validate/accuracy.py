@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -32,7 +31,6 @@ PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
 TELLING = 10  # answers in either part of a cut log that stand in their order by no chance
 WHOLE_BYTES = 24 << 20  # of a whole log whose answers are read; its hash is computed whatever its size
 DATA_SETS = {"resnet50": "imagenet"}  # benchmarks that can be scored again from their logs alone
-CLASSES = 1000
 
 
 def check(case: Case, log: Log, told: Summary | None) -> Iterator[Finding]:
@@ -69,14 +67,14 @@ def scores(case: Case, text: str) -> dict[str, list[float]]:
     """Return every number that a text tells of each of the benchmark's metrics."""
     wanted = case.model.accuracy if case.model else {}
     found: dict[str, list[float]] = {name: [] for name in wanted}
+    metrics = case.rules.metrics
     for line in text.splitlines():
         squeezed = line.translate(BLANK)
         for name in wanted:
-            places = [
-                squeezed.rfind(before) + len(before)
-                for before in case.rules.metrics.before.get(name, ())
-                if before in squeezed
-            ]
+            texts = metrics.before.get(name, ())
+            if name in metrics.first and (line[:1].isspace() or not squeezed.startswith(texts)):
+                continue
+            places = [squeezed.rfind(before) + len(before) for before in texts if before in squeezed]
             if places and (number := AFTER.match(squeezed, max(places))):
                 found[name].append(float(number[0]))
     return found
@@ -127,29 +125,37 @@ def hash_in(file: str, text: str) -> tuple[str | None, list[Finding]]:
 
 # The log of the answers
 
+RESCORED = "recomputed from the log"
+CUT_SHORT, TOO_LARGE, WRONG = "the log is cut short", "the log is too large to be held", "the log is broken"
+NO_SCORER = "Engineroom has no scorer for its answers"
+NO_LABELS = "its labels are not here: make download_data brings them"
 
-def answers(case: Case, file: str, size: int, told_hash: str | None, total: int | None) -> Iterator[Finding]:
-    """Yield what is wrong with a log of answers. `total`: how many a whole run has; None for an audit's part."""
+
+def answers(case: Case, file: str, size: int, told_hash: str | None, total: int | None, findings: list[Finding]) -> str:
+    """Note what is wrong with a log of answers; return RESCORED, or why its answers are not scored again.
+
+    `total` is how many a whole run has; None for an audit's part.
+    """
     limits = case.rules.limits
     if size > limits.accuracy_log_bytes:
-        yield rulebook.NOT_CUT.at(file, found=f"{size:,} bytes", expected=f"at most {limits.accuracy_log_bytes:,}")
+        expected = f"at most {limits.accuracy_log_bytes:,}"
+        findings.append(rulebook.NOT_CUT.at(file, found=f"{size:,} bytes", expected=expected))
     try:
         data, sha256 = _content(case, file, size)
     except (sight.Unreadable, OSError) as error:
-        yield rulebook.UNREADABLE.at(file, found=error)
-        return
+        findings.append(rulebook.UNREADABLE.at(file, found=error))
+        return WRONG
     if CUT.replace(b"\n", b"\r\n") in data:  # cut on Windows
         data = data.replace(b"\r\n", b"\n")
     if CUT in data:
         if told_hash == sha256:
             expected = "that of the whole log"
-            yield rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected=expected)
-        yield from _cut(file, data, limits.kept_bytes, total, stream=case.scenario in STREAMS)
-        return
+            findings.append(rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected=expected))
+        findings += _cut(file, data, limits.kept_bytes, total, stream=case.scenario in STREAMS)
+        return CUT_SHORT
     if told_hash is not None and told_hash != sha256:
-        yield rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash)
-    if data:
-        yield from _whole(case, file, data, total)
+        findings.append(rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash))
+    return _whole(case, file, data, total, findings) if data else TOO_LARGE
 
 
 def _content(case: Case, file: str, size: int) -> tuple[bytes, str]:
@@ -161,54 +167,62 @@ def _content(case: Case, file: str, size: int) -> tuple[bytes, str]:
         return b"", hashlib.file_digest(log, "sha256").hexdigest()
 
 
-def _whole(case: Case, file: str, data: bytes, total: int | None) -> Iterator[Finding]:
+def _whole(case: Case, file: str, data: bytes, total: int | None, findings: list[Finding]) -> str:
     try:
         found = {each.qsl_idx: bytes.fromhex(each.data) for each in msgspec.json.decode(data, type=list[Response])}
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        yield rulebook.ANSWERS.at(file, found=error, expected="a list of answers")
-        return
-    if total is None:
-        return
-    if found.keys() != {*range(min(total, len(found) + 1))}:
+        findings.append(rulebook.ANSWERS.at(file, found=error, expected="a list of answers"))
+        return WRONG
+    if total is not None and found.keys() != {*range(min(total, len(found) + 1))}:
         expected = f"{total}, each sample of the data set"
-        yield rulebook.ANSWERS_SAMPLES.at(file, found=f"{len(found)} samples", expected=expected)
-        return
-    yield from _rescored(case, file, found)
-
-
-def _rescored(case: Case, file: str, found: Mapping[int, bytes]) -> Iterator[Finding]:
-    """Score a whole log again, where the right answers are here."""
+        findings.append(rulebook.ANSWERS_SAMPLES.at(file, found=f"{len(found)} samples", expected=expected))
+        return WRONG
+    if case.subject.model not in DATA_SETS:
+        return NO_SCORER
     right = labels(case.subject.model)
+    if right is None or total != len(right):
+        return NO_LABELS
+    findings += _rescored(case, file, [found[index] for index in range(total)], right)
+    return RESCORED
+
+
+def _rescored(case: Case, file: str, found: Sequence[bytes], right: Sequence[int]) -> Iterator[Finding]:
+    """Compare the number of right answers that accuracy.txt tells with that in the log."""
     beside = f"{file.rpartition('/')[0]}/{ACCURACY}"
-    if right is None or len(right) != len(found):
-        return
-    good = sum(class_of(answer) == right[index] for index, answer in found.items())
-    told = sight.text(case.root, beside, [])
-    for said in COUNTS.finditer(told or ""):
-        if int(said[2]) != good:
-            yield rulebook.SCORE_OTHER.at(beside, "good", found=said[2], expected=f"{good}, by the log and the labels")
+    good = right_answers(found, right)
+    for said in COUNTS.finditer(sight.text(case.root, beside, []) or ""):
+        if int(said[2]) not in good:
+            expected = f"{max(good, default=0)}, by the log and the labels"
+            yield rulebook.SCORE_OTHER.at(beside, "good", found=said[2], expected=expected)
 
 
 @cache
 def labels(model: str) -> Sequence[int] | None:
     """Return the right answers of a benchmark's data set, None where they are not here."""
-    if model not in DATA_SETS:
-        return None
     try:
         return Dataset(DATA_SETS[model]).labels("evaluation")
     except EngineroomError:
         return None
 
 
-def class_of(answer: bytes) -> int:
-    """Return the class that an answer names: one number, or the place of the highest of 1000 or 1001 values."""
-    if len(answer) == 8:
-        return int.from_bytes(answer, "little")
-    values = struct.unpack(f"<{len(answer) // 4}f", answer[: len(answer) // 4 * 4])
-    if len(values) == 1:
-        return int(values[0]) if 0 <= values[0] < CLASSES + 1 else -1
-    best = max(range(len(values)), key=values.__getitem__, default=-1)
-    return best - (len(values) - CLASSES if len(values) > CLASSES else 0)  # the first of 1001 is the background
+def right_answers(found: Sequence[bytes], right: Sequence[int]) -> set[int]:
+    """Return how many answers are right, in each way in which they can be read; none where they have several sizes.
+
+    A class is one number, of a type that the log does not tell (accuracy-imagenet.py, --dtype), or the place of the
+    highest score. It may count the background as class 0.
+    """
+    import numpy as np
+
+    size, count = len(found[0]), len(found)
+    if {*map(len, found)} != {size} or not size or size % 4:
+        return set()
+    data, wanted, good = b"".join(found), np.array(right), set[int]()
+    for dtype in ("<i8",) if size == 8 else ("<i4", "<f4") if size == 4 else ("<f4",):
+        values = np.frombuffer(data, dtype).reshape(count, -1)
+        with np.errstate(invalid="ignore"):
+            named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
+        good |= {int((named - background == wanted).sum()) for background in (0, 1)}
+    return good
 
 
 def _cut(file: str, data: bytes, kept: int, total: int | None, *, stream: bool) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from os.path import commonprefix
 
 from engineroom.rounds import AuditTest
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
@@ -275,7 +276,9 @@ def _answers(case: Case, folder: str, files: Mapping[str, int], *, logged: bool)
                 told_hash, more = accuracy.hash_in(f"{folder}/{beside}", text)
                 findings += more
             yield from findings
-        yield from accuracy.answers(case, f"{folder}/{name}", files[name], told_hash, None)
+        wrong: list[Finding] = []
+        accuracy.answers(case, f"{folder}/{name}", files[name], told_hash, None, wrong)
+        yield from wrong
         yield from _shown(case, folder, f"{folder}/{name}", files)
 
 
@@ -294,8 +297,9 @@ def _shown(case: Case, folder: str, file: str, files: Mapping[str, int]) -> Iter
     except sight.Unreadable:
         return  # told where it belongs
     for index in sorted(expected.keys() & audited.keys()):
-        if expected[index].lower() != audited[index].lower():
-            yield rulebook.AUDIT_SAMPLE.at(
-                file, f"qsl_idx {index}", found=audited[index][:40].decode(), expected=expected[index][:40].decode()
-            )
+        right, answer = expected[index].lower(), audited[index].lower()
+        if right != answer:
+            start = max(0, len(commonprefix((right, answer))) - 8)
+            found, wanted = (f"..{each[start : start + 40].decode()}" for each in (answer, right))
+            yield rulebook.AUDIT_SAMPLE.at(file, f"qsl_idx {index}", found=found, expected=wanted)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -48,12 +49,16 @@ AUDIT_FILES = {
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What was found of a result, and by what its runs are known: digests of what only one run can have measured."""
+    """What was found of a result, and by what its runs are known: digests of what only one run can have measured.
+
+    `score` is accuracy.RESCORED, or why the accuracy was only read.
+    """
 
     subject: Subject
     findings: list[Finding]
     performance: str = ""
     accuracy: str = ""
+    score: str = ""
 
 
 def check(root: Path, rules: Round, subject: Subject) -> Outcome:
@@ -79,10 +84,11 @@ def _check(case: Case) -> Outcome:
         findings.append(rulebook.UNCHECKED.at(seen.folder, found="config.yaml of MLPerf Endpoints"))
         return Outcome(case.subject, findings)
     log, scored = _logs(case, seen, findings)
+    score = _scores(case, seen, scored, findings)
     name = _measured(case, measurements, log, findings)
     _audited(case, tests, log, scored, findings)
     _strangers(case, seen, measurements, tests, name, findings)
-    return Outcome(case.subject, findings, _identity(log), _identity(scored))
+    return Outcome(case.subject, findings, _identity(log), _identity(scored), score)
 
 
 def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
@@ -97,7 +103,6 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
     scored, told = _test(case, seen, "accuracy")
     if scored:
         findings += accuracy.check(case, scored, told)
-    _scores(case, seen, scored, findings)
     _extra(case, seen, findings)
     _power(seen, findings)
     if log and scored and log.values and scored.values:
@@ -129,15 +134,17 @@ def _there(seen: sight.Seen, name: str, findings: list[Finding]) -> None:
         )
 
 
-def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> None:
+def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> str:
+    """Judge the scores; tell whether they were computed anew."""
     total, told_hash = accuracy.samples(case, scored), None
     file = f"{seen.folder}/accuracy/{ACCURACY}"
     if seen.files.get(f"accuracy/{ACCURACY}") and (text := sight.text(case.root, file, findings)) is not None:
         findings += accuracy.score_file(case, file, text, total)
         told_hash, wrong = accuracy.hash_in(file, text)
         findings += wrong
-    if size := seen.files.get(f"accuracy/{ACCURACY_LOG}"):
-        findings += accuracy.answers(case, f"{seen.folder}/accuracy/{ACCURACY_LOG}", size, told_hash, total)
+    if not (size := seen.files.get(f"accuracy/{ACCURACY_LOG}")):
+        return "there is no log of its answers"
+    return accuracy.answers(case, f"{seen.folder}/accuracy/{ACCURACY_LOG}", size, told_hash, total, findings)
 
 
 def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
@@ -153,7 +160,8 @@ def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
 def _power(seen: sight.Seen, findings: list[Finding]) -> None:
     if "performance/power" not in seen.folders:
         return
-    for name in (*(f"performance/power/{each}" for each in POWER_FILES), SPL):
+    ranging = (f"performance/ranging/{each}" for each in (DETAIL, SUMMARY, "spl.txt"))
+    for name in (*(f"performance/power/{each}" for each in POWER_FILES), SPL, *ranging):
         if not seen.files.get(name):
             found = "0 bytes" if name in seen.files else "not there"
             findings.append(rulebook.SYSTEM_FILES.at(f"{seen.folder}/{name}", found=found, expected="a file"))
@@ -208,7 +216,9 @@ def _strangers(
     beside = {name, *layout.measurements_files}
     one = measurements.folder == seen.folder
     for file in seen.files:
-        if file in own or file in optional or file.startswith(folders) or (one and file in beside):
+        if file in own or file in optional or file.startswith(folders):
+            continue
+        if one and (file in beside or any(fnmatchcase(file, name) for name in layout.measurements_also)):
             continue
         if tests.folder == seen.folder and file.startswith("TEST"):
             continue

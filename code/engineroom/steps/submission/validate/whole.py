@@ -33,13 +33,17 @@ LAYOUT_FOLDERS = {"code", "src", "measurements", "compliance", "results", "syste
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What was found in a tree, sorted by file."""
+    """What was found in a tree, sorted by file.
+
+    `scores` tells by benchmark how many results have their accuracy recomputed, or why it was only read.
+    """
 
     root: str
     round: str
     submitters: tuple[str, ...]
     results: int
     findings: list[Finding]
+    scores: dict[str, dict[str, int]] = {}
 
     def of(self, level: Level) -> list[Finding]:
         """Return the findings of a level."""
@@ -72,7 +76,15 @@ def validate(
     findings += [each for outcome in outcomes for each in outcome.findings]
     findings += _duplicates(rules, outcomes)
     submitters = tuple(sorted({each.submitter for each in plan.subjects}))
-    return Report(str(root), name, submitters, len(plan.subjects), sorted({*findings}))
+    return Report(str(root), name, submitters, len(plan.subjects), sorted({*findings}), _scores(outcomes))
+
+
+def _scores(outcomes: Iterable[Outcome]) -> dict[str, dict[str, int]]:
+    counts = Counter((each.subject.model or each.subject.benchmark, each.score) for each in outcomes if each.score)
+    told: dict[str, dict[str, int]] = {}
+    for (benchmark, how), count in sorted(counts.items()):
+        told.setdefault(benchmark, {})[how] = count
+    return told
 
 
 def _root_of(path: Path) -> tuple[Path, tuple[str, str]]:
@@ -216,11 +228,16 @@ class _Plan:
     def _documents(self, tree: Tree, names: Sequence[str]) -> None:
         if not (self.root / tree.code).is_dir() or not any(self._list(str(tree.code), quiet=True)):
             self.findings.append(rulebook.CODE.at(str(tree.code), found="no sources", expected="a folder with sources"))
-        calibration = self.root / tree.calibration
-        if tree.division != "open" and not calibration.is_file():
-            self.findings.append(rulebook.CALIBRATION.at(str(tree.calibration), found="not there", expected="a file"))
-        elif tree.division != "open" and not calibration.stat().st_size:
-            self.findings.append(rulebook.EMPTY.at(str(tree.calibration), found="0 bytes", expected="a text"))
+        if tree.division != "open":
+            self._calibration(tree)
+
+    def _calibration(self, tree: Tree) -> None:
+        there = [path for path in tree.calibrations if (self.root / path).is_file()]
+        if not there:
+            expected = f"a file, here or as {', or '.join(map(str, tree.calibrations[1:]))}"
+            self.findings.append(rulebook.CALIBRATION.at(str(tree.calibration), found="not there", expected=expected))
+        elif not any((self.root / path).stat().st_size for path in there):
+            self.findings.append(rulebook.EMPTY.at(str(there[0]), found="0 bytes", expected="a text"))
 
     def _systems(self, tree: Tree, names: Sequence[str], mapped: Mapping[str, str]) -> None:
         folder = tree.system("x").parent
@@ -409,7 +426,7 @@ def _duplicates(rules: Round, outcomes: Iterable[Outcome]) -> Iterator[Finding]:
 
 
 def _group(subject: Subject) -> tuple[str, ...]:
-    return subject.system, BASE.sub("", subject.model or subject.benchmark)
+    return subject.system, BASE.sub("", subject.benchmark)
 
 
 def _where(rules: Round, subject: Subject, kind: str) -> str:
