@@ -9,11 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Faults, Mutation, Sound, accuracy, audits, documents, files, lines, other_submissions, system, values
+from faults import (
+    Change,
+    Faults,
+    Mutation,
+    Sound,
+    accuracy,
+    audits,
+    documents,
+    files,
+    lines,
+    other_submissions,
+    system,
+    values,
+)
 
 from engineroom import rounds
 from engineroom.bench import trees
 from engineroom.bench.trees import Files
+from engineroom.steps.submission.layout import Place, Tree
 from engineroom.steps.submission.validate import result, whole
 from engineroom.steps.submission.validate.case import Subject
 from engineroom.steps.submission.validate.findings import Finding, Level
@@ -136,6 +150,47 @@ def test_every_fault_of_other_submissions_is_found(round_name: str, tmp_path: Pa
     sound = Sound(round_name, trees.wide(round_name))
     trees.write(tmp_path / "tree", sound.files)
     assert missed(tmp_path / "tree", sound, WIDE, tmp_path) == {}
+
+
+# What the rules leave to the submitter
+
+CHOICES: dict[str, Change] = {
+    "calibration as the policies name it": lambda sound: sound.move(
+        sound.tree.calibration.as_posix(), "closed/Acme/documentation/calibration.adoc"
+    ),
+    "calibration where checkers looked first": lambda sound: sound.move(
+        sound.tree.calibration.as_posix(), "closed/Acme/calibration.md"
+    ),
+    "what else lies beside measurements": lambda sound: sound.files.update(
+        {f"{sound.beside}/{name}": b"x" for name in ("mlperf.conf", "analyzer_table.md", "power_settings.txt")}
+    ),
+    "settings of two models whose names fit": lambda sound: sound.files.update(
+        {
+            f"{sound.beside}/user.conf": b"resnet50-other.SingleStream.min_duration = 700000\n"
+            + sound.files[f"{sound.beside}/user.conf"]
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_nothing_is_found_where_the_rules_leave_a_choice(choice: str, sound: Sound, root: Path) -> None:
+    made = changed(sound, Mutation(choice, CHOICES[choice], ()))
+    assert made != sound.files
+    put(root, sound.files, made)
+    findings = judge(root, sound.round)
+    put(root, made, sound.files)
+    assert findings == []
+
+
+def test_in_the_open_division_a_data_set_may_be_smaller_than_the_samples_asked_for(tmp_path: Path) -> None:
+    tree, place = Tree(rounds.read("v6.1").layout, "open", "Acme"), Place("box", "resnet50", "Offline")
+    files = trees.submitter(tree, {"box": "edge"}) | trees.result(tree, place, "resnet50", audits=False)
+    sound, log = Sound("v6.1", files), f"{tree.performance(place)}/mlperf_log_detail.txt"
+    sound.set(log, "qsl_reported_total_count", 1000)
+    sound.set(log, "loaded_qsl_set", [*range(1000)])
+    trees.write(tmp_path, sound.files)
+    assert judge(tmp_path, "v6.1") == []
 
 
 CONTROL = os.environ.get("ENGINEROOM_CONTROL_SUBMISSION", "")

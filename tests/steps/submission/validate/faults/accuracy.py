@@ -17,6 +17,7 @@ ACCURACY = {
     "hash: two": ("hash=", f"hash={'0' * 64}\nhash=", ("accuracy-hash-wrong",)),
     "score: too low": ("accuracy=77.000%", "accuracy=70.000%", ("accuracy-target",)),
     "score: no number": ("accuracy=77.000%", "accuracy=high", ("accuracy-missing",)),
+    "score: a word before it": ("accuracy=77.000%", "best accuracy=77.000%", ("accuracy-missing",)),
     "score: does not follow": ("good=38500", "good=38000", ("accuracy-contradiction",)),
     "score: over less": ("good=38500, total=50000", "good=385, total=500", ("accuracy-samples",)),
     "score: two": ("accuracy=77", "accuracy=76.999%\naccuracy=77", ("accuracy-contradiction",)),

@@ -28,6 +28,16 @@ add("gone: a scenario", lambda sound: sound.remove(sound.results), "scenario-mis
 add("gone: the performance run", lambda sound: sound.remove(f"{sound.results}/performance"), "tree-missing-file")
 add("gone: the accuracy run", lambda sound: sound.remove(sound.accuracy), "tree-missing-file")
 add("gone: sources", lambda sound: sound.remove(sound.tree.code.as_posix()), "tree-code")
+add(
+    "calibration: empty",
+    lambda sound: sound.files.update({sound.tree.calibration.as_posix(): b""}),
+    "tree-empty-file",
+)
+add(
+    "power without its files",
+    lambda sound: sound.files.update({f"{sound.results}/performance/power/client.json": b"{}"}),
+    "power-files",
+)
 add("gone: calibration", lambda sound: sound.remove(sound.tree.calibration.as_posix()), "tree-calibration")
 add(
     "scenario misnamed",

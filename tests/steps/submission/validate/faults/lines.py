@@ -34,7 +34,17 @@ for name, file in LOGS.items():
     )
     bytes_of(f"{name}: binary", file, lambda data: bytes(range(256)) * 40, "log-binary", "log-line-broken")
     bytes_of(f"{name}: NUL bytes in it", file, lambda data: data[:300] + b"\0\xff\0" + data[300:])
+
+
+def later_list(data: bytes) -> bytes:
+    """Load a second set of samples, one of which is no number."""
+    loaded = next(line for line in data.splitlines(keepends=True) if b"loaded_qsl_set" in line)
+    return data.replace(loaded, loaded + loaded.replace(b",7,", b",7x,"))
+
+
 for name, file in (("log", the_log), ("accuracy log", accuracy_log)):
+    bytes_of(f"{name}: no list of samples", file, lambda data: data.replace(b",7,", b",,"), "log-line-broken")
+    bytes_of(f"{name}: no list of later samples", file, later_list, "log-line-broken")
     bytes_of(f"{name}: twice", file, lambda data: data + data, "log-repeated-key")
     bytes_of(f"{name}: an error", file, lambda data: data + ERROR, "log-error")
     bytes_of(f"{name}: broken line", file, lambda data: data.replace(b'"value"', b'value"', 1), "log-line-broken")

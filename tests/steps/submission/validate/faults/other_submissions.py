@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults import Faults
+from faults import Faults, Sound
 
 FAULTS = Faults()
 add = FAULTS.add
@@ -79,6 +79,15 @@ add(
     lambda sound: sound.json("open/Acme/model_mapping.json", **{"own-net": "own"}),
     "model-mapping",
 )
+
+
+def one_run_for_two_models(sound: Sound) -> None:
+    twins = {name.replace("own-net", "other-net"): data for name, data in sound.files.items() if "own-net" in name}
+    sound.files.update(twins)
+    sound.json("open/Acme/model_mapping.json", **{"other-net": "resnet50"})
+
+
+add("a run for two models", one_run_for_two_models, "result-duplicate")
 add("mapping gone", lambda sound: sound.remove("open/Acme/model_mapping.json"), "benchmark-unknown")
 add("mapping broken", lambda sound: sound.replace("open/Acme/model_mapping.json", "}", ""), "json-broken")
 add(

@@ -25,6 +25,7 @@ for name in ("host_memory_capacity", "cooling", "framework", "operating_system",
 SYSTEM: dict[str, tuple[str, Any, str]] = {
     "status": ("status", "sold out", "system-field-value"),
     "category": ("system_type", "desktop", "system-field-value"),
+    "category in capitals": ("system_type", "Edge", "system-field-value"),
     "another category": ("system_type", "datacenter", "scenario-unknown"),
     "division": ("division", "open", "system-field-folder"),
     "submitter": ("submitter", "Emca", "system-field-folder"),
