@@ -72,7 +72,8 @@ class UserConf(_Section, frozen=True, kw_only=True):
 
     def knows(self, key: str, scenario: Scenario) -> bool:
         """Tell whether LoadGen reads a key in this scenario."""
-        return bool({key, f"{scenario}.{key}"} & {*self.allowed, *self.open_only, *self.by_effect})
+        long = f"{scenario}.{key}"
+        return any(key in names or long in names for names in (self.allowed, self.open_only, self.by_effect))
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

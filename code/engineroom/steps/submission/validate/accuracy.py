@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -26,11 +26,15 @@ BLANK = str.maketrans("", "", " \t\"'")
 COUNTS = re.compile(r"accuracy=([\d.]+)%, good=(\d{1,18}), total=(\d{1,18})")
 COUNTED = {"top-1", "acc"}  # scores that are a share of the samples
 ANY_HASH = re.compile(r"^\s*hash\s*=\s*(\S*)", re.MULTILINE)
-ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?(\d{1,18}), ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
+ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?\d{1,18}, ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
 PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
 TELLING = 10  # answers in either part of a cut log that stand in their order by no chance
 WHOLE_BYTES = 24 << 20  # of a whole log whose answers are read; its hash is computed whatever its size
 DATA_SETS = {"resnet50": "imagenet"}  # benchmarks that can be scored again from their logs alone
+
+
+class _Answer(Response):
+    seq_id: int  # its place in the order of the queries
 
 
 def check(case: Case, log: Log, told: Summary | None) -> Iterator[Finding]:
@@ -234,53 +238,54 @@ def _cut(file: str, data: bytes, kept: int, total: int | None, *, stream: bool) 
         yield rulebook.ANSWERS.at(file, found="the beginning of another file", expected="[")
     if not end.rstrip().endswith(b"]"):
         yield rulebook.ANSWERS.at(file, found="the end of another file", expected="]")
-    yield from _lines(file, begin, end)
-    first, last = visible(begin), visible(end)
+    # Of the lines beside the cut a part may be missing; the brackets stand in lines of their own.
+    first = yield from _part(file, begin[begin.find(b"\n") + 1 : begin.rfind(b"\n") + 1])
+    last = yield from _part(file, end[end.find(b"\n") + 1 :])
     yield from _counted(file, first, last, total, stream=stream)
 
 
-def _lines(file: str, begin: bytes, end: bytes) -> Iterator[Finding]:
-    """Each line between the brackets and the cut is one answer."""
-    whole = [*begin.split(b"\n")[1:-1], *end.split(b"\n")[1:]]
-    for line in whole:
+def _part(file: str, lines: bytes) -> Generator[Finding, None, list[_Answer]]:
+    """Return the answers in whole lines, and yield the first line that is none."""
+    try:
+        return msgspec.json.decode(b"[" + lines.rstrip().rstrip(b"],\r\n\t ") + b"]", type=list[_Answer])
+    except (ValueError, RecursionError):
+        pass
+    found: list[_Answer] = []
+    for line in lines.splitlines():
         line = line.strip().rstrip(b",")
         if line in (b"", b"]"):
             continue
         try:
-            msgspec.json.decode(line, type=Response)
+            found.append(msgspec.json.decode(line, type=_Answer))
         except (ValueError, RecursionError):
             yield rulebook.ANSWERS.at(file, found=line[:60].decode("utf-8", "replace"), expected="an answer")
-            return
+            break
+    return found
 
 
-def visible(data: bytes) -> list[tuple[int, int, bytes]]:
-    """Return the whole answers in a part of a log: place, sample, response in hex."""
-    return [(int(seq), int(index), answer) for seq, index, answer in ENTRY.findall(data)]
+def visible(data: bytes) -> dict[int, bytes]:
+    """Return the answers that a log still shows whole, in hex, by sample."""
+    return {int(index): answer for index, answer in ENTRY.findall(data)}
 
 
 def _counted(
-    file: str,
-    first: list[tuple[int, int, bytes]],
-    last: list[tuple[int, int, bytes]],
-    total: int | None,
-    *,
-    stream: bool,
+    file: str, first: list[_Answer], last: list[_Answer], total: int | None, *, stream: bool
 ) -> Iterator[Finding]:
     """Answers stand in the order in which they came, in a stream mostly that of the queries: so the last is known.
 
     Elsewhere batches overtake each other.
     """
-    shown = [seq for seq, *_ in (*first, *last)]
+    shown = [each.seq_id for each in (*first, *last)]
     if len({*shown}) != len(shown):
         yield rulebook.ANSWERS_SAMPLES.at(file, found="an answer that stands there twice", expected="each answer once")
     if total is None:
         return
-    beyond = [index for _, index, _ in (*first, *last) if index >= total]
+    beyond = [each.qsl_idx for each in (*first, *last) if not 0 <= each.qsl_idx < total]
     if beyond:
         expected = f"samples below {total}"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=f"sample {beyond[0]}", expected=expected)
-    steps = [after - before for (before, *_), (after, *_) in (*pairwise(first), *pairwise(last))]
-    counted = stream and min(len(first), len(last)) >= TELLING and first[0][0] == 0 and {*steps} == {1}
-    if counted and last[-1][0] + 1 < total:
-        found = f"answer {last[-1][0]} last"
+    steps = {after.seq_id - before.seq_id for before, after in (*pairwise(first), *pairwise(last))}
+    counted = stream and min(len(first), len(last)) >= TELLING and first[0].seq_id == 0 and steps == {1}
+    if counted and last[-1].seq_id + 1 < total:
+        found = f"answer {last[-1].seq_id} last"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=found, expected=f"answer {total - 1}, of the last sample")

@@ -290,10 +290,7 @@ def _shown(case: Case, folder: str, file: str, files: Mapping[str, int]) -> Iter
     if verdict is None or PASS not in verdict:
         return
     try:
-        expected, audited = (
-            {index: answer for _, index, answer in accuracy.visible(sight.content(case.root, name, 1 << 20))}
-            for name in (own, file)
-        )
+        expected, audited = (accuracy.visible(sight.content(case.root, name, 1 << 20)) for name in (own, file))
     except sight.Unreadable:
         return  # told where it belongs
     for index in sorted(expected.keys() & audited.keys()):

@@ -200,5 +200,5 @@ def number(value: object) -> float | None:
 def lines_of(written: str) -> Iterator[tuple[int, str]]:
     """Yield each line that is not blank, with its number."""
     for place, line in enumerate(written.splitlines(), 1):
-        if line.strip():
-            yield place, line.strip()
+        if stripped := line.strip():
+            yield place, stripped

@@ -6,14 +6,16 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
-from engineroom import rounds
-from engineroom.errors import RequestError, did_you_mean
+from engineroom import processes, rounds
+from engineroom.errors import EngineError, RequestError, did_you_mean
 from engineroom.paths import display
 from engineroom.rounds import Round
 from engineroom.steps.submission.entry import REHEARSAL
@@ -382,7 +384,7 @@ def _judge(root: Path, round_name: str, plan: _Plan, workers: int, progress: Pro
             done += len(batch)
             progress(done, total)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with _pool(workers) as pool:
         running = [pool.submit(judge, root, round_name, batch) for batch in batches]
         running += [pool.submit(_sweep_all, root, round_name, [folder]) for folder in sweeps]
         for finished in as_completed(running):
@@ -390,6 +392,23 @@ def _judge(root: Path, round_name: str, plan: _Plan, workers: int, progress: Pro
             yield from outcomes
             done += sum(bool(each.subject.system) for each in outcomes)
             progress(done, total)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes that judge. When the body ends early, only what they have begun is still finished."""
+    context = get_context("forkserver")  # of a process without threads, which has imported everything once
+    context.set_forkserver_preload(["__main__", __name__])
+    pool = ProcessPoolExecutor(workers, context, processes.serve_parent)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise EngineError(
+            "a process that judged results was killed, perhaps for want of memory",
+            mend="judge one submitter at a time: --submitter=NAME",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def judge(root: Path, round_name: str, subjects: Sequence[Subject]) -> list[Outcome]:
