@@ -76,6 +76,9 @@ def _show(report: whole.Report, most: int | None) -> None:
         by_rule = sorted(report.of(level), key=lambda each: each.rule)
         for rule, group in groupby(by_rule, key=lambda each: each.rule):
             _show_rule(rule, list(group), most)
+    if report.findings:
+        rules = display(rounds.FOLDER / f"{report.round}.yaml")
+        terminal.note(f"sources: round is {rules}; docs/validator.md names the others")
     _show_scores(report)
     errors, warnings = len(report.of(Level.ERROR)), len(report.of(Level.WARNING))
     told = f"{_count(errors, 'error')} and {_count(warnings, 'warning')} in {_count(report.results, 'result')}"
@@ -101,7 +104,8 @@ def _show_rule(rule: str, findings: Sequence[Finding], most: int | None) -> None
     about = RULES[rule]
     shown = findings[:most]
     rows = [(each.where, each.found or "-", each.expected or "-") for each in shown]
-    terminal.table(f"{about.level} {rule}: {about.checks}", ("Where", "Found", "Expected"), rows)
+    count = f" ({len(findings):,})" if len(findings) > 1 else ""
+    terminal.table(f"{about.level} {rule}{count}: {about.checks}", ("Where", "Found", "Expected"), rows)
     if len(findings) > len(shown):
         terminal.note(f"  and {len(findings) - len(shown):,} more: --all shows them", hanging=2)
     for mend in dict.fromkeys(each.mend for each in shown):
