@@ -302,7 +302,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     latency_ms: dict[str, float] = {}
     checker_latency_ms: dict[str, float] = {}
     token_latency_ms: dict[str, TokenLatency] = {}
+    use_token_latencies: bool = False  # also where no such latency has a limit
     result_fields: dict[str, str] = {}  # others than the round's
+
+    @property
+    def tokens(self) -> bool:
+        """Whether LoadGen has to measure the latencies of tokens."""
+        return self.use_token_latencies or bool(self.token_latency_ms)
 
     def scenarios(self, category: str) -> Scenarios:
         """Return those of a system type: edge, datacenter, or both as systems/<name>.json writes them."""

@@ -68,11 +68,6 @@ class Case:
         return self.subject.division != "open"
 
     @property
-    def tokens(self) -> bool:
-        """Whether the benchmark is one whose latencies are counted by tokens."""
-        return bool(self.model and self.model.token_latency_ms)
-
-    @property
     def scenario(self) -> str:
         """The scenario, as it is spelled; the name of its folder may differ in that."""
         return SPELLED.get(self.place.scenario.lower(), self.place.scenario)

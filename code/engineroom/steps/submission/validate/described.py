@@ -100,7 +100,7 @@ def _network(file: str, told: Mapping[str, Any], division: str, rules: Round) ->
         yield rulebook.NETWORK.at(
             file, "is_network", found=told["is_network"], expected="false, or the network division"
         )
-    if networked or division == "network":
+    if networked or division == "network" or told.get("is_network"):  # the checker: wherever it says anything, also no
         for name in rules.system_description.network:
             if name not in told:
                 yield rulebook.NETWORK.at(file, name, found="not there", expected="a text")

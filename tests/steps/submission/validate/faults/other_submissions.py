@@ -28,6 +28,21 @@ add(
     "token-latency",
 )
 add(
+    "no token latencies in Offline",
+    lambda sound: sound.set(log_of(f"{RACK}/Offline"), "requested_use_token_latencies", False),
+    "token-latency",
+)
+
+
+def late_in_lower_case(sound: Sound) -> None:
+    sound.set(log_of(f"{RACK}/Server"), TTFT, 10**10)
+    sound.move(f"{RACK}/Server", f"{RACK}/server")
+    for file in [name for name in sound.files if "/rack/llama2-70b-99.9/Server" in name]:  # up to v5.1
+        sound.move(file, file.replace("/Server", "/server"))
+
+
+add("late, in a folder in lower case", late_in_lower_case, "token-latency")
+add(
     "Server's limits for Interactive",
     lambda sound: sound.swap_folders(f"{RACK}/Server", f"{RACK}/Offline"),
     "scenario-inferred",
@@ -87,6 +102,11 @@ def one_run_for_two_models(sound: Sound) -> None:
     sound.json("open/Acme/model_mapping.json", **{"other-net": "resnet50"})
 
 
+add(
+    "a fixed latency too long for tokens",
+    lambda sound: sound.set(log_of(f"{RACK}/Server"), "effective_target_latency_ns", 10**12),
+    "latency-limit",
+)
 add("a run for two models", one_run_for_two_models, "result-duplicate")
 add("mapping gone", lambda sound: sound.remove("open/Acme/model_mapping.json"), "benchmark-unknown")
 add("mapping broken", lambda sound: sound.replace("open/Acme/model_mapping.json", "}", ""), "json-broken")

@@ -36,6 +36,7 @@ SYSTEM: dict[str, tuple[str, Any, str]] = {
     "a name without accelerators": ("accelerator_model_name", "H200", "system-accelerators"),
     "a list": ("hw_notes", ["x"], "system-field-type"),
     "null": ("sw_notes", None, "system-field-type"),
+    "no network, without its fields": ("is_network", "false", "network-division"),
     "a network": ("is_network", "true", "network-division"),
 }
 for name, (field, value, rule) in SYSTEM.items():
