@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engineroom.errors import did_you_mean
@@ -11,7 +11,7 @@ from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import README, USER_CONF
 from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
-from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.findings import Finding, Rule
 from engineroom.steps.submission.validate.loadgen import Log
 from engineroom.terms import Scenario
 
@@ -23,6 +23,18 @@ USED = {
     "max_duration": "requested_max_duration_ms",
     "max_query_count": "requested_max_query_count",
 }
+# Harnesses change these from run to run, and user.conf may be that of an audit.
+TUNED = {
+    "min_query_count": "requested_min_query_count",
+    "performance_sample_count_override": "requested_performance_sample_count_override",
+}
+TARGETS = {
+    "SingleStream": {"target_latency": "requested_single_stream_expected_latency_ns"},
+    "MultiStream": {"target_latency": "requested_multi_stream_expected_latency_ns"},
+    "Server": {"target_qps": "requested_server_target_qps"},
+    "Offline": {"target_qps": "requested_offline_expected_qps"},
+}
+SIX_DIGITS, NS_PER_MS = 1e-5, 1e6  # as the log rounds; user.conf has milliseconds
 TEXT_VALUES = ("true", "false")
 
 
@@ -80,7 +92,9 @@ def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding])
         expected = f"a line for {case.place.benchmark} {case.log_scenario()}"
         findings.append(rulebook.CONF_OTHER.at(file, entries[0].line, found="lines of other runs", expected=expected))
     if log and log.values and log.get("effective_scenario") == case.log_scenario():
-        findings += _used(file, fitting, log)
+        findings += _used(file, fitting, log, USED, rulebook.CONF_USED)
+        tuned = {**TUNED, **TARGETS.get(case.log_scenario(), {})}
+        findings += _used(file, fitting, log, tuned, rulebook.CONF_TUNED)
 
 
 @dataclass(frozen=True)
@@ -168,14 +182,15 @@ def _is_number(value: str) -> bool:
         return False
 
 
-def _used(file: str, fitting: list[Entry], log: Log) -> Iterator[Finding]:
-    for key, logged in USED.items():
+def _used(file: str, fitting: list[Entry], log: Log, keys: Mapping[str, str], rule: Rule) -> Iterator[Finding]:
+    for key, logged in keys.items():
         taken, used = _taken([each for each in fitting if each.key == key]), log.number(logged)
         if not taken or used is None or not all(_is_number(each.value) for each in taken):
             continue
-        if all(float(each.value) != used for each in taken):
-            found, expected = f"{key} = {taken[0].value}", f"{used:.0f}, {logged} in the log"
-            yield rulebook.CONF_USED.at(file, taken[0].line, found=found, expected=expected)
+        factor = NS_PER_MS if logged.endswith("_ns") else 1
+        if all(abs(factor * float(each.value) - used) > SIX_DIGITS * used for each in taken):
+            found, expected = f"{key} = {taken[0].value}", f"{used / factor:.10g}, {logged} in the log"
+            yield rule.at(file, taken[0].line, found=found, expected=expected)
 
 
 def _taken(entries: list[Entry]) -> list[Entry]:

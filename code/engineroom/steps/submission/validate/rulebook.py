@@ -302,6 +302,12 @@ CONF_USED = _rule(
     "own; LoadGen, test_settings_internal.cc",
     "put the user.conf of this run there",
 )
+CONF_TUNED = _doubt(
+    "user-conf-not-tuned",
+    "rates, latencies and counts in user.conf are those that LoadGen's log says were asked for",
+    "own; LoadGen, test_settings_internal.cc",
+    "put the user.conf of this run there",
+)
 
 # LoadGen's logs
 LOG_BROKEN = _rule("log-line-broken", "every line of a detail log is a whole record", "LoadGen, logging.cc", RESTORE)

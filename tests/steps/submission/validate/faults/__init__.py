@@ -150,13 +150,20 @@ class Faults(list[Mutation]):
     def disk(self, name: str, act: Callable[[Path, Sound], None], *rules: str) -> None:
         self.append(Mutation(name, nothing, rules, act))
 
-    def bytes_of(self, name: str, file: Callable[[Sound], str], change: Callable[[bytes], bytes], *rules: str) -> None:
+    def bytes_of(
+        self,
+        name: str,
+        file: Callable[[Sound], str],
+        change: Callable[[bytes], bytes],
+        *rules: str,
+        doubtful: bool = False,
+    ) -> None:
         def apply(sound: Sound) -> None:
             before = sound.files[file(sound)]
             sound.files[file(sound)] = change(before)
             assert sound.files[file(sound)] != before
 
-        self.add(name, apply, *rules)
+        self.add(name, apply, *rules, doubtful=doubtful)
 
 
 def the_log(sound: Sound) -> str:

@@ -66,6 +66,17 @@ for name, (line, rule) in CONF.items():
         lambda data, n=line: data + n.encode() + b"\n",
         rule,
     )
+for name, old, new in (
+    ("latency", b"target_latency = 100", b"target_latency = 90"),
+    ("number of queries", b"\n", b"\nresnet50.SingleStream.min_query_count = 5\n"),
+):
+    bytes_of(
+        f"user.conf: another {name}",
+        lambda sound: f"{sound.beside}/user.conf",
+        lambda data, o=old, n=new: data.replace(o, n, 1),
+        "user-conf-not-tuned",
+        doubtful=True,
+    )
 bytes_of("user.conf: empty", lambda sound: f"{sound.beside}/user.conf", lambda data: b"", "tree-empty-file")
 bytes_of(
     "user.conf: of another scenario",
