@@ -151,10 +151,8 @@ def _settings(run: Run, count: int) -> dict[str, Any]:
     if run.scenario == "Offline":
         asked["requested_offline_expected_qps"] = 100.0
     if run.scenario == "SingleStream":
-        asked["requested_single_stream_expected_latency_ns"] = 100_000_000
         asked["requested_single_stream_target_latency_percentile"] = 0.9
     if run.scenario == "MultiStream":
-        asked["requested_multi_stream_expected_latency_ns"] = 100_000_000
         asked["requested_multi_stream_target_latency_percentile"] = 0.99
         asked["requested_multi_stream_samples_per_query"] = 8
     asked["requested_sample_concatenate_permutation"] = False

@@ -76,6 +76,10 @@ SAME = (
     "performance_issue_same_index",
     *SWITCHES,
 )
+ALL_TEXTS, ALL_SWITCHES = frozenset(TEXTS), frozenset(f"effective_{name}" for name in SWITCHES)
+ALL_NUMBERS = frozenset((*COUNTS, *(f"effective_{name}" for name in SETTINGS)))
+ALWAYS = (*ALL_TEXTS, *ALL_NUMBERS, *ALL_SWITCHES, "loaded_qsl_set", "loadgen_file_sha1", "get_sut_name_duration_ns")
+PAIRS = tuple((f"requested_{name}", f"effective_{name}") for name in SAME)
 # How LoadGen writes times. strptime knows its forms, too, but is many times slower.
 WALL = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d\.\d{1,6})", re.ASCII)
 ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z?", re.ASCII)
@@ -110,8 +114,7 @@ def version(log: Log) -> tuple[int, int, int]:
 
 
 def _whole(log: Log, mode: str) -> Iterator[Finding]:
-    names = (*TEXTS, *COUNTS, *(f"effective_{name}" for name in (*SETTINGS, *SWITCHES)), "loaded_qsl_set")
-    for name in (*names, "loadgen_file_sha1", "get_sut_name_duration_ns"):
+    for name in ALWAYS:
         if name not in log.values:
             yield log.at(rulebook.LOG_MISSING, name, expected="a value")
     if "result_validity" in log.values:
@@ -122,10 +125,6 @@ def _whole(log: Log, mode: str) -> Iterator[Finding]:
         yield rulebook.LOG_CUT.at(log.file, log.last, found=f"it ends with {log.last}", expected=f"{last} at the end")
     if mode == "PerformanceOnly" and "result_validity" not in log.values:
         yield rulebook.LOG_CUT.at(log.file, found="no result_validity", expected="the results of a performance test")
-
-
-ALL_TEXTS, ALL_SWITCHES = frozenset(TEXTS), frozenset(f"effective_{name}" for name in SWITCHES)
-ALL_NUMBERS = frozenset((*COUNTS, *(f"effective_{name}" for name in SETTINGS)))
 
 
 def _types(log: Log) -> Iterator[Finding]:
@@ -213,10 +212,10 @@ def _errors(log: Log) -> Iterator[Finding]:
 
 
 def _requested(log: Log) -> Iterator[Finding]:
-    for name in SAME:
-        asked = log.values.get(f"requested_{name}", log)
-        if asked is not log and f"effective_{name}" in log.values and asked != log.values[f"effective_{name}"]:
-            yield log.at(rulebook.REQUESTED, f"effective_{name}", expected=f"requested_{name}, {asked}")
+    for before, after in PAIRS:
+        asked = log.values.get(before, log)
+        if asked is not log and after in log.values and asked != log.values[after]:
+            yield log.at(rulebook.REQUESTED, after, expected=f"{before}, {asked}")
     asked = log.number("requested_performance_sample_count_override")
     if asked and log.number("effective_performance_sample_count") not in (asked, None):
         yield log.at(rulebook.REQUESTED, "effective_performance_sample_count", expected=f"{asked:.0f}, as asked for")

@@ -28,13 +28,8 @@ TUNED = {
     "min_query_count": "requested_min_query_count",
     "performance_sample_count_override": "requested_performance_sample_count_override",
 }
-TARGETS = {
-    "SingleStream": {"target_latency": "requested_single_stream_expected_latency_ns"},
-    "MultiStream": {"target_latency": "requested_multi_stream_expected_latency_ns"},
-    "Server": {"target_qps": "requested_server_target_qps"},
-    "Offline": {"target_qps": "requested_offline_expected_qps"},
-}
-SIX_DIGITS, NS_PER_MS = 1e-5, 1e6  # as the log rounds; user.conf has milliseconds
+TARGET_QPS = {"Server": "requested_server_target_qps", "Offline": "requested_offline_expected_qps"}
+SIX_DIGITS = 1e-5  # as the log rounds
 TEXT_VALUES = ("true", "false")
 
 
@@ -93,7 +88,7 @@ def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding])
         findings.append(rulebook.CONF_OTHER.at(file, entries[0].line, found="lines of other runs", expected=expected))
     if log and log.values and log.get("effective_scenario") == case.log_scenario():
         findings += _used(file, fitting, log, USED, rulebook.CONF_USED)
-        tuned = {**TUNED, **TARGETS.get(case.log_scenario(), {})}
+        tuned = {**TUNED, "target_qps": TARGET_QPS.get(case.log_scenario(), "")}
         findings += _used(file, fitting, log, tuned, rulebook.CONF_TUNED)
 
 
@@ -187,9 +182,8 @@ def _used(file: str, fitting: list[Entry], log: Log, keys: Mapping[str, str], ru
         taken, used = _taken([each for each in fitting if each.key == key]), log.number(logged)
         if not taken or used is None or not all(_is_number(each.value) for each in taken):
             continue
-        factor = NS_PER_MS if logged.endswith("_ns") else 1
-        if all(abs(factor * float(each.value) - used) > SIX_DIGITS * used for each in taken):
-            found, expected = f"{key} = {taken[0].value}", f"{used / factor:.10g}, {logged} in the log"
+        if all(abs(float(each.value) - used) > SIX_DIGITS * used for each in taken):
+            found, expected = f"{key} = {taken[0].value}", f"{used:.10g}, {logged} in the log"
             yield rule.at(file, taken[0].line, found=found, expected=expected)
 
 

@@ -304,7 +304,7 @@ CONF_USED = _rule(
 )
 CONF_TUNED = _doubt(
     "user-conf-not-tuned",
-    "rates, latencies and counts in user.conf are those that LoadGen's log says were asked for",
+    "rates and counts in user.conf are those that LoadGen's log says were asked for",
     "own; LoadGen, test_settings_internal.cc",
     "put the user.conf of this run there",
 )

@@ -192,9 +192,9 @@ def folders(root: Path, folder: str, findings: list[Finding]) -> tuple[list[str]
 
 def number(value: object) -> float | None:
     """Return a finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -1e300 < value < 1e300 else None
+    if type(value) is int or type(value) is float:  # true is an int, too, and no number here
+        return float(value) if -1e300 < value < 1e300 else None
+    return None
 
 
 def lines_of(written: str) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.case import STREAMS
@@ -74,6 +75,11 @@ BY_SCENARIO = {
 WORDS = {True: "Yes", False: "NO"}
 
 
+@lru_cache(maxsize=16)  # what a log calls its scenario may be anything
+def _needed(scenario: str) -> dict[str, str]:
+    return {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
+
+
 def _latencies(scenario: str) -> dict[str, str]:
     query = "query_" if scenario == "MultiStream" else ""
     per_query = "per_query_" if scenario == "MultiStream" else ""
@@ -119,9 +125,9 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
     if not summary.title:
         yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected=TITLE)
     scenario = str(log.get("effective_scenario"))
-    needed = {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
+    needed = _needed(scenario)
     if scenario in STREAMS and "early_stopping_result" in log.values:
-        needed |= _estimates(log, scenario)
+        needed = needed | _estimates(log, scenario)
     for name, key in {**needed, **OPTIONAL}.items():
         yield from _same(summary, log, name, key, needed=name in needed)
 

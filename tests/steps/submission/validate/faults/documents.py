@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faults import Faults
+from faults import Faults, Sound
 
 FAULTS = Faults()
 add, bytes_of = FAULTS.add, FAULTS.bytes_of
@@ -66,17 +66,21 @@ for name, (line, rule) in CONF.items():
         lambda data, n=line: data + n.encode() + b"\n",
         rule,
     )
-for name, old, new in (
-    ("latency", b"target_latency = 100", b"target_latency = 90"),
-    ("number of queries", b"\n", b"\nresnet50.SingleStream.min_query_count = 5\n"),
-):
-    bytes_of(
-        f"user.conf: another {name}",
-        lambda sound: f"{sound.beside}/user.conf",
-        lambda data, o=old, n=new: data.replace(o, n, 1),
-        "user-conf-not-tuned",
-        doubtful=True,
-    )
+bytes_of(
+    "user.conf: another number of queries",
+    lambda sound: f"{sound.beside}/user.conf",
+    lambda data: data + b"resnet50.SingleStream.min_query_count = 5\n",
+    "user-conf-not-tuned",
+    doubtful=True,
+)
+
+
+def another_rate(sound: Sound) -> None:
+    sound.scenario = "Offline"
+    sound.replace(f"{sound.beside}/user.conf", "target_qps = 100", "target_qps = 90")
+
+
+add("user.conf: another rate", another_rate, "user-conf-not-tuned", doubtful=True)
 bytes_of("user.conf: empty", lambda sound: f"{sound.beside}/user.conf", lambda data: b"", "tree-empty-file")
 bytes_of(
     "user.conf: of another scenario",
