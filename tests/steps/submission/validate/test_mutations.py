@@ -155,6 +155,7 @@ def test_every_fault_of_other_submissions_is_found(round_name: str, tmp_path: Pa
 # What the rules leave to the submitter
 
 CHOICES: dict[str, Change] = {
+    "power": files.power,
     "calibration as the policies name it": lambda sound: sound.move(
         sound.tree.calibration.as_posix(), "closed/Acme/documentation/calibration.adoc"
     ),

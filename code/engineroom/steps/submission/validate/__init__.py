@@ -10,6 +10,7 @@ figures      figures that follow from each other
 summary      a summary beside its detail log
 performance  a performance test
 accuracy     an accuracy run
+power        power that was measured
 audits       the audits
 measured     measurements, user.conf, README.md
 described    systems

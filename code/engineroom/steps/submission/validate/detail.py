@@ -152,11 +152,12 @@ def _build(log: Log) -> Iterator[Finding]:
 
 def moment(log: Log, key: str) -> datetime | None:
     """Return a time of the log, None if it tells none as LoadGen writes it."""
-    return _moment(str(log.get(key)), key.startswith("power_"))
+    return time_of(str(log.get(key)), wall=key.startswith("power_"))
 
 
 @lru_cache(maxsize=64)  # of one log at a time
-def _moment(text: str, wall: bool) -> datetime | None:
+def time_of(text: str, *, wall: bool) -> datetime | None:
+    """Return the time that a text tells, in the form of the clock on the `wall` or as ISO 8601."""
     try:
         if wall and (found := WALL.fullmatch(text)):
             return datetime.fromisoformat(f"{found[3]}-{found[1]}-{found[2]}T{found[4]}")

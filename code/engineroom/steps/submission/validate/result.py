@@ -10,7 +10,16 @@ import msgspec
 
 from engineroom.rounds import Round
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
-from engineroom.steps.submission.validate import accuracy, audits, loadgen, measured, performance, rulebook, sight
+from engineroom.steps.submission.validate import (
+    accuracy,
+    audits,
+    loadgen,
+    measured,
+    performance,
+    power,
+    rulebook,
+    sight,
+)
 from engineroom.steps.submission.validate.case import Case, Subject, case_of
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log, Summary
@@ -35,8 +44,6 @@ KNOWN = {
 }
 DOCUMENTS = (".md", ".adoc", ".html", ".pdf", ".png", ".svg", ".mmd", ".sh")
 POWER = ("performance/power/", "performance/ranging/")
-POWER_FILES = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
-SPL = f"{RUN}/spl.txt"
 ENDPOINTS = ("config.yaml", "config.yml")
 IDENTITY = ("sut_name", "test_datetime", "power_begin", "power_end")  # and its results: what only one run can log
 AUDIT_FILES = {
@@ -104,7 +111,7 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
     if scored:
         findings += accuracy.check(case, scored, told)
     _extra(case, seen, findings)
-    _power(seen, findings)
+    findings += power.check(case, seen, log)
     if log and scored and log.values and scored.values:
         if log.get("loadgen_version") != scored.get("loadgen_version"):
             expected = f"{log.get('loadgen_version')}, as in the performance run"
@@ -157,16 +164,6 @@ def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
             )
 
 
-def _power(seen: sight.Seen, findings: list[Finding]) -> None:
-    if "performance/power" not in seen.folders:
-        return
-    ranging = (f"performance/ranging/{each}" for each in (DETAIL, SUMMARY, "spl.txt"))
-    for name in (*(f"performance/power/{each}" for each in POWER_FILES), SPL, *ranging):
-        if not seen.files.get(name):
-            found = "0 bytes" if name in seen.files else "not there"
-            findings.append(rulebook.SYSTEM_FILES.at(f"{seen.folder}/{name}", found=found, expected="a file"))
-
-
 def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Finding]) -> str:
     """Judge what stands beside the result; return the name of the measurements."""
     for name in case.rules.layout.measurements_files:
@@ -209,7 +206,7 @@ def _strangers(
 ) -> None:
     """Tell every file that has no place here."""
     layout = case.rules.layout
-    own = {*layout.performance_files, *layout.accuracy_files, SPL}
+    own = {*layout.performance_files, *layout.accuracy_files, power.SAMPLES}
     optional = {f"{folder}/{each}" for folder in (RUN, "accuracy") for each in layout.optional_files}
     extra = layout.extra_accuracy_files.get(case.subject.model)
     folders = (*POWER, *((f"{extra.folder}/",) if extra else ()))

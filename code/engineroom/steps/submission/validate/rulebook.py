@@ -415,6 +415,12 @@ ANSWERS_LOGGED = _rule(
 SYSTEM_FILES = _rule(
     "power-files", "a power result has the files of its measurement", "checker, checks/power_check.py", "add them"
 )
+POWER_SAMPLES = _rule(
+    "power-samples",
+    "power was measured between power_begin and power_end",
+    "checker, checks/power_check.py, get_power_metric_check",
+    "measure it again, with the clocks of both machines set alike",
+)
 
 # Accuracy
 SCORE_MISSING = _rule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,11 +34,29 @@ add(
     lambda sound: sound.files.update({sound.tree.calibration.as_posix(): b""}),
     "tree-empty-file",
 )
-add(
-    "power without its files",
-    lambda sound: sound.files.update({f"{sound.results}/performance/power/client.json": b"{}"}),
-    "power-files",
-)
+
+
+def power(sound: Sound, minute: str = "05:00.123") -> None:
+    """Measure power: a sample at this minute of the hour in which the test began."""
+    run = f"{sound.results}/performance"
+    begin = re.search(rb'"power_begin", "value": "([^"]*:)\d\d:\d\d\.', sound.files[sound.log])
+    assert begin
+    time = f"{begin[1].decode()}{minute}"
+    names = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
+    sound.files.update({f"{run}/power/{name}": b"x" for name in names})
+    for name in ("mlperf_log_detail.txt", "mlperf_log_summary.txt"):
+        sound.files[f"{run}/ranging/{name}"] = sound.files[f"{run}/run_1/{name}"]
+    for folder in ("run_1", "ranging"):
+        sound.files[f"{run}/{folder}/spl.txt"] = f"Time,{time},Watts,14.91,Volts,245.27\n".encode()
+
+
+def without_ranging(sound: Sound) -> None:
+    power(sound)
+    sound.remove(f"{sound.results}/performance/ranging")
+
+
+add("power: no ranging", without_ranging, "power-files")
+add("power: of another time", lambda sound: power(sound, "59:00.123"), "power-samples")
 add("gone: calibration", lambda sound: sound.remove(sound.tree.calibration.as_posix()), "tree-calibration")
 add(
     "scenario misnamed",
