@@ -116,11 +116,16 @@ def _show_rule(rule: str, findings: Sequence[Finding], most: int | None) -> None
 
 def _official(checkout: str, report: whole.Report) -> dict[str, official.Verdict]:
     """Let MLCommons' checker judge each submitter. It writes files: elsewhere than in the tree."""
-    root, verdicts = Path(report.root), dict[str, official.Verdict]()
-    with tempfile.TemporaryDirectory(prefix="engineroom-") as folder:
-        for submitter in report.submitters:
-            csv = Path(folder) / f"{len(verdicts)}.csv"
-            verdicts[submitter] = official.check(typed(checkout).absolute(), root, report.round, submitter, csv)
+    root, verdicts, judges = Path(report.root), dict[str, official.Verdict](), typed(checkout).absolute()
+    count = len(report.submitters)
+    with (
+        tempfile.TemporaryDirectory(prefix="engineroom-") as folder,
+        terminal.progress("MLCommons' checker judges it", count) as update,
+    ):
+        for done, submitter in enumerate(report.submitters):
+            update(done, f"{submitter}, {done + 1:,} of {count:,}")
+            csv = Path(folder) / f"{done}.csv"
+            verdicts[submitter] = official.check(judges, root, report.round, submitter, csv)
     return verdicts
 
 
