@@ -15,5 +15,6 @@ audits       the audits
 measured     measurements, user.conf, README.md
 described    systems
 result       all of one result
-whole        the tree
+survey       what a tree holds
+whole        the tree, judged by all cores
 """
