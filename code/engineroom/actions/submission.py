@@ -21,7 +21,7 @@ from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
 from engineroom.runs import Result
 from engineroom.steps import report
-from engineroom.steps.submission import check, official, pack, scrub, stage, truncate
+from engineroom.steps.submission import check, official, pack, privacy, scrub, stage, truncate
 from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select
 from engineroom.steps.submission.documents import result_in_words
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
@@ -143,9 +143,9 @@ def _tree(entry: Entry) -> Tree:
 
 def _stage(entry: Entry, names: Sequence[str], system: str) -> None:
     prepared = prepare(entry, names, system)
-    done = stage.stage(entry, prepared.items, scrub.of_this_machine())
+    done = stage.stage(entry, prepared.items, privacy.of_this_machine())
     _show_staged(entry, prepared)
-    for name, value in dict.fromkeys((each.placeholder, each.value) for each in done.replaced):
+    for name, value in {each.placeholder: each.told for each in done.replaced}.items():
         count = sum(each.placeholder == name for each in done.replaced)
         terminal.note(f"replaced {value} by {name}, {count} times", hanging=2)
     if entry.rehearsal:

@@ -17,7 +17,7 @@ from engineroom.actions import staging, submission
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.detection.machine import Cpu, Disk, Machine, Nic
 from engineroom.runs import AccuracyResult, AuditResult, PerformanceResult, Result, Submittable
-from engineroom.steps.submission import choose, entry, scrub, stage
+from engineroom.steps.submission import choose, entry, privacy, stage
 from engineroom.terms import METRICS, Precision, Scenario, TestMode
 
 ROUND = "v6.1"
@@ -235,8 +235,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     for module in (staging, submission):
         monkeypatch.setattr(module, "read_runs", read)
     monkeypatch.setattr(submission, "detect", lambda: MACHINE)
-    told = scrub.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
-    monkeypatch.setattr(scrub, "of_this_machine", lambda: told)
+    told = privacy.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
+    monkeypatch.setattr(privacy, "of_this_machine", lambda: told)
     monkeypatch.setattr(staging.systems, "read_all", lambda: {"bench": _system(tmp_path, DESCRIBED)})
     return found
 

@@ -17,7 +17,7 @@ from engineroom.benchmarks import Benchmark
 from engineroom.errors import EngineroomError, Mistakes, RequestError
 from engineroom.paths import SUBMISSION, display, ensure_folder, locked, not_writable, write_text
 from engineroom.runs import RECIPE
-from engineroom.steps.submission import documents, scrub
+from engineroom.steps.submission import documents, privacy, scrub
 from engineroom.steps.submission.choose import Chosen
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
 from engineroom.steps.submission.layout import (
@@ -72,7 +72,7 @@ def tree_of(entry: Entry) -> Tree:
     return Tree(rounds.read(entry.round).layout, entry.division, entry.submitter)
 
 
-def stage(entry: Entry, items: Sequence[Item], private: scrub.Private) -> Staged:
+def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Staged:
     """Stage items into the entry's tree: what other benchmarks and systems have there stays.
 
     Raises Mistakes for what must not be published and may not be replaced, RequestError if there is no room. The former
@@ -98,7 +98,7 @@ def refuse(left: Sequence[scrub.Finding]) -> None:
     """Raise Mistakes for what must not be published and was not replaced."""
     if not left:
         return
-    told = [RequestError(f"holds a {each.kind}: {each.value}", where=f"{each.path}:{each.line}") for each in left]
+    told = [RequestError(f"holds a {each.kind}: {each.told}", where=f"{each.path}:{each.line}") for each in left]
     more = f", and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     mend = (
         "logs, verdicts and code are never changed here: run the test again without it, or, if it may be published, "
@@ -111,7 +111,7 @@ def private_words(entry: Entry) -> scrub.Scrubber:
     """Return what looks through a staged tree again."""
     record = SUBMISSION / f"{entry.title}{RECORD}"
     systems = tree_of(entry).systems(entry.root)
-    return scrub.Scrubber(scrub.of_this_machine(), _public(entry, systems), _placeholders(record))
+    return scrub.Scrubber(privacy.of_this_machine(), _public(entry, systems), _placeholders(record))
 
 
 def _public(entry: Entry, systems: Sequence[str]) -> frozenset[str]:
