@@ -334,6 +334,19 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     inferred: Inferred
     benchmarks: Models
 
+    def model(self, name: str) -> Model | None:
+        """Return the benchmark of a name, or of another name that it has."""
+        models = self.benchmarks
+        return models.models.get(name) or models.models.get(models.also_named.get(name, ""))
+
+    def score_field(self, model: Model | None, scenario: str, ran: str) -> str:
+        """Return the key in LoadGen's log that is the score of a test of `ran` in the place of a scenario; "" if none.
+
+        Interactive is a test of Server; where `model` has no key of its own for it, that of Server counts.
+        """
+        own, usual = model.result_fields if model else {}, self.results.fields
+        return own.get(scenario) or own.get(ran) or usual.get(scenario) or usual.get(ran, "")
+
 
 @cache
 def names() -> tuple[str, ...]:
