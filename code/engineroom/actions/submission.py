@@ -23,7 +23,7 @@ from engineroom.runs import Result
 from engineroom.steps import report
 from engineroom.steps.submission import check, official, pack, privacy, scrub, stage, truncate
 from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select
-from engineroom.steps.submission.documents import result_in_words
+from engineroom.steps.submission.documents import result_in_words, retraining
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
 from engineroom.steps.submission.layout import Tree
 from engineroom.systems import detect
@@ -38,6 +38,7 @@ WHO = {
 }
 WHAT = {
     "status=available|preview|rdi": "availability of the system, unless systems/<id>.yaml says it; default: available",
+    "retraining=no|yes": "whether a model of your own (--model_path) was trained further; MLPerf asks for it",
     "public=WORD,...": "words that may be published although they name this user, machine or network",
 }
 WHICH = {
@@ -227,6 +228,7 @@ def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
         first = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY)
         entry = entry_of(settings, first.config.round, rehearsal=rehearsal)
         entries[entry.round] = entry
+        retraining(work.benchmark, entry)  # asked now, not after hours
         scenarios = request.scenarios or scenarios_of(entry, work.benchmark.name)
         wanted.append(replace(work, request=replace(work.request, scenarios=tuple(scenarios))))
     if len(entries) > 1:

@@ -90,7 +90,7 @@ class Runs:
         runs.write_config(partial, Resolved(config, {name: Origin("x") for name in config.__struct_fields__}))
         values = {**self._log(config, valid=valid), **(log or {})}
         files = {
-            "recipe/user.conf": f"resnet50.{scenario}.min_duration = 600000\n",
+            "recipe/user.conf": f"{config.benchmark}.{scenario}.min_duration = 600000\n",
             "env.json": json.dumps({"revision": revision, "machine": msgspec.to_builtins(machine)}),
             "mlperf_log_detail.txt": detail(values),
             "mlperf_log_summary.txt": "Result is : VALID\n",
@@ -115,7 +115,7 @@ class Runs:
             samples=1,
         )
         result = Result(
-            benchmark="resnet50",
+            benchmark=config.benchmark,
             scenario=scenario,
             test_mode=mode,
             system=config.system,

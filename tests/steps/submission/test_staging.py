@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from engineroom.actions import submission as action
+from engineroom.benchmarks.resnet50 import BENCHMARK as RESNET50
 from engineroom.errors import EngineroomError
 from engineroom.steps.submission import stage
 from engineroom.terms import Scenario, TestMode
@@ -303,6 +304,39 @@ def test_a_rehearsal_is_marked_everywhere_and_nothing_else_takes_it(made: Runs, 
             EngineroomError, match="holds a rehearsal, which is never submitted: system bench-rehearsal"
         ):
             task(WHO)
+
+
+def test_models_of_another_name_go_to_the_open_division_with_a_mapping(made: Runs, tmp_path: Path) -> None:
+    """MLCommons' checkers look for it beside systems/, and stop at resnet50, which they call resnet."""
+    for scenario in EDGE:
+        made.pair(scenario)
+        made.pair(scenario, benchmark="mobilenet-v2", divisions=("open",))
+    action.stage_results([*WHO, "--benchmarks=mobilenet-v2"])
+    staged()
+    mapping = json.loads((tree(tmp_path) / "model_mapping.json").read_text())
+    assert mapping == {"mobilenet-v2": "resnet"}
+    assert (tree(tmp_path) / "results/bench/mobilenet-v2/Offline/measurements.json").is_file()
+    assert action.truncate_results(WHO) == action.pack_submission(WHO) == 0
+    with pytest.raises(EngineroomError, match="mobilenet-v2 is another model than resnet50's.*\n.*--division=open"):
+        action.stage_results([*CLOSED, "--benchmarks=mobilenet-v2"])
+    with pytest.raises(EngineroomError, match="has no benchmark digits"):
+        action.stage_results([*WHO, "--benchmarks=digits"])
+
+
+def test_whether_a_model_of_ones_own_was_retrained_is_never_guessed(made: Runs, tmp_path: Path) -> None:
+    from engineroom.steps.submission import documents, entry
+
+    own = RESNET50.variant("imagenet", RESNET50.weights)
+    own.own_model = tmp_path / "mine.onnx"
+    settings = entry.read_settings({"submitter": "Acme"}, tmp_path)
+    with pytest.raises(EngineroomError, match="mine.onnx was trained further"):
+        documents.retraining(own, entry.entry_of(settings, "v6.1", rehearsal=False))
+    assert documents.retraining(own, entry.entry_of(settings, "v6.1", rehearsal=True)) == "unknown (rehearsal)"
+    (tmp_path / "submission.yaml").write_text("submitter: Acme\nretraining: no\n")
+    for flags, said in (({}, "no"), ({"retraining": "yes"}, "yes")):
+        told = entry.entry_of(entry.read_settings(flags, tmp_path), "v6.1", rehearsal=False)
+        assert documents.retraining(own, told) == said
+        assert documents.retraining(RESNET50, told) == "no"
 
 
 def test_a_description_that_lacks_what_only_a_person_knows_is_refused(

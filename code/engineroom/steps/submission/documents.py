@@ -21,7 +21,7 @@ from engineroom.rounds import Inferred
 from engineroom.runs import PerformanceResult
 from engineroom.steps.submission import inference
 from engineroom.steps.submission.choose import Chosen, Run
-from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
+from engineroom.steps.submission.entry import FILE, NOTICE, REHEARSAL, UNKNOWN_HERE, Entry
 from engineroom.steps.submission.layout import Place
 from engineroom.terms import METRICS, Precision, Scenario, TestMode, Weights
 
@@ -41,13 +41,31 @@ def measurements(benchmark: Benchmark, config: RunConfig, entry: Entry) -> str:
     """Return measurements.json: what was done to the model. Fields: constants.py, SYSTEM_IMP_REQUIRED_FILES."""
     told = {
         "input_data_types": ", ".join(sorted({TYPES.get(spec.dtype, spec.dtype) for spec in benchmark.inputs})),
-        "retraining": "no",
+        "retraining": retraining(benchmark, entry),
         "starting_weights_filename": _starting_weights(benchmark),
         "weight_data_types": config.precision.value,
         "weight_transformations": _transformations(benchmark, config),
         **({REHEARSAL: NOTICE} if entry.rehearsal else {}),
     }
     return json.dumps(told, indent=2) + "\n"
+
+
+def retraining(benchmark: Benchmark, entry: Entry) -> str:
+    """Return whether the model was trained further. Raises RequestError where only its owner knows, and has not said.
+
+    What the project has the weights of is as its authors published it.
+    """
+    if not benchmark.own_model:
+        return "no"
+    if entry.retraining:
+        return entry.retraining
+    if entry.rehearsal:
+        return UNKNOWN_HERE
+    raise RequestError(
+        f"a submission must say whether {display(benchmark.own_model)} was trained further",
+        where="retraining",
+        mend=f"say it: --retraining=no or --retraining=yes, or `retraining: no` in configs/{FILE}",
+    )
 
 
 def _starting_weights(benchmark: Benchmark) -> str:

@@ -20,7 +20,7 @@ from engineroom.errors import RequestError
 from engineroom.paths import display
 from engineroom.steps.submission import logs
 from engineroom.steps.submission.entry import REHEARSAL
-from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN
+from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN, model_mapping
 
 SUMMARY = "summary_results.json"
 DIVISIONS = ("closed", "network", "open")
@@ -158,7 +158,7 @@ def _result(root: Path, folder: Path, round_name: str) -> Published:
     log = logs.read(log_path)
     described = _json(submitter / "systems" / f"{system}.json")
     name = round_name or _round_of(log)
-    mapped = str(_json(submitter / MAPPING).get(benchmark.name, benchmark.name))
+    mapped = model_mapping(submitter / MAPPING).get(benchmark.name, benchmark.name)
     value, unit, inferred_from = _score(log, scenario, name, mapped)
     nodes = _whole(described.get("number_of_nodes"), 1)
     measured = _measurements(submitter, folder, system, benchmark.name, folder.name)

@@ -29,6 +29,7 @@ from engineroom.steps.submission.layout import (
     USER_CONF,
     Place,
     Tree,
+    model_mapping,
 )
 from engineroom.terms import Scenario
 
@@ -84,6 +85,7 @@ def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Stag
         _take_over(entry, root)
         for item in items:
             _write_item(root, tree, entry, item)
+        _write_mapping(root, tree, entry, items)
         _write_common(root, tree, entry)
         scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), _placeholders(record))
         found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
@@ -214,6 +216,20 @@ def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
         shutil.rmtree(sources, ignore_errors=True)
     if not sources.exists():
         documents.write_sources(revision, sources)
+
+
+def _write_mapping(root: Path, tree: Tree, entry: Entry, items: Sequence[Item]) -> None:
+    """Write which benchmark each model of another name stands for, of all that is in the tree."""
+    path, rules = root / tree.model_mapping, rounds.read(entry.round)
+    checker_names = {name: checker for checker, name in rules.mappable().items()}
+    others = [item.benchmark for item in items if not item.benchmark.mlperf]
+    now = {benchmark.name: checker_names[benchmark.task] for benchmark in others if benchmark.task}
+    there = {place.benchmark for place in tree.places(root)}
+    mapped = {name: model for name, model in {**model_mapping(path), **now}.items() if name in there}
+    if mapped:
+        _put(path, json.dumps(mapped, indent=2) + "\n")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
