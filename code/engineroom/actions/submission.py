@@ -16,7 +16,7 @@ from engineroom.actions.works import works
 from engineroom.artifacts import agree
 from engineroom.config import RunConfig, fields
 from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
-from engineroom.paths import SUBMISSION, display, typed
+from engineroom.paths import SUBMISSION, display, overlay_version, overlays, typed
 from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
 from engineroom.runs import Result
@@ -311,6 +311,8 @@ class _Now:
         config, inputs = self._found[key]
         names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
         same = all(getattr(config, name) == getattr(run.config, name) for name in names)
+        overlaid = tuple(map(overlay_version, reversed(overlays())))
+        same = same and overlaid == tuple(overlay.version for overlay in run.overlays)
         return same and run.revision == versions.git_revision() and agree(run.result.made_from, inputs)
 
 

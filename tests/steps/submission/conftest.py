@@ -16,6 +16,7 @@ from engineroom import rounds, runs
 from engineroom.actions import staging, submission
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.detection.machine import Cpu, Disk, Machine, Nic
+from engineroom.paths import overlay_version
 from engineroom.runs import AccuracyResult, AuditResult, PerformanceResult, Result, Submittable
 from engineroom.steps.submission import choose, entry, privacy, stage
 from engineroom.terms import METRICS, Precision, Scenario, TestMode
@@ -80,6 +81,7 @@ class Runs:
         divisions: tuple[str, ...] = ("closed", "open"),
         valid: bool = True,
         made_from: Mapping[str, str] | None = None,
+        overlays: tuple[Path, ...] = (),
         audit: AuditResult | None = None,
         text: Mapping[str, str] | None = None,
         **settings: Any,
@@ -91,7 +93,13 @@ class Runs:
         values = {**self._log(config, valid=valid), **(log or {})}
         files = {
             "recipe/user.conf": f"{config.benchmark}.{scenario}.min_duration = 600000\n",
-            "env.json": json.dumps({"revision": revision, "machine": msgspec.to_builtins(machine)}),
+            "env.json": json.dumps(
+                {
+                    "revision": revision,
+                    "machine": msgspec.to_builtins(machine),
+                    "overlays": [{"path": str(path), "version": overlay_version(path)} for path in overlays],
+                }
+            ),
             "mlperf_log_detail.txt": detail(values),
             "mlperf_log_summary.txt": "Result is : VALID\n",
         }

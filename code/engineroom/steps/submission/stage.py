@@ -90,10 +90,20 @@ def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Stag
         scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), _placeholders(record))
         found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
         refuse([each for each in found if not each.placeholder])
+        _explain(root / tree.folder, found)
         write_text(record, _account(items, scrubber))
         record.chmod(0o600)  # it says what the placeholders stand for
     places = tuple(item.place(scenario) for item in items for scenario in item.chosen)
     return Staged(entry.folder, places, tuple(found))
+
+
+def _explain(folder: Path, found: Sequence[scrub.Finding]) -> None:
+    """Say in each README.md what was replaced in it, and what to put there: its commands are typed by others."""
+    for name in dict.fromkeys(each.path for each in found if Path(each.path).name == README):
+        words = {each.placeholder: each.kind for each in found if each.path == name}
+        lines = [f"- `{word}`: {documents.PLACEHOLDERS[kind]}" for word, kind in words.items()]
+        path = folder / name
+        _put(path, "\n".join([path.read_text(encoding="utf-8").rstrip(), "", documents.REPLACED, "", *lines, ""]))
 
 
 def refuse(left: Sequence[scrub.Finding]) -> None:
@@ -216,6 +226,10 @@ def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
         shutil.rmtree(sources, ignore_errors=True)
     if not sources.exists():
         documents.write_sources(revision, sources)
+    for overlay in dict.fromkeys(each for run in runs for each in run.overlays):
+        folder = root / tree.code / documents.overlay_name(overlay)
+        if not folder.exists():
+            documents.write_overlay(overlay, folder)
 
 
 def _write_mapping(root: Path, tree: Tree, entry: Entry, items: Sequence[Item]) -> None:
@@ -269,9 +283,10 @@ def _write_common(root: Path, tree: Tree, entry: Entry) -> None:
     if entry.rehearsal:
         _put(root / tree.folder / MARK, f"# Rehearsal\n\n{NOTICE}\n")
     told = "".join(path.read_text(encoding="utf-8") for path in (root / tree.folder).glob(f"*/*/*/*/{README}"))
-    for path in (root / tree.code).glob(f"{documents.SOURCES_PREFIX}*"):
-        if f"`{path.name}`" not in told:
-            shutil.rmtree(path)
+    for prefix in (documents.SOURCES_PREFIX, documents.OVERLAY_PREFIX):
+        for path in (root / tree.code).glob(f"{prefix}*"):
+            if f"`{path.name}`" not in told:
+                shutil.rmtree(path)
 
 
 def _put(path: Path, text: str) -> None:
