@@ -41,6 +41,11 @@ class Finding:
     placeholder: str = ""
 
     @property
+    def where(self) -> str:
+        """The file and the line; of a file's own name only that."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+    @property
     def told(self) -> str:
         """What people are shown of it: of a key no more than tells which one it is."""
         return f"{self.value[:SHOWN_OF_KEY]}..." if self.kind is Kind.KEY else self.value

@@ -110,7 +110,7 @@ def refuse(left: Sequence[scrub.Finding]) -> None:
     """Raise Mistakes for what must not be published and was not replaced."""
     if not left:
         return
-    told = [RequestError(f"holds a {each.kind}: {each.told}", where=f"{each.path}:{each.line}") for each in left]
+    told = [RequestError(f"holds a {each.kind}: {each.told}", where=each.where) for each in left]
     more = f", and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     mend = (
         "logs, verdicts and code are never changed here: run the test again without it, or, if it may be published, "
