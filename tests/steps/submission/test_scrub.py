@@ -50,6 +50,7 @@ FOUND = [
     ("in /mnt/c/Users/Alice/m.onnx", Kind.PATH, "/mnt/c/Users/Alice/m.onnx"),
     (r"in C:\Users\Alice\m.onnx", Kind.PATH, r"C:\Users\Alice\m.onnx"),
     (r'"path": "c:\\users\\alice\\m.onnx"', Kind.PATH, r"c:\\users\\alice\\m.onnx"),
+    (r"in C:\Users\Jane Doe\m.onnx now", Kind.PATH, r"C:\Users\Jane Doe\m.onnx"),
     ("in D:/Users/Alice/m.onnx", Kind.PATH, "D:/Users/Alice/m.onnx"),
     ("in ~alice/models/m.onnx", Kind.PATH, "~alice/models/m.onnx"),
     # names

@@ -157,7 +157,8 @@ HOMES = re.compile(  # the lookbehinds come second: most letters are no slash
     r"/(?:(?<![\w.]/)|(?<=\.\./))(?:(?:var/|export/|mnt/[a-z]/)?(?:home|[Uu]sers)|run/media|run/user)(?:/[\w.@+-]+)+"
     r"|/(?<![\w./-]/)root(?=/)"
     r"|~(?<![\w/~.=]~)[A-Za-z_][\w-]*(?:/[\w.@+-]+)+"
-    r"|[A-Za-z]:(?<![A-Za-z0-9]..)(?:\\{1,2}|/)(?i:users|documents and settings)(?:(?:\\{1,2}|/)[\w.@+-]+)+"
+    r"|[A-Za-z]:(?<![A-Za-z0-9]..)(?:\\{1,2}|/)(?i:users|documents and settings)"
+    r"(?:(?:\\{1,2}|/)[\w.@+-]+(?:(?:[ ][\w.@+-]+)+(?=\\))?)+"
 )
 PATHS = re.compile(r"(?:(?<![\w/.<>~*)\]}}-])|(?<=\bfile://))(?P<value>/[\w.@+-]+(?:/[\w.@+-]+)+)")
 # Where people keep what is theirs. In documents any other top folder counts if this machine has it: /layer1/conv has
