@@ -94,12 +94,17 @@ add(
     lambda sound: sound.json("open/Acme/model_mapping.json", **{"own-net": "own"}),
     "model-mapping",
 )
+add(
+    "mapping to a name that the checkers do not take",
+    lambda sound: sound.json("open/Acme/model_mapping.json", **{"own-net": "resnet50"}),
+    "model-mapping",
+)
 
 
 def one_run_for_two_models(sound: Sound) -> None:
     twins = {name.replace("own-net", "other-net"): data for name, data in sound.files.items() if "own-net" in name}
     sound.files.update(twins)
-    sound.json("open/Acme/model_mapping.json", **{"other-net": "resnet50"})
+    sound.json("open/Acme/model_mapping.json", **{"other-net": "resnet"})
 
 
 add(
