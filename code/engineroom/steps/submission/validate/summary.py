@@ -128,21 +128,22 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
     needed = _needed(scenario)
     if scenario in STREAMS and "early_stopping_result" in log.values:
         needed = needed | _estimates(log, scenario)
-    for name, key in {**needed, **OPTIONAL}.items():
-        yield from _same(summary, log, name, key, needed=name in needed)
+    for name, key in (needed | OPTIONAL).items():
+        value, told = log.values.get(key), summary.values.get(name)
+        if value is not None and (told is None or not _agree(told, value)):
+            yield from _differs(summary, name, key, value, needed=name in needed)
 
 
-def _same(summary: Summary, log: Log, name: str, key: str, *, needed: bool) -> Iterator[Finding]:
-    value, told = log.get(key), summary.values.get(name)
-    if value is None or (key.startswith("early_stopping_latency") and not value):
+def _differs(summary: Summary, name: str, key: str, value: object, *, needed: bool) -> Iterator[Finding]:
+    """Yield that a summary says something else than `key` in the log, or does not say what it needs to."""
+    if key.startswith("early_stopping_latency") and not value:
         return
-    if told is None:
+    if name not in summary.values:
         if needed:
             yield rulebook.SUMMARY_CUT.at(summary.file, name, found="not there", expected=f"{name} : {value}")
         return
-    if not _agree(told, value):
-        where = f"line {summary.lines[name]}, {name}"
-        yield rulebook.SUMMARY_OTHER.at(summary.file, where, found=told, expected=f"{value}, as {key} in the log")
+    where, found = f"line {summary.lines[name]}, {name}", summary.values[name]
+    yield rulebook.SUMMARY_OTHER.at(summary.file, where, found=found, expected=f"{value}, as {key} in the log")
 
 
 def _agree(told: str, value: object) -> bool:

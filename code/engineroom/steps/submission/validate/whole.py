@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -165,7 +166,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that judge. When the body ends early, only what they have begun is still finished."""
     context = get_context("forkserver")  # of a process without threads, which has imported everything once
     context.set_forkserver_preload(["__main__", __name__])
-    pool = ProcessPoolExecutor(workers, context, processes.serve_parent)
+    pool = ProcessPoolExecutor(workers, context, _begin)
     try:
         yield pool
     except BrokenProcessPool as error:
@@ -175,6 +176,12 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Make this process a worker."""
+    processes.serve_parent()
+    gc.freeze()  # what was imported is no garbage
 
 
 def judge(root: Path, round_name: str, subjects: Sequence[Subject]) -> list[Outcome]:
