@@ -129,8 +129,8 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
     if scenario in STREAMS and "early_stopping_result" in log.values:
         needed = needed | _estimates(log, scenario)
     for name, key in (needed | OPTIONAL).items():
-        value, told = log.values.get(key), summary.values.get(name)
-        if value is not None and (told is None or not _agree(told, value)):
+        value, said = log.values.get(key), summary.values.get(name)
+        if value is not None and (said is None or not _agree(said, value)):
             yield from _differs(summary, name, key, value, needed=name in needed)
 
 
