@@ -70,7 +70,7 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
 
 
 def test_with_tensorrt_a_gpu_is_used(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TENSORRT, "modules", ())
+    monkeypatch.setattr(TENSORRT, "check_installed", lambda: None)
     found = _resolve(replace(machine, gpus=(Gpu("NVIDIA H200"),)), Scenario.OFFLINE)
     assert (found.config.engine, found.origins["engine"].text) == (
         "tensorrt",

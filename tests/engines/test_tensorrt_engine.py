@@ -276,7 +276,7 @@ def inputs(machine: Machine, config: RunConfig = CONFIG, monkeypatch: Any = None
 def test_a_plan_is_for_this_gpu_driver_and_settings_alone(
     gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ENGINE, "modules", ())
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
     first = inputs(gpu_machine)
     assert (first["GPU"], first["compute capability"], first["CUDA"]) == ("NVIDIA H200", "9.0", "13.0")
     others = [
@@ -296,7 +296,7 @@ def test_a_plan_is_for_this_gpu_driver_and_settings_alone(
 def test_one_plan_serves_the_scenarios_that_have_its_settings(
     gpu_machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ENGINE, "modules", ())
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
     monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
     monkeypatch.setattr(build, "_make", lambda *_: {"options": {}})
 

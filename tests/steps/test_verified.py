@@ -13,6 +13,7 @@ from engineroom import systems
 from engineroom.actions import verify
 from engineroom.detection import Gpu, Machine
 from engineroom.detection.machine import GpuDriver
+from engineroom.engines.tensorrt import ENGINE as TENSORRT
 from engineroom.errors import RequestError
 from engineroom.paths import ROOT
 from engineroom.runs import AccuracyResult, PerformanceResult, Result
@@ -106,14 +107,38 @@ def test_a_build_that_is_not_listed_is_refused(machine: Machine) -> None:
         rows("# Nothing\n")
 
 
-def test_without_a_gpu_it_says_so_in_one_line(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_it_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systems, "detect", lambda: machine)
     with pytest.raises(RequestError) as caught:
         verify.verify_tensorrt([])
-    assert str(caught.value) == (
+    assert caught.value.what == (
         "TensorRT cannot be verified here: the engine tensorrt needs an NVIDIA GPU: none is here"
     )
     assert caught.value.code == 2
+
+
+@pytest.fixture
+def verifying(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let verify_tensorrt run on a machine with a GPU and TensorRT, but build and write nothing; return its page."""
+    there = replace(
+        machine, gpus=(Gpu("NVIDIA H200", compute_capability="9.0"),), gpu_driver=GpuDriver("580.65", "13.0")
+    )
+    page = tmp_path / "verified.md"
+    page.write_text(PAGE, encoding="utf-8")
+    monkeypatch.setattr(systems, "detect", lambda: there)
+    monkeypatch.setattr(TENSORRT, "check_installed", lambda: None)
+    monkeypatch.setattr(verify.native, "build_harness", lambda: None)
+    monkeypatch.setattr(verify, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(verified, "PAGE", page)
+    return page
+
+
+def test_nothing_is_built_for_a_harness_without_tensorrt(verifying: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify.native, "left_out", lambda: {"tensorrt": "there is no NvInfer.h"})
+    monkeypatch.setattr(verify, "works", lambda *_, **__: pytest.fail("a plan would be built"))
+    with pytest.raises(RequestError, match=r"the harness has no engine tensorrt: there is no NvInfer\.h\n"):
+        verify.verify_tensorrt([])
+    assert verifying.read_text(encoding="utf-8") == PAGE
 
 
 def test_builds_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,7 @@ def verify_tensorrt(argv: Sequence[str]) -> int:
     machine = systems.detect()
     _check(machine)
     native.build_harness()
+    native.check_has(ENGINE)
     before = set(RUNS.glob(f"*/{runs.RESULT}"))
     codes: list[int] = []
     comparisons: list[Comparison] = []
@@ -60,13 +61,14 @@ def verify_tensorrt(argv: Sequence[str]) -> int:
 
 
 def _check(machine: Machine) -> None:
-    """Raise RequestError, in one line, where no plan can be built or run."""
+    """Raise RequestError where no plan can be built or run."""
     engine: Engine = registry.get("engines", ENGINE).load().ENGINE
     try:
         engine.check_machine(machine)
         engine.check_installed()
     except RequestError as lack:
-        raise RequestError(f"TensorRT cannot be verified here: {lack.what}") from None
+        what = f"TensorRT cannot be verified here: {lack.what}"
+        raise RequestError(what, where=lack.where, mend=lack.mend) from None
 
 
 def _requests() -> Iterator[list[str]]:

@@ -24,7 +24,7 @@ from engineroom.engines import Engine, computes_in
 from engineroom.errors import RequestError
 from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
-from engineroom.steps import answers, build, calibrate, estimate, fetch, preprocess, recipes
+from engineroom.steps import answers, build, calibrate, estimate, fetch, native, preprocess, recipes
 from engineroom.steps.estimate import Cost
 from engineroom.steps.fetch import Making
 from engineroom.steps.sizing import FIELDS
@@ -249,6 +249,7 @@ class Work:
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
         plugin = build.engine_of(config)
+        native.check_has(config.engine)  # nothing is built for an engine that the harness has not
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
         if config.precision is Precision.INT8 and calibrates(self.benchmark, plugin):
             calibration = self.calibration(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engineroom import toolkits
 from engineroom.engines import BuildRequest, Engine
 from engineroom.engines import _cuda as cuda
 from engineroom.terms import Precision
@@ -26,6 +27,10 @@ class CudaNull(Engine):
     overlaps_copies = True
     measures_model = False
     ignores = ("threads_per_instance", "calibrator")
+
+    def check_installed(self) -> None:
+        """Raise RequestError if what the harness's engine is compiled with is not here."""
+        toolkits.check_cuda(self.name)
 
     def check_machine(self, machine: Machine) -> None:
         """Raise RequestError unless there is a GPU."""

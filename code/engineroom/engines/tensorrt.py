@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engineroom import qdq, shell, systems, versions
+from engineroom import qdq, shell, systems, toolkits, versions
 from engineroom.engines import MODEL, BuildRequest, Engine, Tell, keep
 from engineroom.engines import _cuda as cuda
 from engineroom.engines import _plans as plans
@@ -46,6 +46,18 @@ class TensorRt(Engine):
     overlaps_copies = True
     serves_scenarios = True
     ignores = ("threads_per_instance",)
+
+    def check_installed(self) -> None:
+        """Raise RequestError if TensorRT is not here, or what the harness's part of this engine is compiled with."""
+        super().check_installed()
+        toolkits.check_cuda(self.name)
+        toolkits.check_tensorrt(self.name, self.installed_version)
+
+    @property
+    def installed_version(self) -> str | None:
+        """The version of the Python package that builds plans; None if none says it."""
+        found = versions.of_distributions(self.distributions).values()
+        return next((version for version in found if version != versions.NOT_INSTALLED), None)
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those that every GPU computes in; all where their compute capability is not known."""
