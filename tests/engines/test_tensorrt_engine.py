@@ -89,7 +89,8 @@ def request_for(model: Path = MODEL, **changes: Any) -> BuildRequest:
 
 def test_a_plan_is_built_from_the_typed_model_and_says_how(tmp_path: Path) -> None:
     told: list[tuple[float | None, str]] = []
-    assert ENGINE.build_telling(request_for(), tmp_path, lambda *words: told.append(words)) == {"plan": "./model.plan"}
+    options = ENGINE.build_telling(request_for(), tmp_path, lambda *words: told.append(words))
+    assert options == {"plan": "./model.plan", "built_with": "11.4.0.106", "context_bytes": "4096"}
     assert (tmp_path / "model.plan").read_bytes() == b"plan of model.onnx"
     [profile] = Behaviour.asked["profiles"]
     assert profile == {"input": ((1, *BENCHMARK.inputs[0].shape), *((64, *BENCHMARK.inputs[0].shape),) * 2)}
@@ -176,7 +177,12 @@ def test_a_damaged_plan_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
     logger = _trt_builder.logger_of(detailed=False)
     with pytest.raises(EngineError, match=r"does not take this plan: the plan's magic tag does not match\n.*--force"):
-        _trt_builder.loaded(tensorrt_double.Runtime(logger), b"plam of", logger, "model.plan")
+        _trt_builder.loaded(tensorrt_double.Runtime(logger), b"plam of", logger, "model.plan", "11.4.0.106")
+    with pytest.raises(
+        EngineError, match=r"TensorRT 11\.4\.0\.106 does not take this plan of TensorRT 11\.1\.0\.5: "
+    ) as other:
+        _trt_builder.loaded(tensorrt_double.Runtime(logger), b"plam of", logger, "model.plan", "11.1.0.5")
+    assert other.value.mend == "install tensorrt 11.1.0.5"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +247,8 @@ def test_precisions_are_those_of_the_smallest_gpu(gpu_machine: Machine) -> None:
     assert ENGINE.precisions_on(turing, CONFIG) == (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
-def test_run_options_are_what_the_harness_reads(gpu_machine: Machine) -> None:
+def test_run_options_are_what_the_harness_reads(gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt.registry, "folder_of", lambda package: None)
     config = msgspec.structs.replace(
         CONFIG, gpu_copy_streams=2, use_graphs=True, batch_size=24, gpu_wait=Wait.SPIN, start_from_device=True
     )
@@ -254,6 +261,8 @@ def test_run_options_are_what_the_harness_reads(gpu_machine: Machine) -> None:
     }
     assert "start_from_device" in ENGINE.notes_of(config, {})[0]
     slices = tuple(Slice("1g.18gb", f"MIG-{n}", 16 << 30, n, 0) for n in range(3))
+    monkeypatch.setattr(tensorrt.registry, "folder_of", lambda package: Path("/site") / package)
+    assert ENGINE.run_options(config, gpu_machine)["libraries"] == "/site/tensorrt_libs"
     split = replace(gpu_machine, gpus=(replace(GPU, mig=True, slices=slices),))
     plain = ENGINE.run_options(msgspec.structs.replace(CONFIG, use_graphs=False), split)
     assert (plain["gpus"], plain["graph_batch_sizes"], plain["wait"]) == ("0", "", "block")

@@ -224,14 +224,20 @@ def _facts(serialized: trt.IHostMemory, settings: BuildSettings, logger: Any, la
     }
 
 
-def loaded(runtime: trt.Runtime, plan: Any, logger: Any, where: str) -> trt.ICudaEngine:
-    """Return the engine that a plan holds. Raises EngineError if TensorRT does not take it."""
+def loaded(runtime: trt.Runtime, plan: Any, logger: Any, where: str, built_with: str = "") -> trt.ICudaEngine:
+    """Return the engine that a plan holds. Raises EngineError if TensorRT does not take it.
+
+    `built_with` is the version that built the plan: where it is another one, to build it anew would not help.
+    """
     runtime.engine_host_code_allowed = True  # a version-compatible plan brings its own runtime; we built it ourselves
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan)
     if engine is None:
+        version = imported().__version__
+        other = built_with not in ("", version)
         raise EngineError(
-            f"TensorRT {imported().__version__} does not take this plan: {words_of(logger.errors)}",
+            f"TensorRT {version} does not take this plan{f' of TensorRT {built_with}' if other else ''}: "
+            f"{words_of(logger.errors)}",
             where=where,
-            mend="add --force: it is built anew",
+            mend=f"install tensorrt {built_with}" if other else "add --force: it is built anew",
         )
     return engine

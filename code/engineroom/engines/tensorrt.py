@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engineroom import qdq, shell, systems, toolkits, versions
+from engineroom import qdq, registry, shell, systems, toolkits, versions
 from engineroom.engines import MODEL, BuildRequest, Engine, Tell, keep
 from engineroom.engines import _cuda as cuda
 from engineroom.engines import _plans as plans
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 QUANTIZED = (Precision.INT8, Precision.FP8)
 FACTS = "plan.json"  # what TensorRT says of the plan
 COMMAND = "trtexec.sh"
+LIBRARIES = "tensorrt_libs"  # the package in which pip's wheel has TensorRT's libraries
 # By the major version of CUDA that TensorRT is made for, the oldest driver branch (NVIDIA, "CUDA Compatibility").
 DRIVERS = {12: 525, 13: 580}
 
@@ -95,8 +96,9 @@ class TensorRt(Engine):
         ).as_text()
 
     def run_options(self, config: RunConfig, machine: Machine) -> dict[str, str]:
-        """Return on which GPUs the instances run, and how batches travel."""
-        return cuda.run_options(config, machine)
+        """Return on which GPUs the instances run, how batches travel, and where the library is that builds plans."""
+        folder = registry.folder_of(LIBRARIES)
+        return {**cuda.run_options(config, machine), **({"libraries": str(folder)} if folder else {})}
 
     def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
         """Say if the samples began in GPU memory."""
@@ -131,7 +133,11 @@ class TensorRt(Engine):
         tell(None, f"the same plan by hand, in its folder: {by_hand}")
         facts = builder.build(model, content, shapes, settings, cache, tell)
         write_text(folder / FACTS, json.dumps({**facts, **_timed_on()}, indent=1) + "\n")
-        return {"plan": f"./{builder.PLAN}"}
+        return {
+            "plan": f"./{builder.PLAN}",
+            "built_with": facts["TensorRT"],
+            "context_bytes": facts["context_bytes"],
+        }
 
     def session(
         self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
