@@ -126,6 +126,10 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         """Return what the harness hands to the engine beside what `build` returned; no build depends on it."""
         return {}
 
+    def numa_node_of(self, instance: int, machine: Machine) -> int | None:
+        """Return the NUMA node near which an instance computes; None if none is nearer than another."""
+        return None
+
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """Build into `folder` and return the options that the harness hands to the engine when it loads.
 

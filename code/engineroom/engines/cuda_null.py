@@ -40,6 +40,10 @@ class CudaNull(Engine):
         """Return on which GPUs the instances run, and how batches travel."""
         return cuda.run_options(config, machine)
 
+    def numa_node_of(self, instance: int, machine: Machine) -> int | None:
+        """Return the NUMA node that is near the instance's GPU."""
+        return cuda.numa_node_of(instance, machine)
+
     def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
         """Say if the samples began in GPU memory."""
         return cuda.notes_of(config)

@@ -100,6 +100,10 @@ class TensorRt(Engine):
         folder = registry.folder_of(LIBRARIES)
         return {**cuda.run_options(config, machine), **({"libraries": str(folder)} if folder else {})}
 
+    def numa_node_of(self, instance: int, machine: Machine) -> int | None:
+        """Return the NUMA node that is near the instance's GPU."""
+        return cuda.numa_node_of(instance, machine)
+
     def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
         """Say if the samples began in GPU memory."""
         return cuda.notes_of(config)
