@@ -117,6 +117,12 @@ def test_how_batches_travel_follows_the_scenario(scenario: Scenario, streams: in
     assert asked.config.start_from_device is False
 
 
+def test_a_plan_for_other_gpus_is_not_bound_to_the_memory_of_these() -> None:
+    found = _resolve(_machine(gpus=(H100,)), Scenario.OFFLINE, engine="tensorrt", hardware_compatibility="ampere_plus")
+    assert found.config.workspace_bytes is None
+    assert _resolve(_machine(gpus=(H100,)), Scenario.OFFLINE, engine="tensorrt").config.workspace_bytes
+
+
 def test_an_engine_on_the_cpu_has_no_settings_of_gpus() -> None:
     found = _resolve(_machine(), Scenario.OFFLINE).config
     assert (found.gpu_copy_streams, found.use_graphs, found.gpu_wait, found.workspace_bytes) == (None,) * 4

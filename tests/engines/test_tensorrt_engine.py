@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 from tensorrt_double import Behaviour
 
+from engineroom import versions
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
@@ -318,6 +319,87 @@ def test_one_plan_serves_the_scenarios_that_have_its_settings(
     other = made(replace(gpu_machine, gpus=(replace(GPU, name="NVIDIA L4"),)))
     assert not other.reused
     assert other.why == "GPU: NVIDIA H200 -> NVIDIA L4"
+
+
+L4 = replace(GPU, name="NVIDIA L4", compute_capability="8.9")
+T4 = replace(GPU, name="NVIDIA T4", compute_capability="7.5")
+H100 = replace(GPU, name="NVIDIA H100 80GB HBM3")
+
+
+def test_a_compatible_plan_is_for_the_gpus_that_nvidia_says(
+    gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
+
+    def key(level: HardwareCompatibility, gpu: Gpu, driver: str = "580.65", cpu: str = "a CPU") -> dict[str, str]:
+        config = msgspec.structs.replace(CONFIG, hardware_compatibility=level, workspace_bytes=None)
+        machine = replace(gpu_machine, gpus=(gpu,), gpu_driver=GpuDriver(driver, cuda_version="13.0"))
+        return inputs(replace(machine, cpu=replace(machine.cpu, model=cpu)), config)
+
+    ampere, same, none = (
+        HardwareCompatibility.AMPERE_PLUS,
+        HardwareCompatibility.SAME_COMPUTE_CAPABILITY,
+        HardwareCompatibility.NONE,
+    )
+    assert key(ampere, GPU) == key(ampere, L4, "590.1", "another CPU")
+    assert key(ampere, GPU) != key(ampere, T4), "Turing is older than Ampere"
+    assert key(same, GPU) == key(same, H100, "590.1") != key(same, L4)
+    assert key(none, GPU) != key(none, H100)
+    for level, serves in ((ampere, True), (same, True), (none, False)):
+        assert ENGINE.serves_machines(msgspec.structs.replace(CONFIG, hardware_compatibility=level)) is serves
+
+
+def test_mixed_gpus_run_one_plan_where_it_is_built_for_all(gpu_machine: Machine) -> None:
+    def check(*gpus: Gpu, level: HardwareCompatibility) -> None:
+        config = msgspec.structs.replace(CONFIG, hardware_compatibility=level)
+        ENGINE.check_machine(replace(gpu_machine, gpus=gpus), config)
+
+    check(GPU, L4, level=HardwareCompatibility.AMPERE_PLUS)
+    check(GPU, H100, level=HardwareCompatibility.SAME_COMPUTE_CAPABILITY)
+    with pytest.raises(RequestError, match="these are compute capability 8.9, compute capability 9.0"):
+        check(GPU, L4, level=HardwareCompatibility.SAME_COMPUTE_CAPABILITY)
+    with pytest.raises(RequestError, match="one kind of GPU, and these are NVIDIA T4, compute capability 8.0 or later"):
+        check(GPU, T4, level=HardwareCompatibility.AMPERE_PLUS)
+
+
+def test_a_plan_for_other_machines_is_found_by_another_system(
+    gpu_machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
+    monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
+    monkeypatch.setattr(build, "_make", lambda *_: {"options": {}})
+    config = msgspec.structs.replace(CONFIG, hardware_compatibility=HardwareCompatibility.AMPERE_PLUS)
+
+    def made(gpu: Gpu, system: str) -> Artifact:
+        of_system = msgspec.structs.replace(config, system=system)
+        return build.build(of_system, inputs(replace(gpu_machine, gpus=(gpu,)), of_system), lambda: "")
+
+    first = made(GPU, "H200x1")
+    assert made(L4, "L4x1").folder == first.folder
+    assert made(L4, "L4x1").reused
+
+
+def test_a_version_compatible_plan_serves_later_versions_and_no_earlier_one(
+    gpu_machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
+    monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
+
+    def made(version: str, *, compatible: bool) -> Artifact:
+        found = {"tensorrt-cu13": version}
+        monkeypatch.setattr(versions, "of_distribution", lambda name: found.get(name, versions.NOT_INSTALLED))
+        monkeypatch.setattr(build, "_make", lambda *_: {"options": {"built_with": version}})
+        config = msgspec.structs.replace(CONFIG, version_compatible=compatible)
+        return build.build(config, inputs(gpu_machine, config), lambda: "")
+
+    assert not made("11.2.0.9", compatible=True).reused
+    assert made("11.10.0.1", compatible=True).reused, "a later one of the same major version"
+    earlier = made("11.1.0.33", compatible=True)
+    assert earlier.why == "TensorRT 11.2.0.9 built it, and 11.1.0.33 is installed"
+    assert made("11.2.0.9", compatible=True).reused, "it serves the later one, too"
+    assert not made("12.0.0.1", compatible=True).reused
+    assert not made("11.2.0.9", compatible=False).reused
+    assert not made("11.10.0.1", compatible=False).reused
 
 
 # Timings

@@ -265,7 +265,7 @@ class Work:
     def check_installed(self, config: RunConfig) -> None:
         """Raise RequestError if the engine needs with these settings what is missing, or another machine."""
         engine: Engine = registry.get("engines", config.engine).load().ENGINE
-        engine.check_machine(self.machine)
+        engine.check_machine(self.machine, config)
         engine.check_settings(config)
 
     def best_precision(

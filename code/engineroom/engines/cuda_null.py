@@ -32,7 +32,7 @@ class CudaNull(Engine):
         """Raise RequestError if what the harness's engine is compiled with is not here."""
         toolkits.check_cuda(self.name)
 
-    def check_machine(self, machine: Machine) -> None:
+    def check_machine(self, machine: Machine, config: RunConfig | None = None) -> None:
         """Raise RequestError unless there is a GPU."""
         cuda.check_gpu(self.name, machine)
 
