@@ -14,7 +14,7 @@ from engineroom.actions import verify
 from engineroom.detection import Gpu, Machine
 from engineroom.detection.machine import GpuDriver
 from engineroom.engines.tensorrt import ENGINE as TENSORRT
-from engineroom.errors import RequestError
+from engineroom.errors import EngineError, RequestError
 from engineroom.paths import ROOT
 from engineroom.runs import AccuracyResult, PerformanceResult, Result
 from engineroom.steps import verified
@@ -61,7 +61,8 @@ def block(machine: Machine, *, good: bool) -> verified.Evidence:
         metric="top-1", unit="%", value=98.0, target=97.0, reference=98.5, good=98, total=100, met=True
     )
     scored = msgspec.structs.replace(RESULT, performance=None, accuracy=score)
-    return verify.evidence_of(there, [COMPARISON], [RESULT, scored], good=good)
+    failures = [] if good else ["--benchmarks=resnet50: TensorRT cannot build this model"]
+    return verify.evidence_of(there, verify.Found([COMPARISON], [RESULT, scored], failures))
 
 
 def test_the_page_says_of_every_build_whether_it_ran() -> None:
@@ -96,7 +97,8 @@ def test_a_block_is_added_and_the_row_follows(machine: Machine) -> None:
     assert "| digits | Offline | int8 | top-1 | 98.00 % | met 97.00 | a-run |" in added
     again = with_evidence(text, block(machine, good=False))
     assert again.count("### tensorrt, ") == 2
-    assert next(row for row in rows(again) if row[0] == "tensorrt")[2] == verify.FAILED
+    assert next(row for row in rows(again) if row[0] == "tensorrt")[2] == verify.IN_PART
+    assert "- failed (1): --benchmarks=resnet50: TensorRT cannot build this model\n" in again
 
 
 def test_a_build_that_is_not_listed_is_refused(machine: Machine) -> None:
@@ -139,6 +141,51 @@ def test_nothing_is_built_for_a_harness_without_tensorrt(verifying: Path, monkey
     with pytest.raises(RequestError, match=r"the harness has no engine tensorrt: there is no NvInfer\.h\n"):
         verify.verify_tensorrt([])
     assert verifying.read_text(encoding="utf-8") == PAGE
+
+
+def test_a_plan_that_cannot_be_built_costs_no_other_its_block(
+    verifying: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def comparisons(request: object, work: str) -> list[Comparison]:
+        if "int8" in work:
+            raise EngineError("TensorRT cannot build this model: no\nkernel", where="model.onnx")
+        return [COMPARISON]
+
+    def run_harness(words: list[str]) -> int:
+        folder = verify.RUNS / f"run-{len(ran)}"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_bytes(msgspec.json.encode(RESULT))
+        ran.append(words)
+        return 0
+
+    ran: list[list[str]] = []
+    monkeypatch.setattr(verify, "works", lambda words, **_: (None, [" ".join(words)]))
+    monkeypatch.setattr(verify.compare, "comparisons", comparisons)
+    monkeypatch.setattr(verify.run, "run_harness", run_harness)
+    assert verify.verify_tensorrt([]) == 1
+    text = verifying.read_text(encoding="utf-8")
+    assert len(ran) == 4, "what can be run is run, though it cannot be compared"
+    assert next(row for row in rows(text) if row[0] == "tensorrt")[2] == verify.IN_PART
+    assert "- failed (1): --benchmarks=digits --engine=tensorrt --precision=int8 --test_run" in text
+    assert "model.onnx: TensorRT cannot build this model: no kernel\n" in text
+    assert text.count("| digits | Offline | int8 | throughput | 1,234.50 samples/s | VALID |") == 4
+    said = capsys.readouterr().out
+    assert 'README.md still says "TensorRT: compiled, never run": put there what ran' in said
+
+
+def test_where_nothing_ran_the_page_says_what_it_said(
+    verifying: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def works(words: object, **_: object) -> None:
+        raise RequestError("no room on the disk")
+
+    monkeypatch.setattr(verify, "works", works)
+    monkeypatch.setattr(verify.run, "works", works)
+    assert verify.verify_tensorrt([]) == 1
+    text = verifying.read_text(encoding="utf-8")
+    assert rows(text) == rows(PAGE)
+    assert text.count("no room on the disk") == 8
+    assert "wrote a block" in (said := capsys.readouterr().out) and "nothing ran" in said and "README" not in said
 
 
 def test_builds_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from engineroom.actions.works import works
 from engineroom.benchmarks import Benchmark
 from engineroom.detection import Machine
 from engineroom.engines import Engine
-from engineroom.errors import ExitCode, RequestError
+from engineroom.errors import EngineroomError, ExitCode, RequestError
 from engineroom.paths import RUNS, display
 from engineroom.runs import Result
 from engineroom.steps import fetch, native, verified
@@ -23,7 +24,24 @@ ENGINE = "tensorrt"
 BENCHMARKS = ("digits", "resnet50")
 PRECISIONS = ("fp16", "int8")
 AGREEMENT_MIN = 98.0  # %: what int8 may lose of the answers, and fp16 by far does not
-RAN, FAILED = "ran in all scenarios", "ran, and failed in part"
+RAN, IN_PART = "ran in all scenarios", "ran, and failed in part"
+
+
+@dataclass
+class Found:
+    """What came of the requests: the runs, the comparisons, and what failed, in words."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str | None:
+        """What the page says of the build from now on; None if nothing ran: then it says what it said."""
+        if not self.results:
+            return None
+        good = not self.failures and all(each.agreement >= AGREEMENT_MIN for each in self.comparisons)
+        return RAN if good else IN_PART
 
 
 def builds(argv: Sequence[str]) -> int:
@@ -44,20 +62,40 @@ def verify_tensorrt(argv: Sequence[str]) -> int:
     _check(machine)
     native.build_harness()
     native.check_has(ENGINE)
-    before = set(RUNS.glob(f"*/{runs.RESULT}"))
-    codes: list[int] = []
-    comparisons: list[Comparison] = []
+    found = Found()
     for words in _requests():
-        request, asked = works(words, extras=compare.FLAGS)
-        comparisons += [each for work in asked for each in compare.comparisons(request, work)]
-        codes.append(run.run_harness(words))
-    compare.show(comparisons)
-    results = [runs.read_result(path.parent) for path in sorted(set(RUNS.glob(f"*/{runs.RESULT}")) - before)]
-    good = not any(codes) and all(each.agreement >= AGREEMENT_MIN for each in comparisons)
-    evidence = evidence_of(machine, comparisons, [each for each in results if each], good=good)
-    verified.record(evidence)
-    print(f"wrote a block into {display(verified.PAGE)}: {evidence.status}")
-    return ExitCode.GOOD if good else ExitCode.INVALID
+        _try(words, found)
+    compare.show(found.comparisons)
+    verified.record(evidence := evidence_of(machine, found))
+    print(f"wrote a block into {display(verified.PAGE)}: {evidence.status or 'nothing ran'}")
+    for page, sentence in verified.outdated(ENGINE):
+        print(f'{display(page)} still says "{sentence}": put there what ran')
+    return ExitCode.GOOD if found.status == RAN else ExitCode.INVALID
+
+
+def _try(words: Sequence[str], found: Found) -> None:
+    """Compare and run what a request asks for. What fails is kept in words: the rest is worth trying all the same."""
+    before = set(RUNS.glob(f"*/{runs.RESULT}"))
+    for step in (_compare, _run):
+        try:
+            step(words, found)
+        except EngineroomError as error:
+            terminal.say(f"{' '.join(words)} failed: {error}")
+            found.failures.append(f"{' '.join(words)}: {' '.join(str(error).split())}")
+    made = sorted(set(RUNS.glob(f"*/{runs.RESULT}")) - before)
+    found.results += [result for path in made if (result := runs.read_result(path.parent))]
+
+
+def _compare(words: Sequence[str], found: Found) -> None:
+    request, asked = works(words, extras=compare.FLAGS)
+    for work in asked:
+        for each in compare.comparisons(request, work):
+            found.comparisons.append(each)
+
+
+def _run(words: Sequence[str], found: Found) -> None:
+    if code := run.run_harness(words):
+        found.failures.append(f"{' '.join(words)}: the runs ended with exit code {code}")
 
 
 def _check(machine: Machine) -> None:
@@ -80,9 +118,7 @@ def _requests() -> Iterator[list[str]]:
             yield [f"--benchmarks={name}", f"--engine={ENGINE}", f"--precision={precision}", "--test_run", *weights]
 
 
-def evidence_of(
-    machine: Machine, comparisons: Sequence[Comparison], results: Sequence[Result], *, good: bool
-) -> Evidence:
+def evidence_of(machine: Machine, found: Found) -> Evidence:
     """Return the block that tells of these plans and runs."""
     driver = machine.gpu_driver
     facts = {
@@ -93,6 +129,7 @@ def evidence_of(
         "system": machine.system,
         "revision": versions.git_revision(),
         "command": "make verify_tensorrt (runs of about a minute: not submittable)",
+        **{f"failed ({number})": text for number, text in enumerate(found.failures, 1)},
     }
     compared = [("benchmark", "scenario", "precision", "samples", "same answer as fp32", "largest relative error")] + [
         (
@@ -103,11 +140,11 @@ def evidence_of(
             f"{each.agreement:.2f}%",
             "-" if each.relative_error is None else f"{each.relative_error:.2g}",
         )
-        for each in comparisons
+        for each in found.comparisons
     ]
-    ran = [("benchmark", "scenario", "precision", "what", "figure", "verdict", "run"), *map(_row, results)]
-    date = datetime.now(UTC).strftime("%Y-%m-%d")
-    return Evidence(ENGINE, date, RAN if good else FAILED, facts, (tuple(compared), tuple(ran)))
+    ran = [("benchmark", "scenario", "precision", "what", "figure", "verdict", "run"), *map(_row, found.results)]
+    tables = tuple(tuple(table) for table in (compared, ran) if len(table) > 1)
+    return Evidence(ENGINE, datetime.now(UTC).strftime("%Y-%m-%d"), found.status, facts, tables)
 
 
 def _gpus(machine: Machine) -> str:

@@ -106,10 +106,10 @@ def shapes_of(request: BuildRequest, model: onnx.ModelProto) -> tuple[Shapes, ..
     """Return the profile of the plan: batches of 1 to `request.batch_size`, tuned for the largest.
 
     One profile is enough for all instances, for since TensorRT 10 execution contexts share it (PROFILE_SHARING_0806
-    in the NvInfer.h of 10.8: always on). One for each batch size would find faster kernels for small batches, but a build
-    looks for them anew for each, and under load batches are full: where they are not, a smaller --batch_size tunes
-    the plan for what comes. Empty for a model whose batch is fixed. Raises EngineError if the model does
-    not have these tensors, or not this batch.
+    in the NvInfer.h of 10.8: always on). One for each batch size would find faster kernels for small batches, but a
+    build looks for them anew for each, and under load batches are full: where they are not, a smaller --batch_size
+    tunes the plan for what comes. Empty for a model whose batch is fixed. Raises EngineError if the model does not have
+    these tensors, or not this batch.
     """
     where = display(Path(request.model))
     inputs = _checked("input", request.inputs, _tensors(model, model.graph.input), where)
