@@ -59,6 +59,13 @@ def tensorrt_version(include: Path) -> tuple[int, int]:
     return int(found.get("MAJOR", 0)), int(found.get("MINOR", 0))
 
 
+def cuda_text() -> str:
+    """Return the release of the CUDA toolkit that is here."""
+    compiler = nvcc()
+    version = _nvcc_version(compiler) if compiler else None
+    return _text(version) if version else "unknown" if compiler else "none"
+
+
 def check_cuda(engine: str) -> None:
     """Raise RequestError unless there is a CUDA toolkit that the harness's engine can be compiled with."""
     needs = f"the harness's engine {engine} is compiled with a CUDA toolkit of version {_text(CUDA_OLDEST)} or later"

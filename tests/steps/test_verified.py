@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +188,49 @@ def test_where_nothing_ran_the_page_says_what_it_said(
     assert rows(text) == rows(PAGE)
     assert text.count("no room on the disk") == 8
     assert "wrote a block" in (said := capsys.readouterr().out) and "nothing ran" in said and "README" not in said
+
+
+TESTS = """
+import pytest
+@pytest.mark.parametrize("scenario", ["Server", "Offline"])
+def test_a_gpu_answers(scenario): pass
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_sanitizer(tool): pytest.skip("compute-sanitizer is not here")
+def test_cost(record_property):
+    record_property("batches of 8", "12.5 us")
+    assert "slow" == "quick", "it costs 99 us"
+"""
+
+
+def test_the_tests_of_gpus_leave_a_block(
+    verifying: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = tmp_path / "test_on_gpus.py"
+    tests.write_text(TESTS, encoding="utf-8")
+
+    def run_tests(arguments: list[str]) -> int:
+        [report] = [argument for argument in arguments if argument.startswith("--junitxml=")]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+        return subprocess.run([*command, report, tests.name], cwd=tmp_path, stdout=subprocess.DEVNULL).returncode
+
+    monkeypatch.setattr(verify.house, "pytest", run_tests)
+    monkeypatch.setattr(verify.setup, "install", lambda extra: None)
+    monkeypatch.setattr(verify, "BUILD", tmp_path)
+    assert verify.test_gpu([]) == 1
+    text = verifying.read_text(encoding="utf-8")
+    assert next(row for row in rows(text) if row[0] == "cuda_null")[2] == verify.IN_PART
+    added = text[text.index("### cuda_null, ") :]
+    assert "- tests: 2 passed, 1 failed, 2 skipped\n- failed (1): test_cost: AssertionError: it costs 99 us\n" in added
+    assert "- skipped (2): test_sanitizer[racecheck]: compute-sanitizer is not here\n" in added
+    assert "| test a gpu answers | 2 |\n" in added and "| batches of 8 | 12.5 us |\n" in added
+    assert "- command: make test_gpu\n" in added and "- GPUs: 1 x NVIDIA H200" in added
+    tests.write_text(TESTS.partition("def test_cost")[0], encoding="utf-8")
+    assert verify.test_gpu([]) == 0
+    [row] = [row for row in rows(verifying.read_text(encoding="utf-8")) if row[0] == "cuda_null"]
+    assert row[2] == "ran, but 2 tests were skipped"
+    before = verifying.read_bytes()
+    verify.test_gpu(["-k", "some"])
+    assert verifying.read_bytes() == before, "a part of the tests is no evidence"
 
 
 def test_builds_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,23 +1,25 @@
-"""Says which builds have ever run, and proves that TensorRT's does, on a machine that can."""
+"""Says which builds have ever run, and proves on a machine with a GPU that those for GPUs do."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engineroom import registry, run_args, runs, systems, terminal, versions
-from engineroom.actions import compare, run
+from engineroom import registry, run_args, runs, systems, terminal, toolkits, versions
+from engineroom.actions import compare, house, run
 from engineroom.actions.works import works
 from engineroom.benchmarks import Benchmark
 from engineroom.detection import Machine
 from engineroom.engines import Engine
 from engineroom.errors import EngineroomError, ExitCode, RequestError
-from engineroom.paths import RUNS, display
+from engineroom.paths import BUILD, RUNS, display, ensure_folder
 from engineroom.runs import Result
-from engineroom.steps import fetch, native, verified
+from engineroom.steps import fetch, gpu_tests, native, setup, verified
 from engineroom.steps.compare import Comparison
+from engineroom.steps.gpu_tests import Outcome, Test
 from engineroom.steps.verified import COLUMNS, Evidence
 
 ENGINE = "tensorrt"
@@ -73,6 +75,26 @@ def verify_tensorrt(argv: Sequence[str]) -> int:
     return ExitCode.GOOD if found.status == RAN else ExitCode.INVALID
 
 
+def test_gpu(argv: Sequence[str]) -> int:
+    """Run the tests that need an NVIDIA GPU, and write a block for docs/verified.md, unless only some were asked for.
+
+    Where there is no GPU, say so in one line and run nothing.
+    """
+    house.help_with_pytest(argv)
+    machine = systems.detect()
+    if not machine.gpus:
+        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_problem or 'none is here'}")
+        return ExitCode.GOOD
+    setup.install("test")
+    native.build_harness()
+    report = ensure_folder(BUILD / "report") / "test_gpu.xml"
+    code = house.pytest(["-m", "gpu", "-rs", f"--junitxml={report}", *argv])
+    if not argv:
+        verified.record(evidence := evidence_of_tests(machine, gpu_tests.read(report)))
+        print(f"wrote a block into {display(verified.PAGE)}: {evidence.status or 'nothing ran'}")
+    return code
+
+
 def _try(words: Sequence[str], found: Found) -> None:
     """Compare and run what a request asks for. What fails is kept in words: the rest is worth trying all the same."""
     before = set(RUNS.glob(f"*/{runs.RESULT}"))
@@ -120,16 +142,10 @@ def _requests() -> Iterator[list[str]]:
 
 def evidence_of(machine: Machine, found: Found) -> Evidence:
     """Return the block that tells of these plans and runs."""
-    driver = machine.gpu_driver
     facts = {
-        "GPUs": _gpus(machine),
-        "driver": f"{driver.version}, CUDA {driver.cuda_version}" if driver else "unknown",
+        **_facts(machine, "make verify_tensorrt (runs of about a minute: not submittable)"),
         "TensorRT": next(iter(_tensorrt_versions()), "unknown"),
-        "processor": f"{machine.cpu.model}, {machine.cpu.usable_cores} usable cores",
-        "system": machine.system,
-        "revision": versions.git_revision(),
-        "command": "make verify_tensorrt (runs of about a minute: not submittable)",
-        **{f"failed ({number})": text for number, text in enumerate(found.failures, 1)},
+        **_numbered("failed", found.failures),
     }
     compared = [("benchmark", "scenario", "precision", "samples", "same answer as fp32", "largest relative error")] + [
         (
@@ -144,7 +160,46 @@ def evidence_of(machine: Machine, found: Found) -> Evidence:
     ]
     ran = [("benchmark", "scenario", "precision", "what", "figure", "verdict", "run"), *map(_row, found.results)]
     tables = tuple(tuple(table) for table in (compared, ran) if len(table) > 1)
-    return Evidence(ENGINE, datetime.now(UTC).strftime("%Y-%m-%d"), found.status, facts, tables)
+    return Evidence(ENGINE, _today(), found.status, facts, tables)
+
+
+def evidence_of_tests(machine: Machine, tests: Sequence[Test]) -> Evidence:
+    """Return the block that tells of the tests on this machine's GPUs."""
+    outcomes = Counter(test.outcome for test in tests)
+    failed, skipped = outcomes[Outcome.FAILED], outcomes[Outcome.SKIPPED]
+    status = IN_PART if failed else f"ran, but {skipped} tests were skipped" if skipped else RAN
+    facts = {
+        **_facts(machine, "make test_gpu"),
+        "CUDA toolkit": toolkits.cuda_text(),
+        "tests": f"{outcomes[Outcome.PASSED]} passed, {failed} failed, {skipped} skipped",
+        **_numbered("failed", [test.text for test in tests if test.outcome is Outcome.FAILED]),
+        **_numbered("skipped", [test.text for test in tests if test.outcome is Outcome.SKIPPED]),
+    }
+    passed = Counter(test.function for test in tests if test.outcome is Outcome.PASSED)
+    ran = [("test", "passed"), *((name.replace("_", " "), str(count)) for name, count in passed.items())]
+    figures = [("figure", "value"), *(pair for test in tests for pair in test.figures.items())]
+    tables = tuple(tuple(table) for table in (ran, figures) if len(table) > 1)
+    return Evidence("cuda_null", _today(), status if passed else None, facts, tables)
+
+
+def _facts(machine: Machine, command: str) -> dict[str, str]:
+    driver = machine.gpu_driver
+    return {
+        "GPUs": _gpus(machine),
+        "driver": f"{driver.version}, CUDA {driver.cuda_version}" if driver else "unknown",
+        "processor": f"{machine.cpu.model}, {machine.cpu.usable_cores} usable cores",
+        "system": machine.system,
+        "revision": versions.git_revision(),
+        "command": command,
+    }
+
+
+def _numbered(word: str, texts: Sequence[str]) -> dict[str, str]:
+    return {f"{word} ({number})": text for number, text in enumerate(texts, 1)}
+
+
+def _today() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def _gpus(machine: Machine) -> str:
