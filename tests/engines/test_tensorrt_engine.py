@@ -36,9 +36,9 @@ from engineroom.engines._timing_cache import TimingCache
 from engineroom.engines.tensorrt import ENGINE
 from engineroom.errors import EngineError, RequestError
 from engineroom.networks import typed
-from engineroom.qdq import violations
+from engineroom.qdq import FLOAT8, violations
 from engineroom.steps import build, recipes
-from engineroom.terms import HardwareCompatibility, Precision, Scenario, TestMode, Wait
+from engineroom.terms import HardwareCompatibility, Precision, Scenario, TensorSpec, TestMode, Wait
 
 GPU = Gpu("NVIDIA H200", memory_bytes=140 << 30, compute_capability="9.0")
 SETTINGS = BuildSettings(
@@ -104,6 +104,8 @@ def test_a_plan_is_built_from_the_typed_model_and_says_how(tmp_path: Path) -> No
     [line] = [text for done, text in told if done is None]
     assert line.startswith("the same plan by hand, in its folder: trtexec --onnx=model.onnx")
     assert line.partition(": ")[2] in (tmp_path / "trtexec.sh").read_text()
+    assert ENGINE.remark_on(tmp_path) == line, "it is told of a plan that is reused, too"
+    assert ENGINE.remark_on(tmp_path / "none") is None
     assert [done for done, _ in told if done is not None][-1] == 1.0
     weights = {tensor.data_type for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
     assert onnx.TensorProto.FLOAT not in weights
@@ -439,9 +441,10 @@ def test_a_build_begins_with_the_timings_that_are_there_and_adds_its_own(tmp_pat
     cache.add(lambda known: b"another kernel")
     ENGINE.build(request_for(), tmp_path)
     assert cache.read() == b"another kernel\nkernel of model.onnx"
-    cache.add(lambda known: b"of another GPU")
-    ENGINE.build(request_for(), tmp_path)  # TensorRT refuses them: it measures anew
-    assert b"kernel of model.onnx" in cache.read()
+    for useless in (b"of another GPU", b"damaged"):
+        cache.add(lambda known, useless=useless: useless)  # type: ignore[misc]
+        ENGINE.build(request_for(), tmp_path)  # TensorRT refuses them: it measures anew
+        assert b"kernel of model.onnx" in cache.read()
 
 
 # Progress, words, trtexec
@@ -561,6 +564,29 @@ def test_scales_get_the_type_and_weights_are_rounded_to_them(tmp_path: Path) -> 
     weights = found["w"].astype(np.float64) * found["ws"].astype(np.float64).reshape(2, 1, 1, 1)
     wanted = np.array([100, -3, 127, 5]).reshape(2, 2, 1, 1) * np.array([0.0001234567, 1e-8]).reshape(2, 1, 1, 1)
     assert np.abs(weights - wanted).max() < 0.5 * float(found["ws"].max())
+
+
+FP8 = """<ir_version: 10, opset_import: ["": 19]> g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+<float s = {0.1}, float8e4m3fn z = {0}, float[2, 2, 1, 1] w = {100, -3, 127, 5}, float ws = {0.25}, float[2] b = {1, 2}>
+{ q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) wq = QuantizeLinear (w, ws, z)
+  v = DequantizeLinear (wq, ws, z) y = Conv (d, v, b) }"""
+
+
+def test_an_fp8_model_is_built_with_its_quantization_and_fp16_around_it(tmp_path: Path) -> None:
+    model, folder = tmp_path / "fp8.onnx", tmp_path / "plan"
+    folder.mkdir()
+    onnx.save(parser.parse_model(FP8), model)
+    spec, answer = (TensorSpec(name, "float32", (2, 4, 4)) for name in ("x", "y"))
+    request = request_for(model, precision=Precision.FP8, inputs=(spec,), outputs=(answer,))
+    assert ENGINE.build(request, folder)["plan"] == "./model.plan"
+    assert (folder / "model.plan").read_bytes() == b"plan of model.onnx"
+    built = onnx.shape_inference.infer_shapes(onnx.load(folder / "model.onnx"), strict_mode=True)
+    types = {info.name: info.type.tensor_type.elem_type for info in built.graph.value_info}
+    assert {types[name] for name in ("q", "wq")} == {onnx.TensorProto.FLOAT8E4M3FN}
+    assert {types[name] for name in ("d", "v")} == {onnx.TensorProto.FLOAT16}
+    assert violations(folder / "model.onnx", FLOAT8) == []
+    with pytest.raises(EngineError, match="breaks TensorRT's rules for int8"):
+        ENGINE.build(msgspec.structs.replace(request, precision=Precision.INT8), folder)
 
 
 def test_a_graph_within_a_graph_is_refused_in_words(tmp_path: Path) -> None:

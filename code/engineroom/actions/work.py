@@ -260,7 +260,11 @@ class Work:
         values = build.values_of(self.benchmark, config, model, sha256)
         made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
         what = f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}"
-        return self._told(Need(Kind.ENGINE, what, made), made)
+        explains = self.request.explain and not self.request.plan and made.folder not in self.needs
+        self._told(Need(Kind.ENGINE, what, made), made)
+        if explains and made.reused and (remark := plugin.remark_on(made.folder)):
+            terminal.say(remark)
+        return made
 
     def check_installed(self, config: RunConfig) -> None:
         """Raise RequestError if the engine needs with these settings what is missing, or another machine."""

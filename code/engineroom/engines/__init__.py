@@ -173,6 +173,10 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         """Build as `build` does, and tell how far it is. By default nothing is told."""
         return self.build(request, folder)
 
+    def remark_on(self, folder: Path) -> str | None:
+        """Return what a reader may want to know of a build that is there already; None if there is nothing to say."""
+        return None
+
     def session(
         self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
     ) -> Callable[[Any], Any]:

@@ -191,18 +191,20 @@ def _monitor(tell: Tell) -> Any:
 
 
 def _attach(config: trt.IBuilderConfig, known: bytes) -> trt.ITimingCache:
-    """Give the builder the timings that are known; what another GPU or version measured it refuses."""
-    cache: trt.ITimingCache = config.create_timing_cache(known)
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
+    """Give the builder the timings that are known; what another GPU or version measured, or is damaged, it refuses."""
+    cache: trt.ITimingCache | None = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")
+        if cache is None:
+            raise EngineError("TensorRT makes no timing cache", mend="the build's log says why: is memory short?")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 def _merged(config: trt.IBuilderConfig, ours: trt.ITimingCache, known: bytes) -> bytes:
     """Return our timings with those that other builds have stored meanwhile."""
-    if known:
-        theirs: trt.ITimingCache = config.create_timing_cache(known)
+    theirs: trt.ITimingCache | None = config.create_timing_cache(known) if known else None
+    if theirs is not None:
         ours.combine(theirs, ignore_mismatch=False)  # of another version it takes nothing
     memory: trt.IHostMemory = ours.serialize()
     return bytes(memory)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 QUANTIZED = (Precision.INT8, Precision.FP8)
 FACTS = "plan.json"  # what TensorRT says of the plan
 COMMAND = "trtexec.sh"
+INTO_FOLDER = 'cd "$(dirname "$0")" && '
+BY_HAND = "the same plan by hand, in its folder: "
 LIBRARIES = "tensorrt_libs"  # the package in which pip's wheel has TensorRT's libraries
 # By the major version of CUDA that TensorRT is made for, the oldest driver branch (NVIDIA, "CUDA Compatibility").
 DRIVERS = {12: 525, 13: 580}
@@ -159,10 +161,8 @@ class TensorRt(Engine):
         by_hand = shell.quoted(
             plans.trtexec(Path(MODEL), Path("trtexec.plan"), shapes, settings, Path("trtexec.cache"))
         )
-        write_text(
-            folder / COMMAND, f'#!/bin/sh\n# Builds the same plan by trtexec.\ncd "$(dirname "$0")" && {by_hand}\n'
-        )
-        tell(None, f"the same plan by hand, in its folder: {by_hand}")
+        write_text(folder / COMMAND, f"#!/bin/sh\n# Builds the same plan by trtexec.\n{INTO_FOLDER}{by_hand}\n")
+        tell(None, f"{BY_HAND}{by_hand}")
         facts = builder.build(model, content, shapes, settings, cache, tell)
         write_text(folder / FACTS, json.dumps({**facts, **_timed_on()}, indent=1) + "\n")
         return {
@@ -170,6 +170,14 @@ class TensorRt(Engine):
             "built_with": facts["TensorRT"],
             "context_bytes": facts["context_bytes"],
         }
+
+    def remark_on(self, folder: Path) -> str | None:
+        """Return the command of trtexec that builds the plan in `folder`."""
+        try:
+            said = (folder / COMMAND).read_text(encoding="utf-8").partition(INTO_FOLDER)[2].strip()
+        except OSError:
+            return None
+        return f"{BY_HAND}{said}" if said else None
 
     def session(
         self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
