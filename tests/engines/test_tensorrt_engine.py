@@ -567,9 +567,10 @@ def test_scales_get_the_type_and_weights_are_rounded_to_them(tmp_path: Path) -> 
 
 
 FP8 = """<ir_version: 10, opset_import: ["": 19]> g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
-<float s = {0.1}, float8e4m3fn z = {0}, float[2, 2, 1, 1] w = {100, -3, 127, 5}, float ws = {0.25}, float[2] b = {1, 2}>
-{ q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) wq = QuantizeLinear (w, ws, z)
-  v = DequantizeLinear (wq, ws, z) y = Conv (d, v, b) }"""
+<float s = {0.1}, float8e4m3fn z = {0}, float[2, 2, 1, 1] w = {100, -3, 127, 5}, float[2] ws = {0.25, 0.5},
+ float8e4m3fn[2] wz = {0, 0}, float[2] b = {1, 2}>
+{ q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) wq = QuantizeLinear <axis = 0> (w, ws, wz)
+  v = DequantizeLinear <axis = 0> (wq, ws, wz) y = Conv (d, v, b) }"""
 
 
 def test_an_fp8_model_is_built_with_its_quantization_and_fp16_around_it(tmp_path: Path) -> None:
