@@ -30,6 +30,7 @@ class CudaNull(Engine):
 
     def check_installed(self) -> None:
         """Raise RequestError if what the harness's engine is compiled with is not here."""
+        super().check_installed()
         toolkits.check_cuda(self.name)
 
     def check_machine(self, machine: Machine, config: RunConfig | None = None) -> None:
