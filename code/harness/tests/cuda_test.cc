@@ -109,7 +109,7 @@ void run_case(const Case& test, const fs::path& dir) {
   for (const auto& [name, broken] : kBroken) {
     if (test.error != broken.words) continue;
     cuda_double::fail(broken.function, broken.nth, broken.error, broken.after);
-    if (broken.after == kHangs) run.watchdog_s = 0.2;
+    if (broken.after == kHangs) run.watchdog_s = 0.3;
   }
   run_test(run, factory(test.engine));
 }
