@@ -16,8 +16,9 @@ from engineroom import rounds, runs
 from engineroom.actions import staging, submission
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.detection.machine import Cpu, Disk, Machine, Nic
+from engineroom.paths import overlay_version
 from engineroom.runs import AccuracyResult, AuditResult, PerformanceResult, Result, Submittable
-from engineroom.steps.submission import choose, entry, scrub, stage
+from engineroom.steps.submission import choose, entry, privacy, stage
 from engineroom.terms import METRICS, Precision, Scenario, TestMode
 
 ROUND = "v6.1"
@@ -80,6 +81,7 @@ class Runs:
         divisions: tuple[str, ...] = ("closed", "open"),
         valid: bool = True,
         made_from: Mapping[str, str] | None = None,
+        overlays: tuple[Path, ...] = (),
         audit: AuditResult | None = None,
         text: Mapping[str, str] | None = None,
         **settings: Any,
@@ -90,8 +92,14 @@ class Runs:
         runs.write_config(partial, Resolved(config, {name: Origin("x") for name in config.__struct_fields__}))
         values = {**self._log(config, valid=valid), **(log or {})}
         files = {
-            "recipe/user.conf": f"resnet50.{scenario}.min_duration = 600000\n",
-            "env.json": json.dumps({"revision": revision, "machine": msgspec.to_builtins(machine)}),
+            "recipe/user.conf": f"{config.benchmark}.{scenario}.min_duration = 600000\n",
+            "env.json": json.dumps(
+                {
+                    "revision": revision,
+                    "machine": msgspec.to_builtins(machine),
+                    "overlays": [{"path": str(path), "version": overlay_version(path)} for path in overlays],
+                }
+            ),
             "mlperf_log_detail.txt": detail(values),
             "mlperf_log_summary.txt": "Result is : VALID\n",
         }
@@ -115,7 +123,7 @@ class Runs:
             samples=1,
         )
         result = Result(
-            benchmark="resnet50",
+            benchmark=config.benchmark,
             scenario=scenario,
             test_mode=mode,
             system=config.system,
@@ -235,8 +243,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     for module in (staging, submission):
         monkeypatch.setattr(module, "read_runs", read)
     monkeypatch.setattr(submission, "detect", lambda: MACHINE)
-    told = scrub.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
-    monkeypatch.setattr(scrub, "of_this_machine", lambda: told)
+    told = privacy.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
+    monkeypatch.setattr(privacy, "of_this_machine", lambda: told)
     monkeypatch.setattr(staging.systems, "read_all", lambda: {"bench": _system(tmp_path, DESCRIBED)})
     return found
 

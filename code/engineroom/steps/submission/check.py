@@ -10,7 +10,7 @@ from engineroom.errors import RequestError
 from engineroom.rounds import Round
 from engineroom.steps.submission import logs
 from engineroom.steps.submission.entry import REHEARSAL, Entry
-from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, Place, Tree
+from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, Place, Tree, model_mapping
 from engineroom.steps.submission.stage import MARK
 from engineroom.steps.submission.truncate import recorded_hash
 
@@ -82,9 +82,10 @@ def _documents(root: Path, tree: Tree, entry: Entry) -> Iterator[RequestError]:
 
 
 def _scenarios(places: list[Place], root: Path, tree: Tree, rules: Round, entry: Entry) -> Iterator[RequestError]:
+    mapped = model_mapping(root / tree.model_mapping) if entry.division == "open" else {}
     for system, benchmark in dict.fromkeys((place.system, place.benchmark) for place in places):
         where = str(tree.of_benchmark(system, benchmark)[0])
-        model = rules.benchmarks.models.get(benchmark)
+        model = rules.model(mapped.get(benchmark, benchmark))
         if model is None:
             yield RequestError(f"{rules.round} has no benchmark {benchmark}", where=where)
             continue
