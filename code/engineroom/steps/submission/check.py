@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from engineroom import detail_log
 from engineroom.errors import RequestError
 from engineroom.rounds import Round
-from engineroom.steps.submission import logs
 from engineroom.steps.submission.entry import REHEARSAL, Entry
 from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, Place, Tree
 from engineroom.steps.submission.stage import MARK
@@ -139,7 +139,7 @@ def _audits(root: Path, tree: Tree, rules: Round, place: Place) -> Iterator[Requ
 def _log(root: Path, tree: Tree, rules: Round, place: Place) -> Iterator[RequestError]:
     where = tree.performance(place) / DETAIL_LOG
     try:
-        log = logs.read(root / where)
+        log = detail_log.read(root / where)
     except RequestError as error:
         yield error
         return

@@ -13,12 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engineroom import rounds, runs
+from engineroom import detail_log, rounds, runs
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, sha256_file
 from engineroom.runs import Result
-from engineroom.steps.submission import logs
 from engineroom.steps.submission.entry import Entry
 from engineroom.steps.submission.layout import DETAIL_LOG
 from engineroom.terms import METRICS, Scenario, TestMode
@@ -133,7 +132,7 @@ def verify(run: Run) -> None:
     figure = run.result.performance
     if figure is None:
         return
-    log, metric = logs.read(run.folder / DETAIL_LOG), METRICS[run.config.scenario]
+    log, metric = detail_log.read(run.folder / DETAIL_LOG), METRICS[run.config.scenario]
     said = {"value": float(log.get(metric.key) or 0) * metric.scale, "valid": log.get("result_validity") == "VALID"}
     for name, value in said.items():
         if getattr(figure, name) != value:

@@ -9,10 +9,19 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom.rounds import Round
+from engineroom.rounds import VERIFY_ACCURACY, VERIFY_PERFORMANCE, Round
 from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
-from engineroom.steps.submission.validate import accuracy, audits, loadgen, measured, performance, rulebook, sight
+from engineroom.steps.submission.validate import (
+    accuracy,
+    audits,
+    detail,
+    loadgen,
+    measured,
+    performance,
+    rulebook,
+    sight,
+)
 from engineroom.steps.submission.validate.case import Case, Subject, case_of
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
@@ -28,8 +37,8 @@ KNOWN = {
     "mlperf_log_trace.json",
     "measurements.json",
     "user.conf",
-    "verify_accuracy.txt",
-    "verify_performance.txt",
+    VERIFY_ACCURACY,
+    VERIFY_PERFORMANCE,
     "verify_output_len.txt",
     "baseline_accuracy.txt",
     "compliance_accuracy.txt",
@@ -40,13 +49,6 @@ POWER = ("performance/power/", "performance/ranging/")
 POWER_FILES = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
 SPL = f"{RUN}/spl.txt"
 ENDPOINTS = ("config.yaml", "config.yml")
-AUDIT_FILES = {
-    *(f"{RUN}/{name}" for name in (DETAIL, SUMMARY)),
-    f"accuracy/{ACCURACY_LOG}",
-    f"accuracy/{ACCURACY}",
-    "verify_accuracy.txt",
-    "verify_performance.txt",
-}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -105,8 +107,7 @@ def _audits(case: Case) -> str:
 
 def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
     layout = case.rules.layout
-    for name in (*layout.performance_files, *layout.accuracy_files):
-        _there(seen, name, findings)
+    findings += sight.lacking(seen.folder, seen.files, (*layout.performance_files, *layout.accuracy_files))
     log = told = scored = None
     if seen.files.get(f"{RUN}/{SUMMARY}"):
         told = loadgen.read_summary(case.root, f"{seen.folder}/{RUN}/{SUMMARY}")
@@ -127,23 +128,8 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
     _extra(case, seen, findings)
     _power(seen, findings)
     if log and scored and log.values and scored.values:
-        if log.get("loadgen_version") != scored.get("loadgen_version"):
-            expected = f"{log.get('loadgen_version')}, as in the performance run"
-            findings.append(scored.at(rulebook.LOADGEN_MIXED, "loadgen_version", expected=expected))
-        if log.get("test_datetime") == scored.get("test_datetime") and log.get("power_end") == scored.get("power_end"):
-            findings.append(
-                scored.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
-            )
+        findings += detail.beside(scored, log)
     return log, scored
-
-
-def _there(seen: sight.Seen, name: str, findings: list[Finding]) -> None:
-    if name not in seen.files:
-        findings.append(rulebook.MISSING.at(f"{seen.folder}/{name}", found="not there", expected="a file"))
-    elif not seen.files[name]:
-        findings.append(
-            rulebook.EMPTY.at(f"{seen.folder}/{name}", found="0 bytes", expected="a file that says something")
-        )
 
 
 def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> None:
@@ -178,8 +164,6 @@ def _power(seen: sight.Seen, findings: list[Finding]) -> None:
 
 def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Finding]) -> str:
     """Judge what stands beside the result; return the name of the measurements."""
-    for name in case.rules.layout.measurements_files:
-        _there(seen, name, findings)
     if seen.files.get("README.md"):
         measured.readme(case, seen.folder, findings)
     if seen.files.get("user.conf"):
@@ -191,7 +175,7 @@ def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Find
         fitting = [each for each in seen.files if each.startswith(begin) and each.endswith(end) and "/" not in each]
         loose = [each for each in seen.files if each.startswith(case.place.system) and each.endswith(".json")]
         name = next(iter(fitting or loose), f"{begin}<implementation>{end}")
-    _there(seen, name, findings)
+    findings += sight.lacking(seen.folder, seen.files, (*case.rules.layout.measurements_files, name))
     if seen.files.get(name):
         measured.measurements(case, f"{seen.folder}/{name}", findings)
         _rehearsed(case, f"{seen.folder}/{name}", findings)
@@ -204,7 +188,7 @@ def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
     except sight.Unreadable:
         return
     if f'"{REHEARSAL}"'.encode() in text:
-        findings.append(rulebook.REHEARSED.at(file, REHEARSAL, found="a rehearsal", expected="a real run"))
+        findings.append(rulebook.REHEARSED.at(file, found="a rehearsal", expected="a real run"))
 
 
 def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]) -> None:
@@ -243,12 +227,12 @@ def _strangers(
     for file in () if one else measurements.files:  # up to v5.1 documents of every kind lie there, too
         if file not in beside and Path(file).name in KNOWN:
             findings.append(_stranger(measurements.folder, file))
+    every = case.rules.audits.tests.values()
+    known = {name for audit in every for name in (*audit.required_files, *audit.fallback_files)}
     for file in tests.files:
         test, _, inner = file.partition("/")
         if inner and test in case.rules.audits.tests:
-            audit = case.rules.audits.tests[test]
-            optional = {f"{folder}/{each}" for folder in (RUN, "accuracy") for each in layout.optional_files}
-            if inner not in {*audit.required_files, *audit.fallback_files, *optional, *AUDIT_FILES}:
+            if inner not in known | optional:
                 findings.append(_stranger(tests.folder, file))
         elif tests.folder != seen.folder:
             findings.append(_stranger(tests.folder, file))
