@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engineroom.steps.submission import rehearsal
+
 if TYPE_CHECKING:
     from conftest import Checkout
 
@@ -19,6 +21,10 @@ IMAGES = {"val_map.txt": 8, "cal_map.txt": 8}
 MODEL = "--benchmarks=resnet50 --weights=synthetic --engine=onnxruntime --precision=fp32 --batch_size=8"
 SHORT = "--min_duration=200 --min_query_count=2 --probe_s=0.2 --watchdog_s=120"
 ASKED = f"{MODEL} {SHORT} --division=open --category=edge --rehearsal"
+# Of one stream, as few queries as are VALID, for only such a run can be audited: the other scenarios follow from it.
+CLOSED = (
+    f"{MODEL} --min_duration=200 --probe_s=0.2 --watchdog_s=120 --scenarios=SingleStream --division=closed --rehearsal"
+)
 EDGE = ("SingleStream", "MultiStream", "Offline")
 
 
@@ -80,7 +86,30 @@ def test_a_rehearsal_goes_from_nothing_to_an_archive_in_both_layouts(few: Checko
     assert packed.read_bytes() == first
 
     figures = json.loads(few.good("summarize_results", "--json").out)
-    assert len(figures) == 6 and all(each["rehearsal"] for each in figures)
+    assert sum(each["division"] == "open" for each in figures) == 6 and all(each["rehearsal"] for each in figures)
     refused = few.inv("stage_results", "--submitter=Acme --benchmarks=resnet50")
     assert refused.code == 2 and "the weights are synthetic" in refused.err
     assert not (built / "v6.1").exists()
+
+
+def test_the_closed_division_is_rehearsed_with_audits_that_run(few: Checkout) -> None:
+    """Audits run for real, their files are staged, and the validator finds only what a rehearsal may fall short of."""
+    done = few.good("submission", CLOSED)
+    assert "TEST01, TEST04" in done.err
+    runs = few.results()
+    audits = {run["audit"]["test"]: run["audit"] for run in runs.values() if run["audit"]}
+    assert audits["TEST01"]["answers_agree"] and audits["TEST01"]["compared"] >= 64 and "TEST04" in audits
+    built = few.root / "build" / "submission"
+    with tarfile.open(built / "v6.1-rehearsal-closed-rehearsal.tar.gz") as tar:
+        names = set(tar.getnames())
+    (system,) = (path.stem for path in (built / "v6.1-rehearsal/closed/rehearsal/systems").glob("*.json"))
+    for each in EDGE:
+        place = f"closed/rehearsal/results/{system}/resnet50/{each}"
+        logs = {f"{place}/{test}/performance/run_1/mlperf_log_detail.txt" for test in ("TEST01", "TEST04")}
+        assert logs | {f"{place}/TEST01/verify_accuracy.txt", f"{place}/TEST04/verify_performance.txt"} <= names
+
+    judged = few.inv("check_submission", "build/submission/v6.1-rehearsal/closed --round=v6.1 --json")
+    broken = {each["rule"] for each in json.loads(judged.out)["findings"] if each["level"] == "error"}
+    assert judged.code == 1 and {"tree-rehearsal", "min-duration"} <= broken <= rehearsal.MAY_BREAK
+    few.good("submission", CLOSED)
+    assert few.results() == runs

@@ -101,7 +101,6 @@ def test_language_models_count_tokens_and_inferred_results_say_so(tmp_path: Path
     assert (multi.value, multi.unit, multi.inferred_from) == (12.0, "ms", "SingleStream")
 
 
-@pytest.mark.usefixtures("small_sources")
 @pytest.mark.parametrize("name", ["v6.1", "v5.1"])
 def test_what_we_stage_is_read_back(made: Runs, tmp_path: Path, name: str) -> None:
     for scenario in (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE):

@@ -119,7 +119,6 @@ def test_logs_and_code_are_never_changed(tmp_path: Path) -> None:
     assert (tmp_path / "mlperf_log_detail.txt").read_text() == "made on crunch7\n"
 
 
-@pytest.mark.usefixtures("small_sources")
 def test_a_submission_is_cleaned_or_refused(made: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     who = ["--submitter=Acme", "--division=open", "--benchmarks=resnet50"]
     conf = {"recipe/user.conf": "# by jdoe\nresnet50.SingleStream.min_duration = 600000\n"}

@@ -85,6 +85,11 @@ class Entry:
         """The name of what is kept beside the tree, and of the archive."""
         return f"{self.name}-{self.division}-{self.submitter}"
 
+    @property
+    def archive(self) -> Path:
+        """The packed tree."""
+        return SUBMISSION / f"{self.title}.tar.gz"
+
     def system(self, system: str) -> str:
         """Return the id of a system in this entry: a rehearsal's says so."""
         return f"{system}-{REHEARSAL}" if self.rehearsal else system

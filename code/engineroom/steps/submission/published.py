@@ -17,6 +17,7 @@ import msgspec
 from engineroom import detail_log, rounds
 from engineroom.errors import RequestError
 from engineroom.paths import display
+from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN
 
@@ -173,7 +174,7 @@ def _result(root: Path, folder: Path, round_name: str) -> Published:
         framework=str(described.get("framework", "")),
         weight_data_types=str(measured.get("weight_data_types", "")),
         location=str(folder.relative_to(root)),
-        rehearsal=system.endswith(f"-{REHEARSAL}") or REHEARSAL in measured,
+        rehearsal=rehearsal.is_named(system) or REHEARSAL in measured,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from engineroom.rounds import VERIFY_ACCURACY, VERIFY_PERFORMANCE, Round
-from engineroom.steps.submission.entry import REHEARSAL
+from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
 from engineroom.steps.submission.validate import (
     accuracy,
@@ -187,7 +187,7 @@ def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
         text = sight.content(case.root, file, 1 << 20)
     except sight.Unreadable:
         return
-    if f'"{REHEARSAL}"'.encode() in text:
+    if rehearsal.FIELD.encode() in text:
         findings.append(rulebook.REHEARSED.at(file, found="a rehearsal", expected="a real run"))
 
 

@@ -16,7 +16,7 @@ from engineroom import rounds
 from engineroom.errors import RequestError, did_you_mean
 from engineroom.paths import display
 from engineroom.rounds import Round
-from engineroom.steps.submission.entry import REHEARSAL
+from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.layout import DETAIL_LOG, PERFORMANCE_RUN, Place, Tree
 from engineroom.steps.submission.validate import described, loadgen, result, rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, SCENARIOS, SPELLED, Subject
@@ -191,6 +191,9 @@ class _Plan:
         mapping = PurePosixPath(tree.layout.model_mapping).name
         allowed = {mapping} if division == "open" else set()
         self._entries(folder, [name for name in files if name not in allowed and not name.endswith(".md")], "a folder")
+        if rehearsal.MARK.name in files:
+            where = f"{folder}/{rehearsal.MARK}"
+            self.findings.append(rulebook.REHEARSED.at(where, found="a rehearsal", expected="real runs"))
         judged = {tree.system("x").parent.name, *(path.relative_to(tree.folder).parts[0] for path in parts[3:])}
         self.sweeps += [f"{folder}/{name}" for name in names if name not in judged]
         if "results" not in names:
@@ -242,7 +245,7 @@ class _Plan:
                 self.findings.append(
                     rulebook.SYSTEM_MISSING.at(where, found="not there", expected="a description", mend=mend)
                 )
-            if system.endswith(f"-{REHEARSAL}"):
+            if rehearsal.is_named(system):
                 self.findings.append(
                     rulebook.REHEARSED.at(f"{results}/{system}", found="a rehearsal", expected="real runs")
                 )
