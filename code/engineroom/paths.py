@@ -71,6 +71,22 @@ def _has_folders(folder: Path) -> bool:
         return False
 
 
+def overlay_files(folder: Path) -> list[Path]:
+    """Return the files of an overlay that count, in order: those of the folders that it may have, none hidden."""
+    found = (path for name in OVERLAID for path in (folder / name).rglob("*") if path.is_file())
+    return sorted(path for path in found if not _is_generated(path.relative_to(folder)))
+
+
+def _is_generated(path: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.parts) or path.suffix == ".pyc"
+
+
+def overlay_version(folder: Path) -> str:
+    """Return what tells this state of an overlay from any other: the beginning of a SHA-256 over its files."""
+    told = (f"{path.relative_to(folder)} {sha256_file(path)}" for path in overlay_files(folder))
+    return sha256_text("\n".join(told))[:12]
+
+
 def layers(folder: Path) -> tuple[Path, ...]:
     """Return a folder of the checkout and what overlays have in its place, the weakest first."""
     return (folder, *(found for root in overlays() if (found := root / folder.name).is_dir()))

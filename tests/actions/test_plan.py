@@ -180,3 +180,16 @@ def test_a_plan_counts_repeated_tests_and_says_what_cannot_be_submitted(checkout
     assert once["rules"] == []  # of what is no MLPerf benchmark its notes say so
     refused = _inv(command, checkout, "run_harness", f"{ask} --repeat=0", code=2)
     assert "--repeat: is '0', must be a whole number from 1 to" in refused.stderr
+
+
+def test_a_plan_of_audits_counts_every_try(checkout: Path, command: Any) -> None:
+    ask = "--json --engine=onnxruntime --precision=fp32 --scenarios=Server --server_target_qps=100 --min_duration=4000"
+    tests = _plan(command, checkout, "run_harness", ask)
+    audited = _plan(command, checkout, "run_audit_harness", f"{ask} --audit_test=TEST01,TEST04")
+    performance = next(step for step in tests["steps"] if step["test"])["cost"]["seconds"]
+    steps = {step["what"]: step["cost"]["seconds"] for step in audited["steps"] if "times" in step["what"]}
+    assert list(steps) == ["digits Server TEST01, 1 to 2 times", "digits Server TEST04, 1 to 3 times"]
+    for seconds, tries in zip(steps.values(), (2, 3), strict=True):
+        assert (seconds["least"], seconds["most"]) == (performance["least"], pytest.approx(tries * performance["most"]))
+    most = tests["total"]["seconds"]["most"] + (2 + 3) * performance["most"]
+    assert audited["total"]["seconds"]["most"] == pytest.approx(most)

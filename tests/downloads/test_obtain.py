@@ -295,6 +295,22 @@ def test_all_that_is_wrong_in_a_folder_is_named_at_once(place: Path, own_images:
     assert visible(place) == []
 
 
+def test_a_file_that_is_right_already_says_that_another_one_is_not_looked_at(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, other = tmp_path / "first" / "file", tmp_path / "other" / "file"
+    for each in (first, other):
+        each.parent.mkdir()
+        each.write_bytes(each.parent.name.encode())
+    asked = wanted(place)
+    bring(asked, given=first)
+    bring(asked, given=first.parent)
+    assert "not used" not in capsys.readouterr().err
+    bring(asked, given=other)
+    assert f"{place}/file is here and right: --from={other} is not used for that" in capsys.readouterr().err
+    assert (place / "file").read_bytes() == b"first"
+
+
 def test_a_member_counts_for_its_archive_only_where_nothing_could_be_verified(place: Path, tmp_path: Path) -> None:
     (tmp_path / "x_1.jpg").write_bytes(IMAGES["x_1.jpg"])
     one = Unpack(members="x_1.jpg", bytes=100)

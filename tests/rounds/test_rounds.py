@@ -122,6 +122,7 @@ def test_scenarios_categories_and_gates_fit_together(name: str) -> None:
         for scenario in model.accuracy_sample_counts:
             assert scenario in either
     assert set(rules.benchmarks.also_named.values()) <= set(rules.benchmarks.models)
+    assert set(rules.benchmarks.checker_names) <= set(rules.benchmarks.models)
 
 
 def test_one_of_server_and_interactive_is_required_where_either_will_do() -> None:

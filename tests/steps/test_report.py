@@ -192,6 +192,28 @@ def test_what_cannot_be_submitted_and_who_disturbed_a_run_stand_below(capsys: py
     ]
 
 
+def test_of_many_disturbed_results_the_worst_of_each_kind_is_told() -> None:
+    """Four results with all their words are a wall of text that nobody reads."""
+
+    def row(scenario: str, *words: str) -> Row:
+        seen = TelemetrySummary(rows=9, host={}, disturbances=words)
+        performance = msgspec.structs.replace(_performance(), telemetry=seen, notes=())
+        return Row("digits", scenario, "openvino", "int8", performance=performance)
+
+    rows = [
+        row("SingleStream", "other processes took 1.0 of 2 CPUs, up to 2.0"),
+        row("MultiStream", "other processes took 1.9 of 2 CPUs, up to 2.0", "heat slowed the processor down 9 times"),
+        row("Server", "heat slowed the processor down 1,234 times"),
+        row("Offline"),
+    ]
+    (told,) = notes(rows)
+    assert told == (
+        "Disturbed while measured, so perhaps slower than it could be: 3 of 4 results, at worst "
+        "other processes took 1.9 of 2 CPUs, up to 2.0 (digits MultiStream); "
+        "heat slowed the processor down 1,234 times (digits Server). Each result.json has its own"
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

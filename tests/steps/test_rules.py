@@ -176,6 +176,12 @@ def before(user_conf: dict[str, float], loadgen: str = "6.0.17", **changes: Any)
     return rules.before(RESNET50, config, user_conf, loadgen).reasons
 
 
+def test_another_model_for_the_task_of_a_benchmark_leaves_the_open_division() -> None:
+    verdict = after(registry.get("benchmarks", "mobilenet-v2").load().BENCHMARK)
+    assert verdict.divisions == ("open",)
+    assert "open only: mobilenet-v2 is another model than resnet50's" in verdict.reasons
+
+
 def test_settings_alone_say_what_they_leave_before_a_minute_is_spent() -> None:
     assert before({}) == ()
     assert before({"target_qps": 100.0, "min_duration": 700_000}) == ()

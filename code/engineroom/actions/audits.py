@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from engineroom import rounds, run_args, runs, terminal, versions
-from engineroom.actions import execute, run
+from engineroom.actions import execute, plan, run
 from engineroom.actions.verification import Audit
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
@@ -64,7 +64,7 @@ def _run(argv: Sequence[str], test: str = "") -> int:
     tasks = _tasks(asked, [test] if test else _named(request))
     run.check(request, list({id(task.work): task.work for task in tasks}.values()))
     if request.plan:
-        return _plan(tasks)
+        return _plan(request, tasks)
     native.build_harness(may_build=not request.no_build)
     results: list[Result] = []
     failures: list[EngineroomError] = []
@@ -264,15 +264,32 @@ def _again(task: Task, test: str, resolved: Resolved, result: Result) -> Resolve
     return resolved.replace(f"rule audit_retry: {audit.SERVER_RETRY} of the rate", server_target_qps=rate)
 
 
-def _plan(tasks: Sequence[Task]) -> int:
-    """Say which runs are here and which would be made."""
-    rows = []
+def _plan(request: Request, tasks: Sequence[Task]) -> int:
+    """Say which runs are here, which would be made, and how long that and the audits take."""
+    there: list[plan.Step] = []
+    missing: list[Work] = []
+    audited: list[plan.Audited] = []
     for task in tasks:
         modes = [mode for mode in TestMode if any(mode in NEEDED[test] for test in task.tests)]
-        for mode in modes:
-            resolved, engine = task.work.best_precision(task.work.resolve(task.scenario, mode))
-            result = _found(task.work, resolved, engine)
-            rows.append((_title(task, mode), "reuse" if result else "run", result.run if result else ""))
-        rows += [(f"{task.work.benchmark.name} {task.scenario} {test}", "run", "") for test in task.tests]
-    terminal.table("Plan", ("Test", "State", "Folder"), rows, whole=("State",))
-    return ExitCode.GOOD
+        found = {
+            mode: _found(task.work, *task.work.best_precision(task.work.resolve(task.scenario, mode))) for mode in modes
+        }
+        there += [
+            plan.Step(
+                what=f"{_title(task, mode)}:\n{result.run}", state=plan.REUSE, why="it is good", folder=result.run
+            )
+            for mode, result in found.items()
+            if result
+        ]
+        lacking = tuple(mode for mode, result in found.items() if result is None)
+        if lacking:
+            missing.append(_asking(task, lacking))
+        alike = _asking(task, (TestMode.PERFORMANCE_ONLY,))
+        audited += [plan.Audited(alike, task.scenario, test) for test in task.tests]
+    return plan.running(request, missing, audited, there)
+
+
+def _asking(task: Task, modes: tuple[TestMode, ...]) -> Work:
+    return replace(
+        task.work, request=replace(task.work.request, scenarios=(task.scenario,), test_modes=modes), needs={}
+    )

@@ -55,6 +55,8 @@ def _bring(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]]) ->
     if not request.benchmarks and (others := [name for name in registry.find("benchmarks") if name not in asked]):
         terminal.say(f"not here and not asked for: {', '.join(others)} (--benchmarks=NAME fetches what it needs)")
     accepted = _accepted(request, files.values())
+    if "from" in request.extras and not files:
+        terminal.say("what was asked for is shipped or made here: --from is not used for that")
     for line in fetch.bring(list(files.values()), given=_given(request), accepted=accepted):
         terminal.say(line)
 
@@ -66,14 +68,18 @@ def _planned(request: Request, wanted: Sequence[tuple[Work, Sequence[Wanted]]], 
     """
     given, todo = _given(request), {}
     accepted = _accepted(request, (each for _, files in wanted for each in files))
+    right: list[Wanted] = []
     for work, files in wanted:
         for each, state in zip(files, fetch.states(files, remember=False), strict=True):
+            right += [each] if state is State.RIGHT else []
             need = Need(kind, f"{work.benchmark.name}, {each.place.name}")
             if state is not State.RIGHT:
                 need, todo[each.place] = replace(need, todo=_todo(each, state, given)), each
             work.needs[each.result] = need
         if not any(need.todo for need in work.needs.values()):
             _ = work.model_sha256 if kind is Kind.MODEL else work.data
+    if given and (words := fetch.not_used(right, given)):
+        terminal.say(words)
     code = plan.making(request, [work for work, _ in wanted])
     if refusals := fetch.refusals(todo.values(), given=given, accepted=accepted):
         raise Mistakes(refusals)

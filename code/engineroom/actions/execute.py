@@ -264,7 +264,7 @@ def _notes(benchmark: Benchmark, config: RunConfig, machine: Machine, options: M
     notes = [*benchmark.notes, *engine.notes_of(config, options)]
     if config.system != machine.system:
         notes.append(f"The settings are those of {config.system}; the machine is {machine.system}.")
-    if not benchmark.mlperf:
+    if benchmark.task is None:
         kind = "a quick start, not an" if benchmark.quick_start else "no"
         notes.append(f"{benchmark.name} is {kind} MLPerf benchmark: its results are not submittable.")
     if not engine.measures_model:

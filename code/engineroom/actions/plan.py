@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from engineroom.datasets import Dataset
 from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import ROOT, RUNS, display
 from engineroom.run_args import Request
-from engineroom.steps import answers, build, estimate, native, sizing
+from engineroom.steps import answers, audit, build, estimate, native, sizing
 from engineroom.steps.estimate import Amount, Cost, Workload
 from engineroom.terms import SCORED, Precision, Scenario, TestMode
 
@@ -89,24 +90,39 @@ def making(request: Request, asked: Sequence[Work]) -> int:
     return _Draft(request, asked).show()
 
 
-def running(request: Request, asked: Sequence[Work]) -> int:
-    """Show what run_harness would do."""
-    return _drafted(request, asked).show()
+@dataclass(frozen=True)
+class Audited:
+    """An audit of one benchmark in one scenario. `work` asks for the performance test by whose settings it runs."""
+
+    work: Work
+    scenario: Scenario
+    test: str
 
 
-def of_run(request: Request, asked: Sequence[Work]) -> Plan:
-    """Return what run_harness would do."""
-    return _drafted(request, asked).plan()
+def running(request: Request, asked: Sequence[Work], audits: Sequence[Audited] = (), there: Sequence[Step] = ()) -> int:
+    """Show what run_harness would do, and then the audits; `there` are tests that need not be run again."""
+    return _drafted(request, asked, audits, there).show()
 
 
-def _drafted(request: Request, asked: Sequence[Work]) -> _Draft:
-    for work in asked:  # a run finds out what the answers should be before it compiles and builds
+def of_run(request: Request, asked: Sequence[Work], audits: Sequence[Audited] = ()) -> Plan:
+    """Return what run_harness would do, and then the audits."""
+    return _drafted(request, asked, audits).plan()
+
+
+def _drafted(
+    request: Request, asked: Sequence[Work], audits: Sequence[Audited] = (), there: Sequence[Step] = ()
+) -> _Draft:
+    works = [*asked, *(each.work for each in audits)]
+    for work in works:  # a run finds out what the answers should be before it compiles and builds
         _ask_for_answers(work)
-    draft = _Draft(request, asked)
+    draft = _Draft(request, works)
     draft.native()
+    draft.steps += there
     for work in asked:
         for scenario in work.scenarios:
             draft.scenario(work, scenario)
+    for each in audits:
+        draft.audit(each)
     draft.rules = rulebook.remarks(asked)
     return draft
 
@@ -168,6 +184,15 @@ class _Draft:
             only_if = f"{work.benchmark.name} {scenario} misses its accuracy target in {' and '.join(missed)}"
             chosen, engine = self._tests(work, scenario, missed, only_if)
             missed.append(chosen.precision)
+
+    def audit(self, about: Audited) -> None:
+        """Add an audit: as long as a performance test, and done again if it fails, as often as it may be."""
+        work, tries = about.work, audit.TRIES[about.test]
+        resolved, engine = work.best_precision(work.resolve(about.scenario, TestMode.PERFORMANCE_ONLY))
+        self._take(work)
+        step = _test(work, resolved.config, engine, "", 1)
+        what = f"{work.benchmark.name} {about.scenario} {about.test}, 1 to {tries} times"
+        self.steps.append(msgspec.structs.replace(step, what=what, cost=step.cost.tries(1, tries)))
 
     def _tests(
         self, work: Work, scenario: Scenario, missed: Sequence[Precision] = (), only_if: str = ""

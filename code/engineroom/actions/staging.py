@@ -15,11 +15,11 @@ from engineroom.paths import display
 from engineroom.steps import description
 from engineroom.steps.submission import inference
 from engineroom.steps.submission.choose import Chosen, Run, Selection, one_machine, read_runs, select, verify
-from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
+from engineroom.steps.submission.entry import NOTICE, UNKNOWN_HERE, Entry
 from engineroom.steps.submission.stage import Item
 from engineroom.terms import Scenario, TestMode
 
-UNKNOWN_HERE = f"unknown ({REHEARSAL})"
+OPEN = "open"
 SHOWN = 5
 
 
@@ -36,16 +36,25 @@ def scenarios_of(entry: Entry, benchmark: str) -> tuple[Scenario, ...]:
 
     Raises RequestError if the round does not have the benchmark there.
     """
-    model = rounds.read(entry.round).benchmarks.models.get(benchmark)
-    if model is None:
-        known = rounds.read(entry.round).benchmarks.models
-        raise RequestError(
-            f"{entry.round} has no benchmark {benchmark}", where="--benchmarks", mend=did_you_mean(benchmark, known)
-        )
-    names = model.scenarios(entry.system_type).all()
+    names = _model(entry, benchmark).scenarios(entry.system_type).all()
     if not names:
         raise RequestError(f"{entry.round} has no {benchmark} in the category {entry.category}", where="--category")
     return tuple(scenario for scenario in Scenario if scenario.value in names)
+
+
+def _model(entry: Entry, benchmark: str) -> rounds.Model:
+    """Return the benchmark of the round that one here is submitted for. Raises RequestError if there is none."""
+    known, plugin = rounds.read(entry.round).benchmarks.models, registry.find("benchmarks").get(benchmark)
+    about = plugin.load().BENCHMARK if plugin else None
+    model = known.get((about and about.task) or benchmark)
+    if model is None:
+        raise RequestError(
+            f"{entry.round} has no benchmark {benchmark}", where="--benchmarks", mend=did_you_mean(benchmark, known)
+        )
+    if about and not about.mlperf and entry.division != OPEN:
+        what = f"{benchmark} is another model than {about.task}'s"
+        raise RequestError(what, where="--division", mend=f"it can go to --division={OPEN}")
+    return model
 
 
 def prepare(entry: Entry, benchmarks: Sequence[str], system: str) -> Prepared:
@@ -100,7 +109,7 @@ def _lacking(
     passed_over: Sequence[str],
 ) -> list[RequestError]:
     """Say of each scenario that is missing what it lacks, and why the runs that there are do not fill it."""
-    model = rounds.read(entry.round).benchmarks.models[benchmark]
+    model = _model(entry, benchmark)
     found = []
     for names in model.scenarios(entry.system_type).missing([scenario.value for scenario in chosen]):
         lacks = [selection.lacks[each] for each in selection.lacks if each in names.split(" or ")]

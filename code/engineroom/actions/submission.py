@@ -17,14 +17,16 @@ from engineroom.actions.works import works
 from engineroom.artifacts import agree
 from engineroom.config import RunConfig, fields
 from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
-from engineroom.paths import ROOT, SUBMISSION, display, typed
+from engineroom.paths import ROOT, SUBMISSION, display, overlay_version, overlays, typed
 from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
 from engineroom.runs import Result
 from engineroom.steps import report
-from engineroom.steps.submission import official, pack, rehearsal, scrub, stage, truncate
+from engineroom.steps.audit import TRIES
+from engineroom.steps.estimate import NOTHING
+from engineroom.steps.submission import official, pack, privacy, rehearsal, scrub, stage, truncate
 from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select, unnamed
-from engineroom.steps.submission.documents import result_in_words
+from engineroom.steps.submission.documents import result_in_words, retraining
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
 from engineroom.steps.submission.layout import Tree
 from engineroom.steps.submission.validate import whole
@@ -42,6 +44,7 @@ WHO = {
 }
 WHAT = {
     "status=available|preview|rdi": "availability of the system, unless systems/<id>.yaml says it; default: available",
+    "retraining=no|yes": "whether a model of your own (--model_path) was trained further; MLPerf asks for it",
     "public=WORD,...": "words that may be published although they name this user, machine or network",
 }
 WHICH = {
@@ -152,9 +155,9 @@ def _tree(entry: Entry) -> Tree:
 
 def _stage(entry: Entry, names: Sequence[str], system: str) -> stage.Staged:
     prepared = prepare(entry, names, system)
-    done = stage.stage(entry, prepared.items, scrub.of_this_machine())
+    done = stage.stage(entry, prepared.items, privacy.of_this_machine())
     _show_staged(entry, prepared)
-    for name, value in dict.fromkeys((each.placeholder, each.value) for each in done.replaced):
+    for name, value in {each.placeholder: each.told for each in done.replaced}.items():
         count = sum(each.placeholder == name for each in done.replaced)
         terminal.note(f"replaced {value} by {name}, {count} times", hanging=2)
     if entry.rehearsal:
@@ -258,6 +261,7 @@ def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
         first = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY)
         entry = entry_of(settings, first.config.round, rehearsal=rehearses)
         entries[entry.round] = entry
+        retraining(work.benchmark, entry)  # asked now, not after hours
         scenarios = request.scenarios or scenarios_of(entry, work.benchmark.name)
         wanted.append(replace(work, request=replace(work.request, scenarios=tuple(scenarios))))
     if len(entries) > 1:
@@ -276,12 +280,21 @@ class Piece:
         kinds = [KINDS[mode] for mode in self.work.request.test_modes]
         return f"{self.work.benchmark.name} {self.work.scenarios[0]}: {', '.join((*kinds, *self.tests))}"
 
-    def planned(self) -> list[Work]:
-        """Return the work for a plan, which only says what it would do. An audit is as long as a performance test."""
-        request = replace(self.work.request, plan=True)
-        alike = replace(request, test_modes=(TestMode.PERFORMANCE_ONLY,))
-        asked = [request] if request.test_modes else []
-        return [replace(self.work, request=each, needs={}) for each in (*asked, *(alike for _ in self.tests))]
+    def planned(self) -> Work:
+        """Return the work for a plan, which only says what it would do."""
+        return replace(self.work, request=replace(self.work.request, plan=True), needs={})
+
+    def audits(self) -> list[plan.Audited]:
+        """Return the audits for a plan."""
+        planned = self.planned()
+        alike = replace(planned.request, test_modes=(TestMode.PERFORMANCE_ONLY,))
+        return [plan.Audited(replace(planned, request=alike), planned.scenarios[0], test) for test in self.tests]
+
+
+def _planned(missing: Sequence[Piece]) -> tuple[list[Work], list[plan.Audited]]:
+    """Return tests and audits for a plan."""
+    tests = [piece.planned() for piece in missing if piece.work.request.test_modes]
+    return tests, [audit for piece in missing for audit in piece.audits()]
 
 
 def _missing(entry: Entry, work: Work) -> list[Piece]:
@@ -340,6 +353,8 @@ class _Now:
         config, inputs = self._found[key]
         names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
         same = all(getattr(config, name) == getattr(run.config, name) for name in names)
+        overlaid = tuple(map(overlay_version, reversed(overlays())))
+        same = same and overlaid == tuple(overlay.version for overlay in run.overlays)
         return same and run.revision == versions.git_revision() and agree(run.result.made_from, inputs)
 
 
@@ -348,7 +363,7 @@ def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> No
     if not entry.rehearsal and (why := unnamed(versions.git_revision())):
         raise RequestError(f"what is missing would be run {why}", where=str(ROOT))
     terminal.say(f"missing: {'; '.join(map(str, missing))}")
-    planned = plan.of_run(replace(request, plan=True), [work for piece in missing for work in piece.planned()])
+    planned = plan.of_run(replace(request, plan=True), *_planned(missing))
     terminal.say(f"this will take {plan.seconds_in_words(planned)}")
     tests = [piece.work for piece in missing if piece.work.request.test_modes]
     code = run.run_works(request, tests) if tests else ExitCode.GOOD
@@ -378,16 +393,29 @@ def _plan(request: Request, asked: Sequence[Work], missing: Sequence[Piece]) -> 
     lacking = {(piece.work.benchmark.name, piece.work.scenarios[0]) for piece in missing}
     there = [(work.benchmark.name, scenario) for work in asked for scenario in work.scenarios]
     ready = [f"{name} {scenario}" for name, scenario in there if (name, scenario) not in lacking]
-    works = [work for piece in missing for work in piece.planned()]
-    found = plan.of_run(request, works) if works else None
+    tests, audited = _planned(missing)
+    found = plan.of_run(request, tests, audited) if missing else None
     if request.json:
-        hours = found.total.seconds.least / 3600 if found else 0.0
-        told = {"missing": list(map(str, missing)), "ready": ready, "hours": round(hours, 3)}
+        told = {"missing": list(map(str, missing)), "ready": ready, "hours": _hours(found)}
         print(json.dumps({**told, "plan": msgspec.to_builtins(found)}, indent=1))
         return ExitCode.GOOD
-    code = run.run_works(request, works) if works else ExitCode.GOOD
+    code = ExitCode.GOOD
+    if missing:
+        run.check(request, [*tests, *(each.work for each in audited)])
+        code = plan.running(request, tests, audited)
     terminal.note(f"Ready: {', '.join(ready) or 'nothing'}.")
     terminal.note(f"Missing: {'; '.join(map(str, missing)) or 'nothing'}.")
     if found:
-        terminal.note(f"To run: {plan.seconds_in_words(found)}. An audit counts as a performance test.")
+        tries = ", ".join(f"{test} up to {count} times" for test, count in TRIES.items())
+        again = f" The most counts audits that fail and are run again, {tries}." if audited else ""
+        terminal.note(f"To run: {plan.seconds_in_words(found)}.{again}")
     return code
+
+
+def _hours(found: plan.Plan | None) -> dict[str, float | None]:
+    """Return the least and the most hours that a plan takes; None where nothing says how much it can become."""
+    seconds = found.total.seconds if found else NOTHING
+    return {
+        "least": round(seconds.least / 3600, 3),
+        "most": None if seconds.most is None else round(seconds.most / 3600, 3),
+    }

@@ -509,7 +509,7 @@ def wide(round_name: str) -> Files:
     files |= submitter(network, {"far": "datacenter"}, network=True)
     files |= result(network, Place("far", "rgat", "Offline", "made"), "rgat", sut="Network SUT: made up")
     files |= submitter(opened, {"mapped": "edge"})
-    files[opened.layout.model_mapping.format(division="open", submitter="Acme")] = b'{"own-net": "resnet50"}'
+    files[opened.layout.model_mapping.format(division="open", submitter="Acme")] = b'{"own-net": "resnet"}'
     for scenario in ("SingleStream", "MultiStream", "Offline"):
         place = Place("mapped", "own-net", scenario, "made")
         files |= result(opened, place, "resnet50", ran="SingleStream", audits=False, day=10)

@@ -103,7 +103,8 @@ class Benchmark(ABC):
     outputs: tuple[TensorSpec, ...]  # what one response holds, in this order
     scenarios: tuple[Scenario, ...]
     precisions: tuple[Precision, ...]  # best first; of a model that came quantized int8 or fp8 alone
-    mlperf: bool  # an MLPerf benchmark, or another one, that is never submittable
+    mlperf: bool  # an MLPerf benchmark, or another one
+    stands_for: str | None = None  # of another one: the MLPerf benchmark whose task it does, with another model
     quick_start = False  # small, shipped whole, and run on the CPU where no GPU engine is to be had
     performance_sample_count: int | None = None  # how many samples LoadGen keeps in memory by the rules; None: all
     accuracy_metric: str
@@ -148,6 +149,11 @@ class Benchmark(ABC):
     def for_calibration(self) -> Benchmark:
         """Return the benchmark on the data set that has its calibration samples."""
         return self
+
+    @property
+    def task(self) -> str | None:
+        """The MLPerf benchmark that its results are submitted for: itself, or in the open division another one."""
+        return self.name if self.mlperf else self.stands_for
 
     @property
     def judged_by_float(self) -> bool:

@@ -21,7 +21,7 @@ _SOURCES = (Path(network.__file__), Path(drawing.__file__))
 class MobileNet(ImageClassification):
     """224 x 224 images, 1,001 classes with the background first; the response is a score per class.
 
-    No MLPerf benchmarks: what they are scored against is the accuracy that their authors publish.
+    No MLPerf benchmarks, but models for one: what they are scored against is the accuracy that their authors publish.
     """
 
     recipe = images.MOBILENET
@@ -29,6 +29,7 @@ class MobileNet(ImageClassification):
     classes = network.CLASSES
     precisions: tuple[Precision, ...] = (Precision.FP32,)
     mlperf = False
+    stands_for = "resnet50"  # the same images, the same classes
     settings = {"common": {"engine": "litert"}}  # for which .tflite files are made
     sources = (*ImageClassification.sources, Path(__file__))
 

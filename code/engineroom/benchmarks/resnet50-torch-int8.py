@@ -60,6 +60,7 @@ class ResNet50TorchInt8(ImageClassification):
     classes = network.CLASSES
     precisions = (Precision.INT8,)
     mlperf = False
+    stands_for = "resnet50"
     settings = {"common": {"engine": "torch"}}  # the engine that takes TorchScript
     sources = (*ImageClassification.sources, Path(__file__))
     reference_top_1 = {"imagenet": 75.790}  # mlcommons/inference, vision/classification_and_detection, README

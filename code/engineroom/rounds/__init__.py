@@ -315,9 +315,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Models(_Section, frozen=True, kw_only=True):
-    """The benchmarks by name; `also_named` has other names of some."""
+    """The benchmarks by name; `also_named` has other names of some.
+
+    `checker_names` has the names by which MLCommons' checkers know some inside; the others they know by their own.
+    """
 
     also_named: dict[str, str]
+    checker_names: dict[str, str] = {}
     models: dict[str, Model]
 
 
@@ -341,6 +345,27 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     results: Results
     inferred: Inferred
     benchmarks: Models
+
+    def name_of(self, name: str) -> str:
+        """Return the benchmark's own name for it, or for another name that it has; "" if the round has none."""
+        named = {name: name for name in self.benchmarks.models} | self.benchmarks.also_named
+        return named.get(name) or self.mappable().get(name, "")
+
+    def model(self, name: str) -> Model | None:
+        """Return the benchmark of a name, or of another name that it has."""
+        return self.benchmarks.models.get(self.name_of(name))
+
+    def mappable(self) -> dict[str, str]:
+        """Return what model_mapping.json may map to, MLCommons' checkers' names, each with the benchmark's own."""
+        return {self.benchmarks.checker_names.get(name, name): name for name in self.benchmarks.models}
+
+    def score_field(self, model: Model | None, scenario: str, ran: str) -> str:
+        """Return the key in LoadGen's log that is the score of a test of `ran` in the place of a scenario; "" if none.
+
+        Interactive is a test of Server; where `model` has no key of its own for it, that of Server counts.
+        """
+        own, usual = model.result_fields if model else {}, self.results.fields
+        return own.get(scenario) or own.get(ran) or usual.get(scenario) or usual.get(ran, "")
 
 
 def near(baseline: float, compliance: float, delta_percent: float) -> bool:

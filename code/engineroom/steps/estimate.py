@@ -80,7 +80,11 @@ class Amount(msgspec.Struct, frozen=True):
 
     def times(self, count: int) -> Amount:
         """Return as many of it."""
-        return Amount(count * self.least, None if self.most is None else count * self.most, self.source)
+        return self.tries(count, count)
+
+    def tries(self, least: int, most: int) -> Amount:
+        """Return at least `least` and at most `most` of it."""
+        return Amount(least * self.least, None if self.most is None else most * self.most, self.source)
 
 
 NOTHING = Amount(0, 0, "")
@@ -95,8 +99,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     def times(self, count: int) -> Cost:
         """Return the cost of as many such steps, one after another."""
+        return self.tries(count, count)
+
+    def tries(self, least: int, most: int) -> Cost:
+        """Return the cost of a step that is done `least` to `most` times, one after another."""
         return Cost(
-            seconds=self.seconds.times(count), disk_bytes=self.disk_bytes.times(count), memory_bytes=self.memory_bytes
+            seconds=self.seconds.tries(least, most),
+            disk_bytes=self.disk_bytes.tries(least, most),
+            memory_bytes=self.memory_bytes,
         )
 
 

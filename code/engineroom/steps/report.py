@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,9 @@ class Row:
         by_value = sorted(self.repeated, key=lambda each: each.performance.value if each.performance else 0.0)
         self.performance = by_value[(len(by_value) - 1) // 2]
 
+
+DISTURBED_SHOWN = 2  # results whose disturbances are all told
+NUMBER = re.compile(r"(?<!GPU )\b\d[\d,]*(?:\.\d+)?")  # a figure, no GPU's index
 
 COLUMNS = ("Benchmark", "Scenario", "Engine", "Result", "LoadGen", "Accuracy (target)")
 WHOLE = ("Benchmark", "Scenario", "Result", "LoadGen")
@@ -158,8 +162,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
         for result in row.results:
             found |= dict.fromkeys(_remarks(name, result))
         found |= dict.fromkeys(_energy(name, row.performance))
-    if disturbed := [words for row in rows if (words := _disturbed(row))]:
-        found[f"Disturbed while measured, so perhaps slower than it could be: {'; '.join(disturbed)}"] = None
+    if disturbed := _disturbed(rows):
+        found[f"Disturbed while measured, so perhaps slower than it could be: {disturbed}"] = None
     return list(found)
 
 
@@ -177,10 +181,31 @@ def _energy(name: str, result: Result | None) -> Iterator[str]:
         yield f"{name}: {significant(energy.joules_per_sample)} J a sample ({', '.join(energy.counted)}; unofficial)"
 
 
-def _disturbed(row: Row) -> str:
+def _disturbed(rows: Sequence[Row]) -> str:
+    """Say which results were disturbed and how; of many, how many, and of each kind of disturbance the worst."""
+    told = {f"{row.benchmark} {row.scenario}": words for row in rows if (words := _disturbances(row))}
+    if len(told) <= DISTURBED_SHOWN:
+        return "; ".join(f"{name} ({', '.join(words)})" for name, words in told.items())
+    worst: dict[str, tuple[float, str]] = {}
+    for name, words in told.items():
+        for each in words:
+            kind, severity = NUMBER.sub("", each), _severity(each)
+            if severity > worst.get(kind, (-1.0, ""))[0]:
+                worst[kind] = severity, f"{each} ({name})"
+    measured = sum(row.performance is not None for row in rows)
+    listed = "; ".join(words for _, words in worst.values())
+    return f"{len(told)} of {measured} results, at worst {listed}. Each result.json has its own"
+
+
+def _severity(words: str) -> float:
+    """Return how bad it was, which is the first figure in the words."""
+    found = NUMBER.search(words)
+    return float(found[0].replace(",", "")) if found else 0.0
+
+
+def _disturbances(row: Row) -> Sequence[str]:
     telemetry = row.performance.telemetry if row.performance else None
-    words = telemetry.disturbances if telemetry else ()
-    return f"{row.benchmark} {row.scenario} ({', '.join(words)})" if words else ""
+    return telemetry.disturbances if telemetry else ()
 
 
 def _figure(performance: PerformanceResult) -> str:

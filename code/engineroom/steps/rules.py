@@ -125,11 +125,11 @@ def _judge(
     checks: tuple[Check, ...],
     audit: Mapping[str, int] | None = None,
 ) -> Submittable:
-    if not benchmark.mlperf:
+    if benchmark.task is None:
         return Submittable(reasons=(f"not submittable: {benchmark.name} is no MLPerf benchmark",))
-    model = rules.benchmarks.models.get(benchmark.name)
+    model = rules.benchmarks.models.get(benchmark.task)
     if model is None:
-        return _verdict(rules, [Reason(f"{rules.round} has no benchmark {benchmark.name}")])
+        return _verdict(rules, [Reason(f"{rules.round} has no benchmark {benchmark.task}")])
     case = Case(rules, model, benchmark, config, effective, user_conf, audit or {})
     return _verdict(rules, [reason for check in checks for reason in check(case)])
 
@@ -149,6 +149,8 @@ def _what(case: Case) -> Iterator[Reason]:
         yield Reason(f"the engine {config.engine} does not run the model")
     if config.test_mode not in MODES:
         yield Reason(f"{config.test_mode} is no test of a submission")
+    if not benchmark.mlperf:
+        yield Reason(f"{benchmark.name} is another model than {benchmark.task}'s", open_only=True)
     if benchmark.own_model:
         yield Reason(f"{display(benchmark.own_model)} is not the benchmark's model", open_only=True)
     if benchmark.weights is Weights.SYNTHETIC:

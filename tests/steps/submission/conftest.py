@@ -21,9 +21,9 @@ from engineroom.actions import staging, submission
 from engineroom.bench import trees
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.detection.machine import Cpu, Disk, Machine, Nic
-from engineroom.paths import ROOT
+from engineroom.paths import ROOT, overlay_version
 from engineroom.runs import AccuracyResult, AuditResult, PerformanceResult, Result, Submittable
-from engineroom.steps.submission import choose, documents, entry, scrub, stage
+from engineroom.steps.submission import choose, documents, entry, privacy, stage
 from engineroom.terms import METRICS, Precision, Scenario, TestMode
 
 ROUND = "v6.1"
@@ -68,6 +68,7 @@ class Runs:
         divisions: tuple[str, ...] = ("closed", "open"),
         valid: bool = True,
         made_from: Mapping[str, str] | None = None,
+        overlays: tuple[Path, ...] = (),
         audit: AuditResult | None = None,
         text: Mapping[str, str] | None = None,
         **settings: Any,
@@ -80,8 +81,14 @@ class Runs:
         values = {**trees.values(made), **({} if valid else {"result_validity": "INVALID"}), **(log or {})}
         warnings = 1 if audit else 0
         files = {
-            "recipe/user.conf": f"resnet50.{scenario}.min_duration = 600000\n",
-            "env.json": json.dumps({"revision": revision or self.revision, "machine": msgspec.to_builtins(machine)}),
+            "recipe/user.conf": f"{config.benchmark}.{scenario}.min_duration = 600000\n",
+            "env.json": json.dumps(
+                {
+                    "revision": revision or self.revision,
+                    "machine": msgspec.to_builtins(machine),
+                    "overlays": [{"path": str(path), "version": overlay_version(path)} for path in overlays],
+                }
+            ),
             "mlperf_log_detail.txt": trees.detail(values, warnings=warnings).decode(),
             "mlperf_log_summary.txt": trees.summary(values, warnings=warnings).decode(),
         }
@@ -102,7 +109,7 @@ class Runs:
             samples=1,
         )
         result = Result(
-            benchmark="resnet50",
+            benchmark=config.benchmark,
             scenario=scenario,
             test_mode=mode,
             system=config.system,
@@ -218,8 +225,8 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: tuple[Path
     for module in (staging, submission):
         monkeypatch.setattr(module, "read_runs", read)
     monkeypatch.setattr(submission, "detect", lambda: MACHINE)
-    told = scrub.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
-    monkeypatch.setattr(scrub, "of_this_machine", lambda: told)
+    told = privacy.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
+    monkeypatch.setattr(privacy, "of_this_machine", lambda: told)
     monkeypatch.setattr(staging.systems, "read_all", lambda: {"bench": _system(tmp_path, DESCRIBED)})
     return found
 

@@ -91,6 +91,43 @@ def test_the_round_is_told_by_loadgens_version_and_the_score_by_the_round(tmp_pa
     assert (found.round, found.value) == ("v4.1", 690.0)
 
 
+SERVER = {  # as LoadGen's logs of the rounds have them, of DGX H100 in v4.0 and of GX2560M7 in v4.1
+    "result_scheduled_samples_per_sec": 70.98,
+    "result_completed_samples_per_sec": 70.42,
+    "result_completed_tokens_per_second": 20556.4,
+    "result_inferred_completed_tokens_per_second": 9602.79,
+}
+
+
+@pytest.mark.parametrize(
+    ("round_name", "benchmark", "value", "unit"),
+    [
+        ("v3.1", "gptj-99", 70.98, "samples/s"),
+        ("v4.0", "resnet50", 70.98, "samples/s"),
+        ("v4.0", "llama2-70b-99.9", 70.42, "samples/s"),
+        ("v4.1", "resnet50", 70.42, "samples/s"),
+        ("v4.1", "llama2-70b-99.9", 20556.4, "tokens/s"),
+        ("v4.1", "gptj-99", 9602.79, "tokens/s"),
+        ("v5.0", "gptj-99.9", 9602.79, "tokens/s"),
+        ("v5.0", "llama2-70b-interactive-99", 20556.4, "tokens/s"),
+        ("v5.1", "retinanet", 70.42, "samples/s"),
+    ],
+)
+def test_the_score_of_server_is_what_the_checker_of_the_round_took(
+    tmp_path: Path, round_name: str, benchmark: str, value: float, unit: str
+) -> None:
+    put(tmp_path, "Server", benchmark, effective_scenario="Server", **SERVER)
+    found = read(tmp_path, round_name=round_name)["Server"]
+    assert (found.value, found.unit) == (value, unit)
+
+
+def test_a_model_of_another_name_is_scored_as_the_benchmark_that_it_is_mapped_to(tmp_path: Path) -> None:
+    write(tmp_path / "closed/Acme/model_mapping.json", {"my-llama": "llama2-70b-99"})
+    put(tmp_path, "Interactive", "my-llama", effective_scenario="Server", **SERVER)
+    found = read(tmp_path, round_name="v5.1")["Interactive"]
+    assert (found.benchmark, found.value, found.unit) == ("my-llama", 20556.4, "tokens/s")
+
+
 def test_language_models_count_tokens_and_inferred_results_say_so(tmp_path: Path) -> None:
     values = {"result_samples_per_second": 10.0, "result_tokens_per_second": 3000.0}
     put(tmp_path, "Offline", "llama2-70b-99", effective_scenario="Offline", **values)
@@ -144,6 +181,14 @@ def test_a_summary_is_read_and_what_cannot_be_is_told(tmp_path: Path, capsys: py
     assert (first.power, first.power_unit) == (5000.0, "Watts")
     assert (second.unit, second.accelerators, second.cores, second.inferred_from) == ("ms", 0, 16, "another scenario")
     assert len(passed_over) == 1 and "result 3: KeyError" in passed_over[0]
+
+
+def test_the_field_that_is_the_score_decides_the_unit_where_a_summary_errs(tmp_path: Path) -> None:
+    """In MLCommons' summary of v5.1, whisper's 41927.4 is what the log has as result_tokens_per_second."""
+    whisper = {**SUMMARY[0], "UsedModel": "whisper", "Model": "whisper", "Performance_Units": "Samples/s"}
+    unet = {**whisper, "UsedModel": "3d-unet-99", "Model": "3d-unet-99"}
+    write(tmp_path / "summary_results.json", [whisper, unet])
+    assert [each.unit for each in published.read(tmp_path)[0]] == ["tokens/s", "samples/s"]
 
 
 def test_an_import_is_kept_and_shown(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engineroom import versions
+from engineroom import run_args, versions
+from engineroom.actions import staging
 from engineroom.actions import submission as action
+from engineroom.benchmarks.resnet50 import BENCHMARK as RESNET50
+from engineroom.config.values import convert
 from engineroom.errors import EngineroomError
+from engineroom.paths import ROOT
 from engineroom.steps.submission import stage
 from engineroom.terms import Scenario, TestMode
 
@@ -366,6 +371,108 @@ def test_a_rehearsal_is_marked_everywhere_and_nothing_else_takes_it(made: Runs, 
             EngineroomError, match="holds a rehearsal, which is never submitted: system bench-rehearsal"
         ):
             task(WHO)
+
+
+def test_models_of_another_name_go_to_the_open_division_with_a_mapping(made: Runs, tmp_path: Path) -> None:
+    """MLCommons' checkers look for it beside systems/, and stop at resnet50, which they call resnet."""
+    for scenario in EDGE:
+        made.pair(scenario)
+        made.pair(scenario, benchmark="mobilenet-v2", divisions=("open",))
+    action.stage_results([*WHO, "--benchmarks=mobilenet-v2"])
+    staged()
+    mapping = json.loads((tree(tmp_path) / "model_mapping.json").read_text())
+    assert mapping == {"mobilenet-v2": "resnet"}
+    assert (tree(tmp_path) / "results/bench/mobilenet-v2/Offline/measurements.json").is_file()
+    assert action.truncate_results(WHO) == action.pack_submission(WHO) == 0
+    with pytest.raises(EngineroomError, match="mobilenet-v2 is another model than resnet50's.*\n.*--division=open"):
+        action.stage_results([*CLOSED, "--benchmarks=mobilenet-v2"])
+    with pytest.raises(EngineroomError, match="has no benchmark digits"):
+        action.stage_results([*WHO, "--benchmarks=digits"])
+
+
+def test_whether_a_model_of_ones_own_was_retrained_is_never_guessed(made: Runs, tmp_path: Path) -> None:
+    from engineroom.steps.submission import documents, entry
+
+    own = RESNET50.variant("imagenet", RESNET50.weights)
+    own.own_model = tmp_path / "mine.onnx"
+    settings = entry.read_settings({"submitter": "Acme"}, tmp_path)
+    with pytest.raises(EngineroomError, match="mine.onnx was trained further"):
+        documents.retraining(own, entry.entry_of(settings, "v6.1", rehearsal=False))
+    assert documents.retraining(own, entry.entry_of(settings, "v6.1", rehearsal=True)) == "unknown (rehearsal)"
+    (tmp_path / "submission.yaml").write_text("submitter: Acme\nretraining: no\n")
+    for flags, said in (({}, "no"), ({"retraining": "yes"}, "yes")):
+        told = entry.entry_of(entry.read_settings(flags, tmp_path), "v6.1", rehearsal=False)
+        assert documents.retraining(own, told) == said
+        assert documents.retraining(RESNET50, told) == "no"
+
+
+def typed(readme: str) -> list[tuple[list[str], run_args.Request]]:
+    """Return the make targets of each command in a README.md, and what they are asked for, as the tasks parse it."""
+    block = re.search(r"```sh\n(.*?)```", readme, re.DOTALL)
+    assert block
+    words = [shlex.split(line) for line in block[1].splitlines() if line.startswith("make ")]
+    targets = [[word for word in line[1:] if "=" not in word] for line in words]
+    known = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {target for line in targets for target in line} <= {*known}
+    flags = [next(word.removeprefix("RUN_ARGS=") for word in line if word.startswith("RUN_ARGS=")) for line in words]
+    return [(names, run_args.parse(run_args.split(text))) for names, text in zip(targets, flags, strict=True)]
+
+
+def test_every_command_of_a_results_readme_is_one_that_can_be_typed(made: Runs, tmp_path: Path) -> None:
+    known: dict[str, Any] = {
+        "batch_size": 4,
+        "cpus": (0, 1, 2),
+        "pin_workers": True,
+        "float_layers": ("stage 1.*", "fc"),
+        "watchdog_s": 12.5,
+    }
+    for scenario in EDGE:
+        made.audited(scenario, **known)
+    staged(CLOSED)
+    readme = (tree(tmp_path, division="closed") / "results/bench/resnet50/Offline/README.md").read_text()
+    prepare, performance, accuracy, *audits = typed(readme)
+    assert prepare[0] == ["download_model", "download_data"]
+    assert [names for names, _ in (performance, accuracy, *audits)] == [
+        ["run_harness"],
+        ["run_harness"],
+        ["run_audit_test01"],
+        ["run_audit_test04"],
+    ]
+    for _, request in (performance, accuracy, *audits):
+        assert (request.benchmarks, request.scenarios) == (("resnet50",), (OFFLINE,))
+        for name, value in {**known, "dataset": "imagenet", "engine": "openvino", "precision": "fp32"}.items():
+            assert convert(name, request.overrides[name], from_text=True) == value
+    assert performance[1].test_modes == (TestMode.PERFORMANCE_ONLY,)
+    assert all(request.test_modes == run_args.Request.test_modes for _, request in audits)  # an audit refuses any
+
+
+def test_a_model_and_an_overlay_of_ones_own_can_be_put_back(
+    made: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was scrubbed from a command is explained, and the overlay is published beside the code."""
+    own = RESNET50.variant("imagenet", RESNET50.weights)
+    own.own_model = Path("/home/jdoe/mine.onnx")
+    monkeypatch.setattr(staging, "benchmark_of", lambda config: own)
+    overlay = tmp_path / "jdoe-lab"
+    for name in ("configs/bench/resnet50.yaml", "engines/mine.py", ".git/config"):
+        (overlay / name).parent.mkdir(parents=True, exist_ok=True)
+        (overlay / name).write_text("# by jdoe\n")
+    for scenario in EDGE:
+        made.pair(scenario, overlays=(overlay,), model_path="/home/jdoe/mine.onnx", divisions=("open",))
+    staged(WHO, "--retraining=yes")
+    place = tree(tmp_path) / "results/bench/resnet50/Offline"
+    readme = (place / "README.md").read_text()
+    prepare, performance, _ = typed(readme)
+    assert prepare[0] == ["download_data"] and performance[1].overrides["model_path"] == "<path-1>"
+    assert "put the path of your copy of it there" in readme
+    assert "- `<path-1>`: a path on the machine that it ran on; put the path there" in readme
+    (name,) = re.findall(r"^export ENGINEROOM_PATH=\.\./(overlay-\w+)$", readme, re.MULTILINE)
+    published = tree(tmp_path) / "src" / name
+    assert files(published) == {"configs/bench/resnet50.yaml": b"# by <user-1>\n", "engines/mine.py": b"# by jdoe\n"}
+    assert json.loads((place / "measurements.json").read_text())["retraining"] == "yes"
+    (overlay / "engines/mine.py").write_text("changed\n")
+    shutil.rmtree(published)
+    assert "this overlay is no longer what the run used" in refused(WHO, "--retraining=yes")
 
 
 def test_a_description_that_lacks_what_only_a_person_knows_is_refused(

@@ -36,7 +36,7 @@ from engineroom.paths import (
 )
 from engineroom.sources import UNPUBLISHED, Recorded, record, recorded
 from engineroom.steps.fetch import obtain
-from engineroom.steps.fetch.obtain import State, Wanted, by_hand, missing_bytes, refusals
+from engineroom.steps.fetch.obtain import State, Wanted, by_hand, missing_bytes, not_used, refusals
 
 __all__ = [
     "State",
@@ -53,6 +53,7 @@ __all__ = [
     "missing_bytes",
     "model_makings",
     "model_wanted",
+    "not_used",
     "refusals",
     "states",
 ]

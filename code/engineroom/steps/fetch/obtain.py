@@ -113,6 +113,8 @@ def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accep
         done: list[str] = []
         mistakes: list[RequestError] = []
         missing = [wanted for wanted in todo if not _take_what_is_here(wanted, done, mistakes)]
+        if given and (words := not_used([wanted for wanted in asked if wanted not in missing], given)):
+            terminal.say(words)
         if given:
             _register(missing, given, done, mistakes)
         else:
@@ -122,6 +124,16 @@ def obtain(asked: Sequence[Wanted], hashed: Hashed, *, given: Path | None, accep
                 terminal.say(line)
             raise Mistakes(mistakes)
         return done
+
+
+def not_used(right: Sequence[Wanted], given: Path) -> str:
+    """Return a line that says for which files, right already, what --from names is not looked at; "" if it has them."""
+    places = {wanted.result: wanted.result.resolve() for wanted in right}
+    others = [result for result, place in places.items() if not place.is_relative_to(given.resolve())]
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
+    return f"{display(others[0])}{more} here and right: --from={shlex.quote(str(given))} is not used for that"
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def environment(machine: Machine) -> dict[str, Any]:
             "distributions": versions.all_distributions(),
             "toolchain": guarded("toolchain", lambda: toolchain((COMPILER, NVCC))),
             "libraries": guarded("libraries", libraries),
+            "overlays": overlay_folders(),
         }
     )
 

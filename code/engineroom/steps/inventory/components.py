@@ -18,7 +18,7 @@ from typing import Any
 from engineroom import packages, registry, versions
 from engineroom.bootstrap import COMPILERS
 from engineroom.errors import EngineroomError
-from engineroom.paths import OVERLAYS, ROOT, VENV, display, overlays
+from engineroom.paths import OVERLAYS, ROOT, VENV, display, overlay_version, overlays
 
 TIMEOUT_S = 3.0  # for one program to say its version
 CUDA_VARIABLES = ("CUDA_HOME", "CUDA_PATH")
@@ -328,8 +328,11 @@ def _file(name: str, path: Path, found: str, command: str) -> Component:
 
 
 def overlay_folders() -> list[Component]:
-    """Return the folders that ENGINEROOM_PATH names. Raises RequestError for one that is none."""
-    return [Component(folder.name, path=str(folder), found=OVERLAYS) for folder in reversed(overlays())]
+    """Return the folders that ENGINEROOM_PATH names, the strongest first. Raises RequestError for one that is none."""
+    return [
+        Component(folder.name, overlay_version(folder), path=str(folder), found=OVERLAYS)
+        for folder in reversed(overlays())
+    ]
 
 
 # Small helpers

@@ -30,14 +30,23 @@ KIND = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accur
 
 
 @dataclass(frozen=True)
+class Overlay:
+    """A folder that added to the checkout, in the state that `version` tells."""
+
+    path: Path
+    version: str
+
+
+@dataclass(frozen=True)
 class Run:
-    """A finished run, with what its folder says of the code and of the machine."""
+    """A finished run, with what its folder says of the code and of the machine; the strongest overlay first."""
 
     folder: Path
     config: RunConfig
     result: Result
     revision: str
     machine: Mapping[str, Any]
+    overlays: tuple[Overlay, ...] = ()
 
     @property
     def name(self) -> str:
@@ -51,7 +60,8 @@ class Run:
         told = {name: str(value) for name, value in settings.items() if not fields.about(name).loadgen}
         made = {name: value for name, value in self.result.made_from.items() if not name.startswith("expected ")}
         harness = {Path(name).name: sha for name, sha in self.result.checksums.items() if "engineroom_native" in name}
-        return {**told, **made, **harness, "revision": self.revision}
+        overlays = ", ".join(f"{each.path.name} {each.version}" for each in self.overlays)
+        return {**told, **made, **harness, "revision": self.revision, "overlays": overlays}
 
     @property
     def kind(self) -> tuple[str, ...]:
@@ -110,7 +120,8 @@ def read_run(folder: Path) -> Run:
     path = folder / ENVIRONMENT
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        return Run(folder, runs.read_config(folder).config, result, str(told["revision"]), told["machine"])
+        overlays = tuple(Overlay(Path(each["path"]), each["version"]) for each in told.get("overlays", ()))
+        return Run(folder, runs.read_config(folder).config, result, str(told["revision"]), told["machine"], overlays)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"cannot be read: {type(error).__name__} {error}", where=display(path)) from None
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from engineroom import __version__, rounds, versions
 from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
-from engineroom.paths import CALIBRATION, ROOT, TEMPLATES, display
+from engineroom.paths import CALIBRATION, ROOT, TEMPLATES, display, overlay_files, overlay_version
 from engineroom.rounds import Inferred
 from engineroom.runs import PerformanceResult
 from engineroom.steps.submission import inference
-from engineroom.steps.submission.choose import Chosen, Run
-from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
+from engineroom.steps.submission.choose import Chosen, Overlay, Run
+from engineroom.steps.submission.entry import FILE, NOTICE, REHEARSAL, UNKNOWN_HERE, Entry
 from engineroom.steps.submission.layout import Place
-from engineroom.terms import METRICS, Precision, Scenario, TestMode, Weights
+from engineroom.steps.submission.privacy import Kind
+from engineroom.terms import METRICS, Precision, Scenario, Weights
 
 README_TEMPLATE = TEMPLATES / "submission_readme.md.j2"
 ACCOUNT = "calibration.md"  # what calibrate writes beside the quantized model
@@ -32,7 +33,16 @@ SOURCES = (  # what a run is made of: all but tests, documents and what is gener
     *("Makefile", "tasks.py", "invoke.yaml", "pyproject.toml", "README.md", "LICENSE"),
 )
 TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}  # as MLPerf's results write them
-SOURCES_PREFIX = "engineroom-"
+SOURCES_PREFIX, OVERLAY_PREFIX = "engineroom-", "overlay-"
+REPLACED = "## What was replaced\n\nPut words of your own in their place:"
+PLACEHOLDERS = {
+    Kind.KEY: "a key, which is secret",
+    Kind.PATH: "a path on the machine that it ran on; put the path there at which you have the same",
+    Kind.USER: "the name of a user",
+    Kind.HOST: "the name of a machine",
+    Kind.ADDRESS: "the address of a machine",
+    Kind.MAIL: "a mail address",
+}
 TITLE = "# How the models were quantized"
 
 
@@ -40,13 +50,31 @@ def measurements(benchmark: Benchmark, config: RunConfig, entry: Entry) -> str:
     """Return measurements.json: what was done to the model. Fields: constants.py, SYSTEM_IMP_REQUIRED_FILES."""
     told = {
         "input_data_types": ", ".join(sorted({TYPES.get(spec.dtype, spec.dtype) for spec in benchmark.inputs})),
-        "retraining": "no",
+        "retraining": retraining(benchmark, entry),
         "starting_weights_filename": _starting_weights(benchmark),
         "weight_data_types": config.precision.value,
         "weight_transformations": _transformations(benchmark, config),
         **({REHEARSAL: NOTICE} if entry.rehearsal else {}),
     }
     return json.dumps(told, indent=2) + "\n"
+
+
+def retraining(benchmark: Benchmark, entry: Entry) -> str:
+    """Return whether the model was trained further. Raises RequestError where only its owner knows, and has not said.
+
+    What the project has the weights of is as its authors published it.
+    """
+    if not benchmark.own_model:
+        return "no"
+    if entry.retraining:
+        return entry.retraining
+    if entry.rehearsal:
+        return UNKNOWN_HERE
+    raise RequestError(
+        f"a submission must say whether {display(benchmark.own_model)} was trained further",
+        where="retraining",
+        mend=f"say it: --retraining=no or --retraining=yes, or `retraining: no` in configs/{FILE}",
+    )
 
 
 def _starting_weights(benchmark: Benchmark) -> str:
@@ -68,10 +96,16 @@ def _transformations(benchmark: Benchmark, config: RunConfig) -> str:
     return f"conversion to {config.precision} by the engine"
 
 
-def command(config: RunConfig, mode: TestMode) -> str:
-    """Return the line to type that runs a test again, with every setting that has no default or another value."""
+def commands(chosen: Chosen) -> list[str]:
+    """Return the lines to type that run a result's tests again: performance, accuracy, audits."""
+    tests = [command(run.config, test_mode=run.config.test_mode.value) for run in chosen.runs]
+    return tests + [command(chosen.performance.config, f"run_audit_{test.lower()}") for test in chosen.audits]
+
+
+def command(config: RunConfig, task: str = "run_harness", **more: str) -> str:
+    """Return the line to type for a task, with `more` flags and every setting that has no default or another value."""
     defaults = fields.defaults()
-    flags = {"benchmarks": config.benchmark, "scenarios": config.scenario.value, "test_mode": mode.value}
+    flags = {"benchmarks": config.benchmark, "scenarios": config.scenario.value, **more}
     for name in fields.settable():
         value, about = getattr(config, name), fields.about(name)
         if about.scenarios and config.scenario not in about.scenarios:
@@ -80,12 +114,18 @@ def command(config: RunConfig, mode: TestMode) -> str:
             continue
         if value is not None and (name not in defaults or value != defaults[name] or name == "round"):
             flags[name] = _text(value)
-    return f"make run_harness RUN_ARGS={shlex.quote(shlex.join(f'--{name}={value}' for name, value in flags.items()))}"
+    return f"make {task} RUN_ARGS={_run_args(flags)}"
+
+
+def _run_args(flags: Mapping[str, str]) -> str:
+    return shlex.quote(shlex.join(f"--{name}={value}" for name, value in flags.items()))
 
 
 def _text(value: Any) -> str:
     plain = msgspec.to_builtins(value)
-    if isinstance(plain, list):
+    if isinstance(plain, str) and Path(plain).is_relative_to(ROOT):
+        return display(Path(plain))  # whoever types it has a checkout of their own
+    if isinstance(plain, list | tuple):
         return ",".join(map(str, plain))
     return str(plain).lower() if isinstance(plain, bool) else f"{plain!r}" if isinstance(plain, float) else str(plain)
 
@@ -99,7 +139,6 @@ def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry) -> 
     assert figure and score  # what was chosen has both
     model = benchmark.model_file()[0]
     sha256 = next((sha for name, sha in run.result.checksums.items() if name == display(model)), "unknown")
-    variant = f"--benchmarks={config.benchmark} --dataset={config.dataset} --weights={config.weights}"
     values = {
         "rehearsal": entry.rehearsal,
         "notice": NOTICE,
@@ -123,13 +162,23 @@ def readme(place: Place, chosen: Chosen, benchmark: Benchmark, entry: Entry) -> 
         "revision": run.revision,
         "sources": f"{sources_name(run.revision)}",
         "notes": benchmark.notes,
-        "prepare": [f"make download_model download_data RUN_ARGS={shlex.quote(variant)}"],
-        "commands": [command(each.config, each.config.test_mode) for each in chosen.runs],
+        "overlays": [overlay_name(each) for each in run.overlays],
+        "stands_for": benchmark.stands_for,
+        "own_model": benchmark.own_model is not None,
+        "audits": list(chosen.audits),
+        "commands": [_prepare(benchmark, config), *commands(chosen)],
     }
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
     )
     return environment.from_string(README_TEMPLATE.read_text(encoding="utf-8")).render(values)
+
+
+def _prepare(benchmark: Benchmark, config: RunConfig) -> str:
+    """Return the line to type that gets what the tests need. A model of one's own is nowhere to be had."""
+    tasks = "download_data" if benchmark.own_model else "download_model download_data"
+    flags = {"benchmarks": config.benchmark, "dataset": config.dataset, "weights": config.weights.value}
+    return f"make {tasks} RUN_ARGS={_run_args(flags)}"
 
 
 def result_in_words(chosen: Chosen, scenario: str, rules: Inferred) -> str:
@@ -242,6 +291,25 @@ def _drop_hidden(folder: Path) -> None:
     """Remove files whose name begins with a dot: MLCommons' repository_checks.sh refuses them."""
     for path in folder.rglob(".*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def overlay_name(overlay: Overlay) -> str:
+    """Return the name of the folder that holds an overlay, beside the code: its own may be nobody's business."""
+    return f"{OVERLAY_PREFIX}{overlay.version}"
+
+
+def write_overlay(overlay: Overlay, folder: Path) -> None:
+    """Copy an overlay to `folder`. Raises RequestError if it is no longer what the run used."""
+    if overlay_version(overlay.path) != overlay.version:
+        raise RequestError(
+            "this overlay is no longer what the run used",
+            where=display(overlay.path),
+            mend="bring it back, or run the tests again with it as it is",
+        )
+    for path in overlay_files(overlay.path):
+        target = folder / path.relative_to(overlay.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def sources_readme(benchmark: str) -> str:

@@ -18,6 +18,7 @@ from engineroom.yaml_file import entries
 FILE, SCHEMA = "submission.yaml", "submission.schema.json"
 REHEARSAL = "rehearsal"
 NOTICE = "This is a rehearsal: short tests, made to try the way. It is no result and must not be submitted."
+UNKNOWN_HERE = f"unknown ({REHEARSAL})"  # of what only a person knows and need not say for a rehearsal
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # repository_checks.sh allows neither spaces nor a dot in front
 
 # The categories of a system, and what its description says of it (constants.py, SystemCheck.system_type_check).
@@ -42,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["available", "preview", "rdi"],
         Meta(description="availability of the system, unless systems/<id>.yaml says it"),
     ] = "available"
+    retraining: Annotated[
+        Literal["no", "yes"] | None, Meta(description="whether a model of one's own was trained further")
+    ] = None
     public: Annotated[
         tuple[str, ...],
         Meta(description="words that may be published although they name this user, machine or network"),
@@ -59,6 +63,7 @@ class Entry:
     status: str
     rehearsal: bool = False
     public: tuple[str, ...] = ()
+    retraining: str | None = None
 
     @property
     def system_type(self) -> str:
@@ -149,4 +154,5 @@ def entry_of(settings: Settings, round_name: str, *, rehearsal: bool) -> Entry:
         settings.status,
         rehearsal,
         settings.public,
+        settings.retraining,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,6 +63,11 @@ class Tree:
     def calibration(self) -> Path:
         """The file that tells how the models were quantized."""
         return self._path(self.layout.calibration)
+
+    @property
+    def model_mapping(self) -> Path:
+        """The file that maps models of other names to their benchmarks, in the open division."""
+        return self._path(self.layout.model_mapping)
 
     def results(self, place: Place) -> Path:
         """Return the folder of a result."""
@@ -135,3 +141,12 @@ def submitters(root: Path, layout: rounds.Layout) -> list[Tree]:
         for path in sorted((root / division).glob("*"))
         if path.is_dir()
     ]
+
+
+def model_mapping(path: Path) -> dict[str, str]:
+    """Return what a model_mapping.json maps; nothing if there is none that can be read."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: str(model) for name, model in told.items()} if isinstance(told, dict) else {}

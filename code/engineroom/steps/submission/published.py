@@ -1,14 +1,15 @@
 """Results of anybody, in one form: from a tree as submissions have it, or from MLCommons' summary_results.json.
 
 Trees and summaries of the rounds from v2.0 on are read. What changed between them: the score of Server (scheduled rate
-up to v3.1, completed rate since), names of scenarios in lower case, numbers as texts, tokens for language models.
+up to v4.0, completed rate since), names of scenarios in lower case, numbers as texts, tokens for language models. Which
+field of LoadGen's log is the score stands in the rules of the rounds; here stand only the rounds that have none.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from engineroom.errors import RequestError
 from engineroom.paths import display
 from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.entry import REHEARSAL
-from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN
+from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN, model_mapping
 
 SUMMARY = "summary_results.json"
 DIVISIONS = ("closed", "network", "open")
@@ -37,16 +38,26 @@ UNITS = {  # of a summary; a query of Server is one sample
     "milliseconds": LATENCY,
     "seconds": "s",
 }
-LAST_WITH_SCHEDULED_RATE = (3, 1)
 
-# By scenario, the fields of LoadGen's detail log that can hold the score, the first one there is counts.
-STREAM = {
+# The score in LoadGen's detail log in the rounds before those in code/engineroom/rounds: mlcommons/inference, tools/
+# submission at the tags v2.0 to v4.1, RESULT_FIELD_NEW and RESULT_FIELD_BENCHMARK_OVERWRITE.
+SCHEDULED, COMPLETED = "result_scheduled_samples_per_sec", "result_completed_samples_per_sec"
+OFFLINE = "result_samples_per_second"
+LAST_WITH_SCHEDULED_RATE = (4, 0)
+TOKEN_FIELDS = {"Offline": "result_tokens_per_second", "Server": "result_completed_tokens_per_second"}
+INFERRED_FIELDS = {
+    "Offline": "result_inferred_tokens_per_second",
+    "Server": "result_inferred_completed_tokens_per_second",
+}
+OWN_FIELDS: dict[tuple[int, ...], dict[str, dict[str, str]]] = {  # by round, and by what a benchmark's name begins with
+    (4, 0): {"llama2-70b": {**TOKEN_FIELDS, "Server": COMPLETED}},
+    (4, 1): {"llama2-70b": TOKEN_FIELDS, "mixtral-8x7b": TOKEN_FIELDS, "gptj": INFERRED_FIELDS},
+}
+STREAMS = {  # with what stands there instead in logs from before LoadGen knew early stopping
     "SingleStream": ("early_stopping_latency_ss", "result_90.00_percentile_latency_ns"),
     "MultiStream": ("early_stopping_latency_ms", "result_99.00_percentile_per_query_latency_ns"),
 }
-COMPLETED = ("result_completed_samples_per_sec", "result_scheduled_samples_per_sec")
-COMPLETED_TOKENS = "result_completed_tokens_per_second"
-OFFLINE, OFFLINE_TOKENS = "result_samples_per_second", "result_tokens_per_second"
+MAPPING = "model_mapping.json"
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +158,8 @@ def _result(root: Path, folder: Path, round_name: str) -> Published:
     log = detail_log.read(log_path)
     described = _json(submitter / "systems" / f"{system}.json")
     name = round_name or _round_of(log)
-    value, unit, inferred_from = _score(log, scenario, name)
+    mapped = model_mapping(submitter / MAPPING).get(benchmark.name, benchmark.name)
+    value, unit, inferred_from = _score(log, scenario, name, mapped)
     nodes = _whole(described.get("number_of_nodes"), 1)
     measured = _measurements(submitter, folder, system, benchmark.name, folder.name)
     return Published(
@@ -178,38 +190,63 @@ def _result(root: Path, folder: Path, round_name: str) -> Published:
     )
 
 
-def _score(log: Mapping[str, Any], scenario: str, round_name: str) -> tuple[float, str, str]:
+def _score(log: Mapping[str, Any], scenario: str, round_name: str, benchmark: str) -> tuple[float, str, str]:
     """Return the score, its unit, and the scenario that was run instead, if it was another one."""
     ran = str(log.get("effective_scenario") or log.get("requested_scenario") or scenario)
     is_server = scenario in ("Server", "Interactive")
     if ran == scenario or (is_server and ran == "Server"):
-        return *_own_score(log, scenario, round_name), ""
-    known = rounds.names()
-    rules = rounds.read(round_name if round_name in known else known[-1]).inferred
-    way = next((each for each in rules.ways if (each.by, each.scenario) == (ran, scenario)), None)
+        return *_own_score(log, scenario, ran, round_name, benchmark), ""
+    way = next((each for each in _rules(round_name).inferred.ways if (each.by, each.scenario) == (ran, scenario)), None)
     value = float(log.get(way.field) or 0) if way else 0.0
     if way is None or not value:
         raise RequestError(f"{scenario} cannot be inferred from a log of {ran}", where=f"{round_name} {scenario}")
     score = way.factor / value if way.inverse else way.factor * value
-    return (score / NS_PER_MS, LATENCY, ran) if scenario in STREAM else (score, RATE, ran)
+    return (score / NS_PER_MS, LATENCY, ran) if scenario in STREAMS else (score, RATE, ran)
 
 
-def _own_score(log: Mapping[str, Any], scenario: str, round_name: str) -> tuple[float, str]:
-    if scenario in STREAM:
-        return _first(log, STREAM[scenario]) / NS_PER_MS, LATENCY
-    tokens = float(log.get(OFFLINE_TOKENS if scenario == "Offline" else COMPLETED_TOKENS) or 0)
-    if tokens:
-        return tokens, TOKENS
-    if scenario == "Offline":
-        return _first(log, (OFFLINE,)), RATE
-    scheduled = _number(round_name) <= LAST_WITH_SCHEDULED_RATE
-    return _first(log, COMPLETED[::-1] if scheduled else COMPLETED), RATE
+def _own_score(log: Mapping[str, Any], scenario: str, ran: str, round_name: str, benchmark: str) -> tuple[float, str]:
+    names = (*_fields(round_name, benchmark, scenario, ran), *STREAMS.get(scenario, ()))
+    name, value = _first(log, names)
+    unit = unit_of(name)
+    return (value / NS_PER_MS, unit) if unit == LATENCY else (value, unit)
 
 
-def _first(log: Mapping[str, Any], names: Iterable[str]) -> float:
+def unit_of(name: str) -> str:
+    """Return the unit of a field of LoadGen's, which is in its name; that of a latency, in ns there, is ms here."""
+    if name.startswith("early_stopping_latency") or name.endswith("_ns"):
+        return LATENCY
+    return TOKENS if name.endswith("tokens_per_second") else RATE
+
+
+def _rules(round_name: str) -> rounds.Round:
+    """Return the rules of a round, of one that has none here the newest."""
+    known = rounds.names()
+    return rounds.read(round_name if round_name in known else known[-1])
+
+
+def _fields(round_name: str, benchmark: str, scenario: str, ran: str) -> tuple[str, ...]:
+    """Return the fields that can be the score, the one that the round names first.
+
+    The others are for the open division: its models need not tell what their benchmark's would.
+    """
+    number = _number(round_name)
+    if number > max(OWN_FIELDS):
+        rules = _rules(round_name)
+        model = rules.model(benchmark)
+        tokens = TOKEN_FIELDS.get(ran) if model is None else None  # a language model, if it counts them at all
+        named = (tokens, rules.score_field(model, scenario, ran), rules.score_field(None, scenario, ran))
+    else:
+        own = OWN_FIELDS.get(number, {})
+        model_fields: Mapping[str, str] = next((own[name] for name in own if benchmark.startswith(name)), {})
+        server = (SCHEDULED, COMPLETED) if number <= LAST_WITH_SCHEDULED_RATE else (COMPLETED, SCHEDULED)
+        named = (model_fields.get(ran), *(server if ran == "Server" else (OFFLINE,) if ran == "Offline" else ()))
+    return tuple(dict.fromkeys(name for name in named if name))
+
+
+def _first(log: Mapping[str, Any], names: Sequence[str]) -> tuple[str, float]:
     for name in names:
         if value := float(log.get(name) or 0):
-            return value
+            return name, value
     raise RequestError(f"LoadGen's log has no {' or '.join(names)}")
 
 
@@ -298,7 +335,7 @@ def _row(row: Mapping[str, Any], round_name: str) -> Published:
         benchmark=str(row.get("UsedModel") or row["Model"]),
         scenario=SCENARIOS[str(row["Scenario"]).lower()],
         value=float(value),
-        unit=UNITS.get(unit, unit),
+        unit=_told_unit(row, unit, round_name),
         inferred_from="another scenario" if str(row.get("inferred", 0)) not in ("0", "", "0.0") else "",
         accuracy=str(row.get("Accuracy", "")),
         nodes=nodes,
@@ -313,6 +350,17 @@ def _row(row: Mapping[str, Any], round_name: str) -> Published:
         power_unit=str(row.get("Power_Units", "")) if has_power else "",
         location=str(row.get("Location", "")),
     )
+
+
+def _told_unit(row: Mapping[str, Any], unit: str, round_name: str) -> str:
+    """Return the unit of a row. The field decides: v5.1's summary calls whisper's tokens/s samples/s."""
+    told, scenario = UNITS.get(unit, unit), SCENARIOS[str(row["Scenario"]).lower()]
+    name = round_name or str(row.get("version", ""))
+    if told != RATE or name not in rounds.names():
+        return told
+    rules = rounds.read(name)
+    ran = "Server" if scenario == "Interactive" else scenario
+    return unit_of(rules.score_field(rules.model(str(row.get("Model", ""))), scenario, ran))
 
 
 # As tables

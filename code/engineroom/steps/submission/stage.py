@@ -19,7 +19,7 @@ from engineroom.benchmarks import Benchmark
 from engineroom.errors import EngineroomError, Mistakes, RequestError
 from engineroom.paths import SUBMISSION, ensure_folder, locked, not_writable, write_text
 from engineroom.runs import RECIPE
-from engineroom.steps.submission import documents, pack, scrub
+from engineroom.steps.submission import documents, pack, privacy, scrub
 from engineroom.steps.submission.choose import Chosen
 from engineroom.steps.submission.entry import NOTICE, Entry
 from engineroom.steps.submission.layout import (
@@ -31,6 +31,7 @@ from engineroom.steps.submission.layout import (
     USER_CONF,
     Place,
     Tree,
+    model_mapping,
 )
 from engineroom.steps.submission.rehearsal import MARK
 from engineroom.terms import Scenario
@@ -75,7 +76,7 @@ def tree_of(entry: Entry) -> Tree:
     return Tree(rounds.read(entry.round).layout, entry.division, entry.submitter)
 
 
-def stage(entry: Entry, items: Sequence[Item], private: scrub.Private) -> Staged:
+def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Staged:
     """Stage items into the entry's tree: what other benchmarks and systems have there stays.
 
     Raises Mistakes for what must not be published and may not be replaced, RequestError if there is no room. The former
@@ -87,10 +88,12 @@ def stage(entry: Entry, items: Sequence[Item], private: scrub.Private) -> Staged
         _take_over(entry, root)
         for item in items:
             _write_item(root, tree, entry, item)
+        _write_mapping(root, tree, entry, items)
         _write_common(root, tree, entry)
         scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), dict(before.placeholders))
         found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
         refuse([each for each in found if not each.placeholder])
+        _explain(root / tree.folder, found)
         there = {str(place) for place in tree.places(root)}
         kept = {place: told for place, told in before.runs.items() if place in there}
         _write_record(root / RECORD, Record({**kept, **_runs_of(items)}, scrubber.placeholders))
@@ -99,11 +102,20 @@ def stage(entry: Entry, items: Sequence[Item], private: scrub.Private) -> Staged
     return Staged(entry.folder, places, tuple(found), aside)
 
 
+def _explain(folder: Path, found: Sequence[scrub.Finding]) -> None:
+    """Say in each README.md what was replaced in it, and what to put there: its commands are typed by others."""
+    for name in dict.fromkeys(each.path for each in found if Path(each.path).name == README):
+        words = {each.placeholder: each.kind for each in found if each.path == name}
+        lines = [f"- `{word}`: {documents.PLACEHOLDERS[kind]}" for word, kind in words.items()]
+        path = folder / name
+        _put(path, "\n".join([path.read_text(encoding="utf-8").rstrip(), "", documents.REPLACED, "", *lines, ""]))
+
+
 def refuse(left: Sequence[scrub.Finding]) -> None:
     """Raise Mistakes for what must not be published and was not replaced."""
     if not left:
         return
-    told = [RequestError(f"holds a {each.kind}: {each.value}", where=f"{each.path}:{each.line}") for each in left]
+    told = [RequestError(f"holds a {each.kind}: {each.told}", where=each.where) for each in left]
     more = f", and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
     mend = (
         "logs, verdicts and code are never changed here: run the test again without it, or, if it may be published, "
@@ -115,7 +127,7 @@ def refuse(left: Sequence[scrub.Finding]) -> None:
 def private_words(entry: Entry) -> scrub.Scrubber:
     """Return what looks through a staged tree again."""
     systems = tree_of(entry).systems(entry.root)
-    return scrub.Scrubber(scrub.of_this_machine(), _public(entry, systems), _recorded(entry).placeholders)
+    return scrub.Scrubber(privacy.of_this_machine(), _public(entry, systems), _recorded(entry).placeholders)
 
 
 def _public(entry: Entry, systems: Sequence[str]) -> frozenset[str]:
@@ -252,6 +264,24 @@ def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
         shutil.rmtree(sources, ignore_errors=True)
     if not sources.exists():
         documents.write_sources(revision, sources)
+    for overlay in dict.fromkeys(each for run in runs for each in run.overlays):
+        folder = root / tree.code / documents.overlay_name(overlay)
+        if not folder.exists():
+            documents.write_overlay(overlay, folder)
+
+
+def _write_mapping(root: Path, tree: Tree, entry: Entry, items: Sequence[Item]) -> None:
+    """Write which benchmark each model of another name stands for, of all that is in the tree."""
+    path, rules = root / tree.model_mapping, rounds.read(entry.round)
+    checker_names = {name: checker for checker, name in rules.mappable().items()}
+    others = [item.benchmark for item in items if not item.benchmark.mlperf]
+    now = {benchmark.name: checker_names[benchmark.task] for benchmark in others if benchmark.task}
+    there = {place.benchmark for place in tree.places(root)}
+    mapped = {name: model for name, model in {**model_mapping(path), **now}.items() if name in there}
+    if mapped:
+        _put(path, json.dumps(mapped, indent=2) + "\n")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
@@ -292,9 +322,10 @@ def _write_common(root: Path, tree: Tree, entry: Entry) -> None:
     if entry.rehearsal:
         _put(root / tree.folder / MARK, f"# Rehearsal\n\n{NOTICE}\n")
     told = "".join(path.read_text(encoding="utf-8") for path in (root / tree.folder).glob(f"*/*/*/*/{README}"))
-    for path in (root / tree.code).glob(f"{documents.SOURCES_PREFIX}*"):
-        if f"`{path.name}`" not in told:
-            shutil.rmtree(path)
+    for prefix in (documents.SOURCES_PREFIX, documents.OVERLAY_PREFIX):
+        for path in (root / tree.code).glob(f"{prefix}*"):
+            if f"`{path.name}`" not in told:
+                shutil.rmtree(path)
 
 
 def _put(path: Path, text: str) -> None:

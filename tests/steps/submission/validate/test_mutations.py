@@ -1016,6 +1016,11 @@ wide(
     lambda sound: sound.json("open/Acme/model_mapping.json", **{"own-net": "own"}),
     "model-mapping",
 )
+wide(
+    "mapping to a name that the checkers do not take",
+    lambda sound: sound.json("open/Acme/model_mapping.json", **{"own-net": "resnet50"}),
+    "model-mapping",
+)
 wide("mapping gone", lambda sound: sound.remove("open/Acme/model_mapping.json"), "benchmark-unknown")
 wide("mapping broken", lambda sound: sound.replace("open/Acme/model_mapping.json", "}", ""), "json-broken")
 wide(

@@ -185,10 +185,8 @@ def _token_latency(log: Log, ttft_ms: float, tpot_ms: float) -> Iterator[Finding
 
 def metric_key(case: Case, scenario: str) -> str:
     """Return the key of the score of a test of this scenario in this place."""
-    own = case.model.result_fields if case.model else {}
-    known = case.rules.results.fields
     name = case.scenario if case.log_scenario() == scenario else scenario
-    return own.get(name) or own.get(scenario) or known.get(name) or known.get(scenario, "")
+    return case.rules.score_field(case.model, name, scenario)
 
 
 def _metric(case: Case, log: Log, scenario: str) -> Iterator[Finding]:

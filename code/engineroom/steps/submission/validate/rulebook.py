@@ -128,9 +128,9 @@ GUESSED = _doubt(
 )
 MAPPING = _rule(
     "model-mapping",
-    "model_mapping.json maps names of models to benchmarks of the round",
+    "model_mapping.json maps names of models to benchmarks of the round, as the checkers call them",
     "checker, get_mlperf_model; round, benchmarks",
-    "write one JSON object: name of the folder to name of the benchmark",
+    "write one JSON object: name of the folder to the checkers' name of the benchmark (of resnet50: resnet)",
 )
 SCENARIO = _rule(
     "scenario-unknown",

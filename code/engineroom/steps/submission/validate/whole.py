@@ -205,18 +205,20 @@ class _Plan:
     def _mapping(self, file: str) -> Mapping[str, str]:
         told = sight.json_object(self.root, file, self.findings) or {}
         good: dict[str, str] = {}
+        known = self.rules.mappable()
         for name, benchmark in told.items():
-            if isinstance(benchmark, str) and self._model(benchmark):
-                good[name] = self._model(benchmark)
+            if model := known.get(str(benchmark)):
+                good[name] = model
             else:
-                mend = did_you_mean(str(benchmark), self.rules.benchmarks.models, rulebook.MAPPING.mend)
-                expected = f"a benchmark of {self.rules.round}"
+                own = self.rules.benchmarks.checker_names.get(str(benchmark), "")
+                near = f"the checkers call it {own}" if own else ""
+                mend = near or did_you_mean(str(benchmark), known, rulebook.MAPPING.mend)
+                expected = f"a benchmark of {self.rules.round}, as the checkers call it"
                 self.findings.append(rulebook.MAPPING.at(file, name, found=benchmark, expected=expected, mend=mend))
         return good
 
     def _model(self, name: str) -> str:
-        models = self.rules.benchmarks
-        return name if name in models.models else models.also_named.get(name, "")
+        return self.rules.name_of(name)
 
     def _documents(self, tree: Tree, names: Sequence[str]) -> None:
         if not (self.root / tree.code).is_dir() or not any(self._list(str(tree.code), quiet=True)):
