@@ -268,6 +268,6 @@ def test_a_submission_is_cleaned_or_refused(made: Runs, tmp_path: Path, capsys: 
     assert (staged / "user.conf").read_text().startswith("# by <user-1>\n")
     assert "replaced jdoe by <user-1>" in capsys.readouterr().out
     made.add(Scenario.SINGLE_STREAM, log={"sut_name": "crunch7", "early_stopping_latency_ss": 1_000_000})
-    with pytest.raises(Mistakes, match=r"mlperf_log_detail.txt:2: holds a host: crunch7(.|\n)*must not be published"):
+    with pytest.raises(Mistakes, match=r"mlperf_log_detail.txt:9: holds a host: crunch7(.|\n)*must not be published"):
         action.stage_results(who)
     assert action.stage_results([*who, "--public=crunch7"]) == 0
