@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import NamedTuple
 
@@ -11,8 +12,6 @@ from engineroom.bench.recipe import Recipe, highest_rate, prepared
 from engineroom.steps import native
 from engineroom.steps.harness import read_log
 
-# Batches as large as an engine's that is worth such a rate; a worker fills one with what waits, and waits for none.
-FLAGS = ("--engine=null", "--scenarios=Server", "--batch_size=64", "--server_target_qps=1000")
 LOWEST_QPS = 100_000.0
 # LoadGen's words; milliseconds. A second is enough for 1,000 queries above the p99.
 SETTINGS = {"min_duration": 1000, "target_latency": 10}
@@ -29,10 +28,23 @@ class Peer(NamedTuple):
 PEERS = (Peer("bare null SUT, one by one", 0, 1.0), Peer("bare null SUT, coalesced", 1, 0.9))
 
 
+def flags() -> tuple[str, ...]:
+    """Return what our side is run with.
+
+    At such rates LoadGen's issuing thread takes a core for itself, and each worker one of the others. Batches are as
+    large as an engine's that is worth such a rate; a worker fills one with what waits, and waits for none.
+    """
+    workers = max(1, len(os.sched_getaffinity(0)) - 1)
+    return (
+        *("--engine=null", "--scenarios=Server", "--server_target_qps=1000"),
+        *(f"--instances={workers}", "--batch_size=64"),
+    )
+
+
 def measure(pairs: int) -> list[Figure]:
     """Return the highest rate at which LoadGen calls a test VALID whose p99 latency may be 10 ms."""
     native.build_program("bare_null_sut")
-    with prepared(*FLAGS) as recipe:
+    with prepared(*flags()) as recipe:
         take = {"engineroom": partial(ours, recipe)}
         take |= {peer.name: partial(_bare, recipe, peer) for peer in PEERS}
         taken = interleaved("null engine, Server", pairs, take)
