@@ -50,6 +50,7 @@ FOUND = [
     ("in /mnt/c/Users/Alice/m.onnx", Kind.PATH, "/mnt/c/Users/Alice/m.onnx"),
     (r"in C:\Users\Alice\m.onnx", Kind.PATH, r"C:\Users\Alice\m.onnx"),
     (r'"path": "c:\\users\\alice\\m.onnx"', Kind.PATH, r"c:\\users\\alice\\m.onnx"),
+    (r"in C:\Users\Jane Doe\m.onnx now", Kind.PATH, r"C:\Users\Jane Doe\m.onnx"),
     ("in D:/Users/Alice/m.onnx", Kind.PATH, "D:/Users/Alice/m.onnx"),
     ("in ~alice/models/m.onnx", Kind.PATH, "~alice/models/m.onnx"),
     # names
@@ -118,6 +119,7 @@ ORDINARY = [
     "v1.2.3.4 and v10.0.0.1",
     "bound to 127.0.0.1:8000, 0.0.0.0, ::1 and http://localhost:8000/x",
     "section 1.2.3.4.5",
+    "the private networks 192.168.0.0/16 and 10.0.0.0/8",
     '{"/.clang-format":"012aad77e5206c89d50718c46c119d1f3cb056b2","/docs/src/README.md":"e85013"}',
     "| `/layer1/layer1.0/conv1/Conv_output_0` | -1.5 | 2.5 |",
     "std::vector<int> a::b::c; c10::d x[1::2]; 12:34:56",

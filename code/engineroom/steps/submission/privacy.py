@@ -157,7 +157,8 @@ HOMES = re.compile(  # the lookbehinds come second: most letters are no slash
     r"/(?:(?<![\w.]/)|(?<=\.\./))(?:(?:var/|export/|mnt/[a-z]/)?(?:home|[Uu]sers)|run/media|run/user)(?:/[\w.@+-]+)+"
     r"|/(?<![\w./-]/)root(?=/)"
     r"|~(?<![\w/~.=]~)[A-Za-z_][\w-]*(?:/[\w.@+-]+)+"
-    r"|[A-Za-z]:(?<![A-Za-z0-9]..)(?:\\{1,2}|/)(?i:users|documents and settings)(?:(?:\\{1,2}|/)[\w.@+-]+)+"
+    r"|[A-Za-z]:(?<![A-Za-z0-9]..)(?:\\{1,2}|/)(?i:users|documents and settings)"
+    r"(?:(?:\\{1,2}|/)[\w.@+-]+(?:(?:[ ][\w.@+-]+)+(?=\\))?)+"
 )
 PATHS = re.compile(r"(?:(?<![\w/.<>~*)\]}}-])|(?<=\bfile://))(?P<value>/[\w.@+-]+(?:/[\w.@+-]+)+)")
 # Where people keep what is theirs. In documents any other top folder counts if this machine has it: /layer1/conv has
@@ -276,6 +277,7 @@ PRODUCT = re.compile(
     r"(?i)\b(?:tensorrt|openvino|cuda|cudnn|cublas|nccl|driver|firmware|bios|versions?|releases?|bindings)\b"
 )
 NO_VERSION = tuple(map(ipaddress.IPv4Network, ("192.168.0.0/16", "172.16.0.0/12", "169.254.0.0/16", "100.64.0.0/10")))
+EVERYBODYS = tuple(network.network_address for network in (*NO_VERSION, ipaddress.IPv4Network("10.0.0.0/8")))
 OCTET_OF_NO_VERSION = 99
 REACH = 60  # letters that are looked at before an address
 GROUPS_OF_ANY = 3  # fewer are a slice, such as 1::2
@@ -312,7 +314,7 @@ def _is_ipv4(found: re.Match[str]) -> bool:
         address = ipaddress.IPv4Address(found[0])
     except ValueError:  # a part above 255, or with zeros in front
         return False
-    if address.is_loopback or address.is_unspecified:
+    if address.is_loopback or address.is_unspecified or address in EVERYBODYS:
         return False
     before = _before(found)
     if before.endswith(("==", ">=", "<=", "~=", "!=")):
