@@ -78,7 +78,8 @@ class Runs:
         partial = runs.open_folder(config, audit=audit.test if audit else "", runs=self.folder)
         runs.write_config(partial, Resolved(config, {name: Origin("x") for name in config.__struct_fields__}))
         made = self._test(config, audit)
-        values = {**trees.values(made), **({} if valid else {"result_validity": "INVALID"}), **(log or {})}
+        judged = {} if valid or mode is TestMode.ACCURACY_ONLY else {"result_validity": "INVALID"}
+        values = {**trees.values(made), **judged, **(log or {})}
         warnings = 1 if audit else 0
         files = {
             "recipe/user.conf": f"{config.benchmark}.{scenario}.min_duration = 600000\n",
