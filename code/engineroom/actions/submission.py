@@ -399,7 +399,7 @@ def _plan(request: Request, asked: Sequence[Work], missing: Sequence[Piece]) -> 
         told = {"missing": list(map(str, missing)), "ready": ready, "hours": _hours(found)}
         print(json.dumps({**told, "plan": msgspec.to_builtins(found)}, indent=1))
         return ExitCode.GOOD
-    code = ExitCode.GOOD
+    code: int = ExitCode.GOOD
     if missing:
         run.check(request, [*tests, *(each.work for each in audited)])
         code = plan.running(request, tests, audited)
