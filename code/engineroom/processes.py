@@ -56,6 +56,23 @@ def kill_all_started() -> None:
     send(signal.SIGKILL, started_by(os.getpid()))
 
 
+def serve_parent() -> None:
+    """Leave Ctrl-C to the process whose worker this one is, and end when it ends: what a worker does first."""
+    from threading import Thread
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    if parent := parent_process():
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def end_session(session: int) -> None:
     """End at once all processes of a session, whoever their parent is by now. What has ended before is no matter."""
     told: set[Process] = set()

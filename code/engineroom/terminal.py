@@ -129,9 +129,6 @@ def table(
         rows = joined
     # Without lines between the columns: they would cost a quarter of 80 columns.
     grid = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
         show_header=any(columns),
         box=SIMPLE_HEAD,
         show_edge=False,
@@ -144,6 +141,8 @@ def table(
     for row in rows:
         grid.add_row(*(_styled(cell, Text) for cell in row))
     with console.capture() as captured:
+        if title:  # not the table's own, which would be wrapped where a small table ends
+            console.print(Text(title, style="bold"))
         console.print(grid)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 

@@ -16,6 +16,7 @@ from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import SUBMISSION, display, typed
 from engineroom.steps.submission import official
 from engineroom.steps.submission.validate import whole
+from engineroom.steps.submission.validate.accuracy import RESCORED
 from engineroom.steps.submission.validate.findings import Finding, Level
 from engineroom.steps.submission.validate.rulebook import RULES, as_markdown
 
@@ -75,9 +76,24 @@ def _show(report: whole.Report, most: int | None) -> None:
         by_rule = sorted(report.of(level), key=lambda each: each.rule)
         for rule, group in groupby(by_rule, key=lambda each: each.rule):
             _show_rule(rule, list(group), most)
+    if report.findings:
+        rules = display(rounds.FOLDER / f"{report.round}.yaml")
+        terminal.note(f"sources: round is {rules}; docs/validator.md names the others")
+    _show_scores(report)
     errors, warnings = len(report.of(Level.ERROR)), len(report.of(Level.WARNING))
     told = f"{_count(errors, 'error')} and {_count(warnings, 'warning')} in {_count(report.results, 'result')}"
     terminal.note(f"{told} of {display(Path(report.root))}, by the rules of {report.round}")
+
+
+def _show_scores(report: whole.Report) -> None:
+    """Say how far the accuracy was believed: one line for each way, with the benchmarks that it was gone for."""
+    ways: dict[str, list[str]] = {}
+    for benchmark, told in report.scores.items():
+        for how, count in told.items():
+            ways.setdefault(how, []).append(f"{benchmark} ({count:,})")
+    for how, benchmarks in sorted(ways.items(), key=lambda each: each[0] != RESCORED):
+        only = how if how == RESCORED else f"only read in accuracy.txt, as {how}"
+        terminal.note(f"accuracy {only}: {', '.join(benchmarks)}", hanging=2)
 
 
 def _count(number: int, name: str) -> str:
@@ -88,7 +104,8 @@ def _show_rule(rule: str, findings: Sequence[Finding], most: int | None) -> None
     about = RULES[rule]
     shown = findings[:most]
     rows = [(each.where, each.found or "-", each.expected or "-") for each in shown]
-    terminal.table(f"{about.level} {rule}: {about.checks}", ("Where", "Found", "Expected"), rows)
+    count = f" ({len(findings):,})" if len(findings) > 1 else ""
+    terminal.table(f"{about.level} {rule}{count}: {about.checks}", ("Where", "Found", "Expected"), rows)
     if len(findings) > len(shown):
         terminal.note(f"  and {len(findings) - len(shown):,} more: --all shows them", hanging=2)
     for mend in dict.fromkeys(each.mend for each in shown):
@@ -99,11 +116,16 @@ def _show_rule(rule: str, findings: Sequence[Finding], most: int | None) -> None
 
 def _official(checkout: str, report: whole.Report) -> dict[str, official.Verdict]:
     """Let MLCommons' checker judge each submitter. It writes files: elsewhere than in the tree."""
-    root, verdicts = Path(report.root), dict[str, official.Verdict]()
-    with tempfile.TemporaryDirectory(prefix="engineroom-") as folder:
-        for submitter in report.submitters:
-            csv = Path(folder) / f"{len(verdicts)}.csv"
-            verdicts[submitter] = official.check(typed(checkout).absolute(), root, report.round, submitter, csv)
+    root, verdicts, judges = Path(report.root), dict[str, official.Verdict](), typed(checkout).absolute()
+    count = len(report.submitters)
+    with (
+        tempfile.TemporaryDirectory(prefix="engineroom-") as folder,
+        terminal.progress("MLCommons' checker judges it", count) as update,
+    ):
+        for done, submitter in enumerate(report.submitters):
+            update(done, f"{submitter}, {done + 1:,} of {count:,}")
+            csv = Path(folder) / f"{done}.csv"
+            verdicts[submitter] = official.check(judges, root, report.round, submitter, csv)
     return verdicts
 
 
@@ -137,6 +159,7 @@ def _print_json(report: whole.Report, verdicts: dict[str, official.Verdict]) -> 
         "results": report.results,
         "errors": len(report.of(Level.ERROR)),
         "warnings": len(report.of(Level.WARNING)),
+        "accuracy": report.scores,
         "findings": [{**msgspec.to_builtins(each), "where": each.where} for each in report.findings],
     }
     if verdicts:

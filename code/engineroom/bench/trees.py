@@ -274,7 +274,8 @@ def detail(told: Mapping[str, Any], *, warnings: int = 0, extra_bytes: int = 0) 
 
 def _line(key: str, value: object, time_ms: float, *, warning: bool = False) -> str:
     flag = "true" if warning else "false"
-    return LINE.format(json.dumps(key), json.dumps(value), time_ms, flag, "loadgen.cc", 1)
+    told = json.dumps(value, separators=(",", ":"))  # LoadGen's lists have no blanks
+    return LINE.format(json.dumps(key), told, time_ms, flag, "loadgen.cc", 1)
 
 
 PARAMETERS = (  # of the summary, in its order

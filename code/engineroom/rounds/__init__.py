@@ -75,7 +75,8 @@ class UserConf(_Section, frozen=True, kw_only=True):
 
     def knows(self, key: str, scenario: Scenario) -> bool:
         """Tell whether LoadGen reads a key in this scenario."""
-        return bool({key, f"{scenario}.{key}"} & {*self.allowed, *self.open_only, *self.by_effect})
+        long = f"{scenario}.{key}"
+        return any(key in names or long in names for names in (self.allowed, self.open_only, self.by_effect))
 
 
 class Band(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,7 +168,8 @@ class ExtraFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class Layout(_Section, frozen=True, kw_only=True):
     """Where in a submission what lies. Paths hold {division}, {submitter}, {system}, {benchmark}, {scenario}.
 
-    `code_of_benchmark` and `measurements_file` may hold {implementation}, too: a name of the submitter's choice.
+    `code_of_benchmark` and `measurements_file` may hold {implementation}, too: a name of the submitter's choice. The
+    names in `measurements_also` may hold an asterisk.
     """
 
     divisions: tuple[str, ...]
@@ -175,6 +177,7 @@ class Layout(_Section, frozen=True, kw_only=True):
     code: str
     code_of_benchmark: str
     calibration: str
+    calibration_also: tuple[str, ...]
     model_mapping: str
     results: str
     measurements: str
@@ -183,6 +186,7 @@ class Layout(_Section, frozen=True, kw_only=True):
     performance_files: tuple[str, ...]
     accuracy_files: tuple[str, ...]
     measurements_files: tuple[str, ...]
+    measurements_also: tuple[str, ...]
     optional_files: tuple[str, ...]
     extra_accuracy_files: dict[str, ExtraFiles] = {}
 
@@ -216,8 +220,12 @@ class Measurements(_Section, frozen=True, kw_only=True):
 
 
 class Metrics(_Section, frozen=True, kw_only=True):
-    """By metric, the texts that stand before its number in accuracy.txt, blanks and quotation marks left out."""
+    """By metric, the texts that stand before its number in accuracy.txt, blanks and quotation marks left out.
 
+    Those of the metrics in `first` begin a line.
+    """
+
+    first: tuple[str, ...]
     before: dict[str, tuple[str, ...]]
 
 
@@ -302,7 +310,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     latency_ms: dict[str, float] = {}
     checker_latency_ms: dict[str, float] = {}
     token_latency_ms: dict[str, TokenLatency] = {}
+    use_token_latencies: bool = False  # also where no such latency has a limit
     result_fields: dict[str, str] = {}  # others than the round's
+
+    @property
+    def tokens(self) -> bool:
+        """Whether LoadGen has to measure the latencies of tokens."""
+        return self.use_token_latencies or bool(self.token_latency_ms)
 
     def scenarios(self, category: str) -> Scenarios:
         """Return those of a system type: edge, datacenter, or both as systems/<name>.json writes them."""

@@ -11,8 +11,6 @@ import pickle
 import re
 import shlex
 import shutil
-import signal
-import threading
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -20,12 +18,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
-from engineroom import datasets, registry, terminal, versions
+from engineroom import datasets, processes, registry, terminal, versions
 from engineroom.artifacts import UNKNOWN, Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark, Part
 from engineroom.errors import EngineError, Mistakes, RequestError
@@ -241,16 +238,9 @@ _job: _Job  # of this process, if it is a worker
 def _begin(benchmark: str, pickled: bytes) -> None:
     """Make this process a worker."""
     global _job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    processes.serve_parent()
     registry.get("benchmarks", benchmark).load()  # the module of an overlay's benchmark has to be there already
     _job = pickle.loads(pickled)
-
-
-def _end_with_parent() -> None:
-    if parent := parent_process():
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _work(chunk: _Chunk, crc: int | None) -> _Outcome:

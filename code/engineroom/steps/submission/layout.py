@@ -65,6 +65,11 @@ class Tree:
         return self._path(self.layout.calibration)
 
     @property
+    def calibrations(self) -> tuple[Path, ...]:
+        """That file, and wherever else it may lie."""
+        return (self.calibration, *(self._path(template) for template in self.layout.calibration_also))
+
+    @property
     def model_mapping(self) -> Path:
         """The file that maps models of other names to their benchmarks, in the open division."""
         return self._path(self.layout.model_mapping)

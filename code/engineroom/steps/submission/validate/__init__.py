@@ -10,9 +10,11 @@ figures      figures that follow from each other
 summary      a summary beside its detail log
 performance  a performance test
 accuracy     an accuracy run
+power        power that was measured
 audits       the audits
 measured     measurements, user.conf, README.md
 described    systems
 result       all of one result
-whole        the tree
+survey       what a tree holds
+whole        the tree, judged by all cores
 """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -27,12 +26,15 @@ BLANK = str.maketrans("", "", " \t\"'")
 COUNTS = re.compile(r"accuracy=([\d.]+)%, good=(\d{1,18}), total=(\d{1,18})")
 COUNTED = {"top-1", "acc"}  # scores that are a share of the samples
 ANY_HASH = re.compile(r"^\s*hash\s*=\s*(\S*)", re.MULTILINE)
-ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?(\d{1,18}), ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
+ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?\d{1,18}, ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
 PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
 TELLING = 10  # answers in either part of a cut log that stand in their order by no chance
 WHOLE_BYTES = 24 << 20  # of a whole log whose answers are read; its hash is computed whatever its size
 DATA_SETS = {"resnet50": "imagenet"}  # benchmarks that can be scored again from their logs alone
-CLASSES = 1000
+
+
+class _Answer(Response):
+    seq_id: int  # its place in the order of the queries
 
 
 def check(case: Case, log: Log, told: Summary | None) -> Iterator[Finding]:
@@ -68,14 +70,14 @@ def scores(case: Case, text: str) -> dict[str, list[float]]:
     """Return every number that a text tells of each of the benchmark's metrics."""
     wanted = case.model.accuracy if case.model else {}
     found: dict[str, list[float]] = {name: [] for name in wanted}
+    metrics = case.rules.metrics
     for line in text.splitlines():
         squeezed = line.translate(BLANK)
         for name in wanted:
-            places = [
-                squeezed.rfind(before) + len(before)
-                for before in case.rules.metrics.before.get(name, ())
-                if before in squeezed
-            ]
+            texts = metrics.before.get(name, ())
+            if name in metrics.first and (line[:1].isspace() or not squeezed.startswith(texts)):
+                continue
+            places = [squeezed.rfind(before) + len(before) for before in texts if before in squeezed]
             if places and (number := AFTER.match(squeezed, max(places))):
                 found[name].append(float(number[0]))
     return found
@@ -126,81 +128,104 @@ def hash_in(file: str, text: str) -> tuple[str | None, list[Finding]]:
 
 # The log of the answers
 
+RESCORED = "recomputed from the log"
+CUT_SHORT, TOO_LARGE, WRONG = "the log is cut short", "the log is too large to be held", "the log is broken"
+NO_SCORER = "Engineroom has no scorer for its answers"
+NO_LABELS = "its labels are not here: make download_data brings them"
 
-def answers(case: Case, file: str, size: int, told_hash: str | None, total: int | None) -> Iterator[Finding]:
-    """Yield what is wrong with a log of answers. `total`: how many a whole run has; None for an audit's part."""
+
+def answers(case: Case, file: str, size: int, told_hash: str | None, total: int | None, findings: list[Finding]) -> str:
+    """Note what is wrong with a log of answers; return RESCORED, or why its answers are not scored again.
+
+    `total` is how many a whole run has; None for an audit's part.
+    """
     limits = case.rules.limits
     if size > limits.accuracy_log_bytes:
-        yield rulebook.NOT_CUT.at(file, found=f"{size:,} bytes", expected=f"at most {limits.accuracy_log_bytes:,}")
+        expected = f"at most {limits.accuracy_log_bytes:,}"
+        findings.append(rulebook.NOT_CUT.at(file, found=f"{size:,} bytes", expected=expected))
     try:
-        with sight.open_plain(case.root, file) as log:
-            sha256 = hashlib.file_digest(log, "sha256").hexdigest()
-        data = sight.content(case.root, file, WHOLE_BYTES) if size <= WHOLE_BYTES else b""
+        data, sha256 = _content(case, file, size)
     except (sight.Unreadable, OSError) as error:
-        yield rulebook.UNREADABLE.at(file, found=error)
-        return
+        findings.append(rulebook.UNREADABLE.at(file, found=error))
+        return WRONG
     if CUT.replace(b"\n", b"\r\n") in data:  # cut on Windows
         data = data.replace(b"\r\n", b"\n")
     if CUT in data:
         if told_hash == sha256:
             expected = "that of the whole log"
-            yield rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected=expected)
-        yield from _cut(file, data, limits.kept_bytes, total, stream=case.scenario in STREAMS)
-        return
+            findings.append(rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected=expected))
+        findings += _cut(file, data, limits.kept_bytes, total, stream=case.scenario in STREAMS)
+        return CUT_SHORT
     if told_hash is not None and told_hash != sha256:
-        yield rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash)
-    if data:
-        yield from _whole(case, file, data, total)
+        findings.append(rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash))
+    return _whole(case, file, data, total, findings) if data else TOO_LARGE
 
 
-def _whole(case: Case, file: str, data: bytes, total: int | None) -> Iterator[Finding]:
+def _content(case: Case, file: str, size: int) -> tuple[bytes, str]:
+    """Return what is in a log, nothing where that is too much to be held, and its SHA-256."""
+    if size <= WHOLE_BYTES:
+        data = sight.content(case.root, file, WHOLE_BYTES)
+        return data, hashlib.sha256(data).hexdigest()
+    with sight.open_plain(case.root, file) as log:
+        return b"", hashlib.file_digest(log, "sha256").hexdigest()
+
+
+def _whole(case: Case, file: str, data: bytes, total: int | None, findings: list[Finding]) -> str:
     try:
         found = {each.qsl_idx: bytes.fromhex(each.data) for each in msgspec.json.decode(data, type=list[Response])}
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        yield rulebook.ANSWERS.at(file, found=error, expected="a list of answers")
-        return
-    if total is None:
-        return
-    if found.keys() != {*range(min(total, len(found) + 1))}:
+        findings.append(rulebook.ANSWERS.at(file, found=error, expected="a list of answers"))
+        return WRONG
+    if total is not None and found.keys() != {*range(min(total, len(found) + 1))}:
         expected = f"{total}, each sample of the data set"
-        yield rulebook.ANSWERS_SAMPLES.at(file, found=f"{len(found)} samples", expected=expected)
-        return
-    yield from _rescored(case, file, found)
-
-
-def _rescored(case: Case, file: str, found: Mapping[int, bytes]) -> Iterator[Finding]:
-    """Score a whole log again, where the right answers are here."""
+        findings.append(rulebook.ANSWERS_SAMPLES.at(file, found=f"{len(found)} samples", expected=expected))
+        return WRONG
+    if case.subject.model not in DATA_SETS:
+        return NO_SCORER
     right = labels(case.subject.model)
+    if right is None or total != len(right):
+        return NO_LABELS
+    findings += _rescored(case, file, [found[index] for index in range(total)], right)
+    return RESCORED
+
+
+def _rescored(case: Case, file: str, found: Sequence[bytes], right: Sequence[int]) -> Iterator[Finding]:
+    """Compare the number of right answers that accuracy.txt tells with that in the log."""
     beside = f"{file.rpartition('/')[0]}/{ACCURACY}"
-    if right is None or len(right) != len(found):
-        return
-    good = sum(class_of(answer) == right[index] for index, answer in found.items())
-    told = sight.text(case.root, beside, [])
-    for said in COUNTS.finditer(told or ""):
-        if int(said[2]) != good:
-            yield rulebook.SCORE_OTHER.at(beside, "good", found=said[2], expected=f"{good}, by the log and the labels")
+    good = right_answers(found, right)
+    for said in COUNTS.finditer(sight.text(case.root, beside, []) or ""):
+        if int(said[2]) not in good:
+            expected = f"{max(good, default=0)}, by the log and the labels"
+            yield rulebook.SCORE_OTHER.at(beside, "good", found=said[2], expected=expected)
 
 
 @cache
 def labels(model: str) -> Sequence[int] | None:
     """Return the right answers of a benchmark's data set, None where they are not here."""
-    if model not in DATA_SETS:
-        return None
     try:
         return Dataset(DATA_SETS[model]).labels("evaluation")
     except EngineroomError:
         return None
 
 
-def class_of(answer: bytes) -> int:
-    """Return the class that an answer names: one number, or the place of the highest of 1000 or 1001 values."""
-    if len(answer) == 8:
-        return int.from_bytes(answer, "little")
-    values = struct.unpack(f"<{len(answer) // 4}f", answer[: len(answer) // 4 * 4])
-    if len(values) == 1:
-        return int(values[0]) if 0 <= values[0] < CLASSES + 1 else -1
-    best = max(range(len(values)), key=values.__getitem__, default=-1)
-    return best - (len(values) - CLASSES if len(values) > CLASSES else 0)  # the first of 1001 is the background
+def right_answers(found: Sequence[bytes], right: Sequence[int]) -> set[int]:
+    """Return how many answers are right, in each way in which they can be read; none where they have several sizes.
+
+    A class is one number, of a type that the log does not tell (accuracy-imagenet.py, --dtype), or the place of the
+    highest score. It may count the background as class 0.
+    """
+    import numpy as np
+
+    size, count = len(found[0]), len(found)
+    if {*map(len, found)} != {size} or not size or size % 4:
+        return set()
+    data, wanted, good = b"".join(found), np.array(right), set[int]()
+    for dtype in ("<i8",) if size == 8 else ("<i4", "<f4") if size == 4 else ("<f4",):
+        values = np.frombuffer(data, dtype).reshape(count, -1)
+        with np.errstate(invalid="ignore"):
+            named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
+        good |= {int((named - background == wanted).sum()) for background in (0, 1)}
+    return good
 
 
 def _cut(file: str, data: bytes, kept: int, total: int | None, *, stream: bool) -> Iterator[Finding]:
@@ -212,53 +237,54 @@ def _cut(file: str, data: bytes, kept: int, total: int | None, *, stream: bool) 
         yield rulebook.ANSWERS.at(file, found="the beginning of another file", expected="[")
     if not end.rstrip().endswith(b"]"):
         yield rulebook.ANSWERS.at(file, found="the end of another file", expected="]")
-    yield from _lines(file, begin, end)
-    first, last = visible(begin), visible(end)
+    # Of the lines beside the cut a part may be missing; the brackets stand in lines of their own.
+    first = yield from _part(file, begin[begin.find(b"\n") + 1 : begin.rfind(b"\n") + 1])
+    last = yield from _part(file, end[end.find(b"\n") + 1 :])
     yield from _counted(file, first, last, total, stream=stream)
 
 
-def _lines(file: str, begin: bytes, end: bytes) -> Iterator[Finding]:
-    """Each line between the brackets and the cut is one answer."""
-    whole = [*begin.split(b"\n")[1:-1], *end.split(b"\n")[1:]]
-    for line in whole:
+def _part(file: str, lines: bytes) -> Generator[Finding, None, list[_Answer]]:
+    """Return the answers in whole lines, and yield the first line that is none."""
+    try:
+        return msgspec.json.decode(b"[" + lines.rstrip().rstrip(b"],\r\n\t ") + b"]", type=list[_Answer])
+    except (ValueError, RecursionError):
+        pass
+    found: list[_Answer] = []
+    for line in lines.splitlines():
         line = line.strip().rstrip(b",")
         if line in (b"", b"]"):
             continue
         try:
-            msgspec.json.decode(line, type=Response)
+            found.append(msgspec.json.decode(line, type=_Answer))
         except (ValueError, RecursionError):
             yield rulebook.ANSWERS.at(file, found=line[:60].decode("utf-8", "replace"), expected="an answer")
-            return
+            break
+    return found
 
 
-def visible(data: bytes) -> list[tuple[int, int, bytes]]:
-    """Return the whole answers in a part of a log: place, sample, response in hex."""
-    return [(int(seq), int(index), answer) for seq, index, answer in ENTRY.findall(data)]
+def visible(data: bytes) -> dict[int, bytes]:
+    """Return the answers that a log still shows whole, in hex, by sample."""
+    return {int(index): answer for index, answer in ENTRY.findall(data)}
 
 
 def _counted(
-    file: str,
-    first: list[tuple[int, int, bytes]],
-    last: list[tuple[int, int, bytes]],
-    total: int | None,
-    *,
-    stream: bool,
+    file: str, first: list[_Answer], last: list[_Answer], total: int | None, *, stream: bool
 ) -> Iterator[Finding]:
     """Answers stand in the order in which they came, in a stream mostly that of the queries: so the last is known.
 
     Elsewhere batches overtake each other.
     """
-    shown = [seq for seq, *_ in (*first, *last)]
+    shown = [each.seq_id for each in (*first, *last)]
     if len({*shown}) != len(shown):
         yield rulebook.ANSWERS_SAMPLES.at(file, found="an answer that stands there twice", expected="each answer once")
     if total is None:
         return
-    beyond = [index for _, index, _ in (*first, *last) if index >= total]
+    beyond = [each.qsl_idx for each in (*first, *last) if not 0 <= each.qsl_idx < total]
     if beyond:
         expected = f"samples below {total}"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=f"sample {beyond[0]}", expected=expected)
-    steps = [after - before for (before, *_), (after, *_) in (*pairwise(first), *pairwise(last))]
-    counted = stream and min(len(first), len(last)) >= TELLING and first[0][0] == 0 and {*steps} == {1}
-    if counted and last[-1][0] + 1 < total:
-        found = f"answer {last[-1][0]} last"
+    steps = {after.seq_id - before.seq_id for before, after in (*pairwise(first), *pairwise(last))}
+    counted = stream and min(len(first), len(last)) >= TELLING and first[0].seq_id == 0 and steps == {1}
+    if counted and last[-1].seq_id + 1 < total:
+        found = f"answer {last[-1].seq_id} last"
         yield rulebook.ANSWERS_SAMPLES.at(file, found=found, expected=f"answer {total - 1}, of the last sample")

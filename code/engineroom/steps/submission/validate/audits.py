@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from os.path import commonprefix
 
 from engineroom.rounds import FAIL, PASS, VERIFY_ACCURACY, VERIFY_PERFORMANCE, AuditTest, near
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
@@ -32,14 +33,11 @@ def check(
     audit, folder = case.rules.audits.tests[test], str(case.tree.audit(case.place, test))
     yield from sight.lacking(folder, files, audit.required_files)
     log = None
-    logged = (PERFORMANCE_RUN / DETAIL_LOG).as_posix()
-    if files.get(logged):
-        log = loadgen.read(case.root, f"{folder}/{logged}")
-        told = None
+    if files.get(logged := (PERFORMANCE_RUN / DETAIL_LOG).as_posix()):
+        log, told = loadgen.read(case.root, f"{folder}/{logged}"), None
         if files.get(name := (PERFORMANCE_RUN / SUMMARY_LOG).as_posix()):
             told = loadgen.read_summary(case.root, f"{folder}/{name}")
-        if log:
-            yield from _log(case, test, audit, log, told, reference)
+        yield from _log(case, test, audit, log, told, reference)
     if files.get(VERIFY_PERFORMANCE):
         yield from _performance(case, audit, f"{folder}/{VERIFY_PERFORMANCE}", log, reference)
     if files.get(VERIFY_ACCURACY):
@@ -253,7 +251,9 @@ def _answers(case: Case, folder: str, files: Mapping[str, int], *, logged: bool)
                 told_hash, more = accuracy.hash_in(f"{folder}/{beside}", text)
                 findings += more
             yield from findings
-        yield from accuracy.answers(case, f"{folder}/{name}", files[name], told_hash, None)
+        wrong: list[Finding] = []
+        accuracy.answers(case, f"{folder}/{name}", files[name], told_hash, None, wrong)
+        yield from wrong
         yield from _shown(case, folder, f"{folder}/{name}", files)
 
 
@@ -265,15 +265,13 @@ def _shown(case: Case, folder: str, file: str, files: Mapping[str, int]) -> Iter
     if verdict is None or PASS not in verdict:
         return
     try:
-        expected, audited = (
-            {index: answer for _, index, answer in accuracy.visible(sight.content(case.root, name, 1 << 20))}
-            for name in (own, file)
-        )
+        expected, audited = (accuracy.visible(sight.content(case.root, name, 1 << 20)) for name in (own, file))
     except sight.Unreadable:
         return  # told where it belongs
     for index in sorted(expected.keys() & audited.keys()):
-        if expected[index].lower() != audited[index].lower():
-            yield rulebook.AUDIT_SAMPLE.at(
-                file, f"qsl_idx {index}", found=audited[index][:40].decode(), expected=expected[index][:40].decode()
-            )
+        right, answer = expected[index].lower(), audited[index].lower()
+        if right != answer:
+            start = max(0, len(commonprefix((right, answer))) - 8)
+            found, wanted = (f"..{each[start : start + 40].decode()}" for each in (answer, right))
+            yield rulebook.AUDIT_SAMPLE.at(file, f"qsl_idx {index}", found=found, expected=wanted)
             return

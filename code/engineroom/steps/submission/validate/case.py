@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -41,7 +42,22 @@ class Case:
     tree: Tree
     place: Place
 
-    @property
+    @cached_property
+    def results(self) -> str:
+        """The folder of the result."""
+        return str(self.tree.results(self.place))
+
+    @cached_property
+    def measurements(self) -> str:
+        """The folder of its measurements."""
+        return str(self.tree.measurements(self.place))
+
+    @cached_property
+    def audits(self) -> str:
+        """The folder of its audits."""
+        return str(self.tree.audit(self.place, "x").parent)
+
+    @cached_property
     def model(self) -> Model | None:
         """What the round says of the benchmark."""
         return self.rules.benchmarks.models.get(self.subject.model)
@@ -50,11 +66,6 @@ class Case:
     def closed(self) -> bool:
         """Whether the constraints of the closed division bind it: they do in the network division, too."""
         return self.subject.division != "open"
-
-    @property
-    def tokens(self) -> bool:
-        """Whether the benchmark is one whose latencies are counted by tokens."""
-        return bool(self.model and self.model.token_latency_ms)
 
     @property
     def scenario(self) -> str:

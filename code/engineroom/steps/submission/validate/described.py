@@ -12,6 +12,7 @@ from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.findings import Finding
 
 COUNTS = ("number_of_nodes", "host_processors_per_node", "host_processor_core_count", "accelerators_per_node")
+EXACT = ("system_type",)  # the checker compares it as it stands
 POSITIVE = ("number_of_nodes",)
 NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)")
 NOTHING = ("", "n/a", "na", "none", "-", "0", "null")
@@ -65,7 +66,7 @@ def _kind(value: object) -> str:
 
 def _values(file: str, told: Mapping[str, Any], division: str, submitter: str, rules: Round) -> Iterator[Finding]:
     for name, allowed in rules.system_description.allowed.items():
-        if name in told and str(told[name]).lower() not in allowed:
+        if name in told and (str(told[name]) if name in EXACT else str(told[name]).lower()) not in allowed:
             yield rulebook.FIELD_VALUE.at(file, name, found=told[name], expected=f"one of {' / '.join(allowed)}")
     for name, folder in (("submitter", submitter), ("division", division)):
         if name in told and str(told[name]).lower() != folder.lower():
@@ -99,7 +100,7 @@ def _network(file: str, told: Mapping[str, Any], division: str, rules: Round) ->
         yield rulebook.NETWORK.at(
             file, "is_network", found=told["is_network"], expected="false, or the network division"
         )
-    if networked or division == "network":
+    if networked or division == "network" or told.get("is_network"):  # the checker: wherever it says anything, also no
         for name in rules.system_description.network:
             if name not in told:
                 yield rulebook.NETWORK.at(file, name, found="not there", expected="a text")

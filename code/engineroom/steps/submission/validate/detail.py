@@ -76,7 +76,18 @@ SAME = (
     "performance_issue_same_index",
     *SWITCHES,
 )
-POWER_TIME, TEST_TIME, BUILD_TIME = "%m-%d-%Y %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%f"
+ALL_TEXTS, ALL_SWITCHES = frozenset(TEXTS), frozenset(f"effective_{name}" for name in SWITCHES)
+ALL_NUMBERS = frozenset((*COUNTS, *(f"effective_{name}" for name in SETTINGS)))
+ALWAYS = (*ALL_TEXTS, *ALL_NUMBERS, *ALL_SWITCHES, "loaded_qsl_set", "loadgen_file_sha1", "get_sut_name_duration_ns")
+PAIRS = tuple((f"requested_{name}", f"effective_{name}") for name in SAME)
+# How LoadGen writes times. strptime knows its forms, too, but is many times slower.
+WALL = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d:\d\d:\d\d\.\d{1,6})", re.ASCII)
+ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z?", re.ASCII)
+TIMES = {
+    "test_datetime": "2026-02-28T10:00:00Z",
+    "power_begin": "02-28-2026 10:00:00.123",
+    "power_end": "02-28-2026 10:10:00.123",
+}
 HOURS_OF_ZONES = 14 + 1
 
 
@@ -103,8 +114,7 @@ def version(log: Log) -> tuple[int, int, int]:
 
 
 def _whole(log: Log, mode: str) -> Iterator[Finding]:
-    names = (*TEXTS, *COUNTS, *(f"effective_{name}" for name in (*SETTINGS, *SWITCHES)), "loaded_qsl_set")
-    for name in (*names, "loadgen_file_sha1", "get_sut_name_duration_ns"):
+    for name in ALWAYS:
         if name not in log.values:
             yield log.at(rulebook.LOG_MISSING, name, expected="a value")
     if "result_validity" in log.values:
@@ -115,10 +125,6 @@ def _whole(log: Log, mode: str) -> Iterator[Finding]:
         yield rulebook.LOG_CUT.at(log.file, log.last, found=f"it ends with {log.last}", expected=f"{last} at the end")
     if mode == "PerformanceOnly" and "result_validity" not in log.values:
         yield rulebook.LOG_CUT.at(log.file, found="no result_validity", expected="the results of a performance test")
-
-
-ALL_TEXTS, ALL_SWITCHES = frozenset(TEXTS), frozenset(f"effective_{name}" for name in SWITCHES)
-ALL_NUMBERS = frozenset((*COUNTS, *(f"effective_{name}" for name in SETTINGS)))
 
 
 def _types(log: Log) -> Iterator[Finding]:
@@ -144,28 +150,29 @@ def _build(log: Log) -> Iterator[Finding]:
         yield log.at(rulebook.LOG_BUILD, "loadgen_git_status_message", expected="nothing: no changes")
 
 
-def moment(log: Log, key: str, form: str) -> datetime | None:
-    """Return a time of the log, None if it tells none in this form."""
-    return _parsed(str(log.get(key)), form)
+def moment(log: Log, key: str) -> datetime | None:
+    """Return a time of the log, None if it tells none as LoadGen writes it."""
+    return time_of(str(log.get(key)), wall=key.startswith("power_"))
 
 
 @lru_cache(maxsize=64)  # of one log at a time
-def _parsed(text: str, form: str) -> datetime | None:
+def time_of(text: str, *, wall: bool) -> datetime | None:
+    """Return the time that a text tells, in the form of the clock on the `wall` or as ISO 8601."""
     try:
-        return datetime.strptime(text, form)
-    except ValueError:
-        return None
+        if wall and (found := WALL.fullmatch(text)):
+            return datetime.fromisoformat(f"{found[3]}-{found[1]}-{found[2]}T{found[4]}")
+        if not wall and (found := ISO.fullmatch(text)):
+            return datetime.fromisoformat(found[1])
+    except ValueError:  # digits that are no date
+        pass
+    return None
 
 
 def _times(log: Log) -> Iterator[Finding]:
-    for key, form in (("test_datetime", TEST_TIME), ("power_begin", POWER_TIME), ("power_end", POWER_TIME)):
-        if isinstance(log.get(key), str) and moment(log, key, form) is None:
-            yield log.at(rulebook.LOG_TIME, key, expected=f"a time as in {form}")
-    started, begin, end = (
-        moment(log, "test_datetime", TEST_TIME),
-        moment(log, "power_begin", POWER_TIME),
-        moment(log, "power_end", POWER_TIME),
-    )
+    for key, example in TIMES.items():
+        if isinstance(log.get(key), str) and moment(log, key) is None:
+            yield log.at(rulebook.LOG_TIME, key, expected=f"a time as in {example}")
+    started, begin, end = (moment(log, key) for key in TIMES)
     if begin and end and end < begin:
         yield log.at(rulebook.LOG_TIME, "power_end", expected=f"after power_begin, {log.get('power_begin')}")
     if started and begin:
@@ -173,7 +180,7 @@ def _times(log: Log) -> Iterator[Finding]:
         waits = log.end_ms / 3.6e6
         if hours > HOURS_OF_ZONES + waits:
             yield log.at(rulebook.LOG_TIME, "power_begin", expected=f"within a day of {log.get('test_datetime')}")
-    built = moment(log, "loadgen_build_date_utc", BUILD_TIME)
+    built = moment(log, "loadgen_build_date_utc")
     if started and built and (built - started).total_seconds() > 3600 * HOURS_OF_ZONES:
         yield log.at(rulebook.LOG_TIME, "test_datetime", expected=f"after LoadGen was built, {built}")
 
@@ -223,10 +230,10 @@ def _errors(log: Log) -> Iterator[Finding]:
 
 
 def _requested(log: Log) -> Iterator[Finding]:
-    for name in SAME:
-        asked = log.values.get(f"requested_{name}", log)
-        if asked is not log and f"effective_{name}" in log.values and asked != log.values[f"effective_{name}"]:
-            yield log.at(rulebook.REQUESTED, f"effective_{name}", expected=f"requested_{name}, {asked}")
+    for before, after in PAIRS:
+        asked = log.values.get(before, log)
+        if asked is not log and after in log.values and asked != log.values[after]:
+            yield log.at(rulebook.REQUESTED, after, expected=f"{before}, {asked}")
     asked = log.number("requested_performance_sample_count_override")
     if asked and log.number("effective_performance_sample_count") not in (asked, None):
         yield log.at(rulebook.REQUESTED, "effective_performance_sample_count", expected=f"{asked:.0f}, as asked for")

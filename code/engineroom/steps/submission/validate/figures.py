@@ -76,7 +76,7 @@ def lasted_s(log: Log, scenario: str) -> float | None:
 
 def wall_s(log: Log) -> float | None:
     """Return the seconds between power_begin and power_end, None if they tell none."""
-    begin, end = (detail.moment(log, key, detail.POWER_TIME) for key in ("power_begin", "power_end"))
+    begin, end = (detail.moment(log, key) for key in ("power_begin", "power_end"))
     return (end - begin).total_seconds() if begin and end and end >= begin else None
 
 

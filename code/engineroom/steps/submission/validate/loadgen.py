@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +47,9 @@ class _Line(msgspec.Struct, gc=False):
 
 
 DECODE = msgspec.json.Decoder(_Line).decode
+VALUE = msgspec.json.Decoder().decode
+KEY, LIST = b'{"key": "', b'", "value": ['  # how LoadGen writes a record that is a list
+LONGEST_KEY = 100
 
 
 @dataclass
@@ -78,12 +82,12 @@ class Log:
         return rule.at(self.file, where, found=shown, expected=expected)
 
 
-def read(root: Path, file: str) -> Log | None:
-    """Return a detail log, with what is wrong in it; None where there is none that can be read."""
+def read(root: Path, file: str) -> Log:
+    """Return a detail log, with what is wrong in it; it has no values where nothing can be read."""
     log = Log(file)
     try:
         with sight.open_plain(root, file) as lines:
-            _read(lines, log)
+            return _read(lines, log)
     except (sight.Unreadable, OSError) as error:
         log.findings.append(rulebook.UNREADABLE.at(file, found=error))
     return log
@@ -108,12 +112,23 @@ class _Told:
                 )
 
 
-def _read(lines: BinaryIO, log: Log) -> None:
+# Results that are inferred from one run hold copies of its logs, and lie side by side: those are read once.
+SAME_BYTES = 4 << 20  # of a log that is remembered
+_last: deque[tuple[bytes, Log]] = deque(maxlen=6)
+
+
+def _read(lines: BinaryIO, log: Log) -> Log:
     """A log is mostly short and sound: then it is read at once. Else it is read again, line by line."""
     size = os.fstat(lines.fileno()).st_size
-    if size > SHORT_BYTES or not _read_sound(lines.read(size), log):
+    data = lines.read(size) if size <= SHORT_BYTES else b""
+    if same := next((known for content, known in _last if content == data), None):
+        return replace(same, file=log.file)
+    if not _read_sound(data, log):
         lines.seek(0)
         _read_lines(lines, log)
+    elif not log.findings and size <= SAME_BYTES:
+        _last.append((data, log))
+    return log
 
 
 def _read_sound(data: bytes, log: Log) -> bool:
@@ -122,7 +137,7 @@ def _read_sound(data: bytes, log: Log) -> bool:
         return False
     records = data.split(b"\n" + MARK)
     records[0] = records[0][len(MARK) :]
-    lists: set[bytes] = set()
+    lists: dict[bytes, int] = {}
     try:
         entries = [DECODE(record if len(record) < LONG_RECORD else _without_list(record, lists)) for record in records]
     except (ValueError, RecursionError):
@@ -134,6 +149,7 @@ def _read_sound(data: bytes, log: Log) -> bool:
         _keep(entries[first[key] - 1], first[key], log, told)
         if first[key] != last[key] and key.startswith(ONCE):
             _repeated(key, last[key], log, told)
+    log.lengths |= {head[len(KEY) : -len(LIST)].decode(): length for head, length in lists.items()}
     for number, entry in enumerate(entries, 1):
         if entry.metadata.is_error or entry.metadata.is_warning:
             _flag(entry, number, log)
@@ -142,19 +158,22 @@ def _read_sound(data: bytes, log: Log) -> bool:
     return True
 
 
-def _without_list(record: bytes, lists: set[bytes]) -> bytes:
-    """Return a record without the list that is most of it, unless it is the first of its kind.
+def _without_list(record: bytes, lists: dict[bytes, int]) -> bytes:
+    """Return a record without the numbers of the list that is most of it; note how long the first of its key is.
 
-    LoadGen lists the samples of each set that it loads. The first list is read, of the others only that they begin and
-    end as lists do: reading all their numbers would take most of the time.
+    LoadGen lists the samples of each set that it loads, in digits and commas. That there is nothing else between the
+    brackets is soon seen; to read all those numbers would take most of the time. Another record is returned as it is.
     """
-    begin = record.find(b"[") + 1
-    end, head = record.find(b"]", begin), record[:begin]
-    if end < 0 or head not in lists or not record.isascii():
-        if head.endswith(b'"value": ['):
-            lists.add(head)
+    begin = record.find(LIST, 0, LONGEST_KEY) + len(LIST)
+    numbers = record[begin : record.find(b"]", begin)]
+    if begin < len(LIST) or numbers.translate(None, b"0123456789,"):
         return record
-    return head + record[end:]
+    head = record[:begin]
+    if head not in lists:
+        if b",," in numbers or not numbers[:1].isdigit() or not numbers[-1:].isdigit():
+            return record
+        lists[head] = numbers.count(b",") + 1
+    return head + record[begin + len(numbers) :]
 
 
 def _read_lines(lines: BinaryIO, log: Log) -> None:
@@ -214,7 +233,7 @@ def _keep(entry: _Line, number: int, log: Log, told: _Told) -> None:
             log.lengths[key] = bytes(raw).count(b",") + 1
         return
     try:
-        log.values[key] = msgspec.json.decode(raw)
+        log.values[key] = VALUE(raw)
     except (ValueError, RecursionError) as error:
         told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
     if isinstance(log.values[key], list):
@@ -223,9 +242,10 @@ def _keep(entry: _Line, number: int, log: Log, told: _Told) -> None:
 
 # The summary
 
-PAIR = re.compile(r"^\s*(?:\* )?([^:]{1,80}?)\s*:\s*(.*?)\s*$")
-ENDS = {"no errors": "No errors encountered during test.", "no warnings": "No warnings encountered during test."}
-COUNTED = re.compile(r"^(\d+) (ERROR|WARNING)S? encountered", re.IGNORECASE)
+TITLE = "MLPerf Results Summary"
+NONE = {"No errors encountered during test.": "ERROR", "No warnings encountered during test.": "WARNING"}
+COUNTED = re.compile(r"(\d{1,18})\d* (ERROR|WARNING)S? encountered", re.IGNORECASE)
+LONGEST_NAME = 80  # characters
 
 
 @dataclass
@@ -233,30 +253,26 @@ class Summary:
     """What a summary says, by its words, each with its line: the first of each name, in its part."""
 
     file: str
-    values: dict[str, str]
-    lines: dict[str, int]
-    says_errors: int | None
-    says_warnings: int | None
-    title: bool
-    findings: list[Finding]
+    values: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # of "ERROR" and "WARNING", where it tells them
+    title: bool = False
+    findings: list[Finding] = field(default_factory=list)
 
 
-def read_summary(root: Path, file: str) -> Summary | None:
-    """Return a summary, with what is wrong in it; None where it is no text."""
-    findings: list[Finding] = []
-    if (text := sight.text(root, file, findings)) is None:
-        return Summary(file, {}, {}, None, None, False, findings)
-    values: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    counts: dict[str, int | None] = {"ERROR": None, "WARNING": None}
-    for number, line in sight.lines_of(text):
-        if found := COUNTED.match(line):
-            counts[found[2].upper()] = int(found[1][:18])
-        elif line == ENDS["no errors"]:
-            counts["ERROR"] = 0
-        elif line == ENDS["no warnings"]:
-            counts["WARNING"] = 0
-        elif (pair := PAIR.match(line)) and pair[1] not in values:
-            values[pair[1]], lines[pair[1]] = pair[2], number
-    title = "MLPerf Results Summary" in text
-    return Summary(file, values, lines, counts["ERROR"], counts["WARNING"], title, findings)
+def read_summary(root: Path, file: str) -> Summary:
+    """Return a summary, with what is wrong in it."""
+    summary = Summary(file)
+    text = sight.text(root, file, summary.findings)
+    for number, line in sight.lines_of(text or ""):
+        if line in NONE:
+            summary.counts[NONE[line]] = 0
+        elif line[0].isdigit() and (found := COUNTED.match(line)):
+            summary.counts[found[2].upper()] = int(found[1])
+        else:
+            name, colon, value = line.removeprefix("* ").partition(":")
+            name = name.rstrip()
+            if colon and 0 < len(name) <= LONGEST_NAME and name not in summary.values:
+                summary.values[name], summary.lines[name] = value.lstrip(), number
+    summary.title = TITLE in (text or "")
+    return summary

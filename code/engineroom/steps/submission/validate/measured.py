@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engineroom.errors import did_you_mean
+from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import README, USER_CONF
 from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
-from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.findings import Finding, Rule
 from engineroom.steps.submission.validate.loadgen import Log
 from engineroom.terms import Scenario
 
@@ -22,6 +23,13 @@ USED = {
     "max_duration": "requested_max_duration_ms",
     "max_query_count": "requested_max_query_count",
 }
+# Harnesses change these from run to run, and user.conf may be that of an audit.
+TUNED = {
+    "min_query_count": "requested_min_query_count",
+    "performance_sample_count_override": "requested_performance_sample_count_override",
+}
+TARGET_QPS = {"Server": "requested_server_target_qps", "Offline": "requested_offline_expected_qps"}
+SIX_DIGITS = 1e-5  # as the log rounds
 TEXT_VALUES = ("true", "false")
 
 
@@ -29,6 +37,8 @@ def measurements(case: Case, file: str, findings: list[Finding]) -> None:
     """Note what is wrong with the measurements."""
     if (told := sight.json_object(case.root, file, findings)) is None:
         return
+    if REHEARSAL in told:
+        findings.append(rulebook.REHEARSED.at(file, REHEARSAL, found="a rehearsal", expected="a real run"))
     wanted = case.rules.measurements
     for name in wanted.not_empty:
         value = told.get(name)
@@ -77,7 +87,9 @@ def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding])
         expected = f"a line for {case.place.benchmark} {case.log_scenario()}"
         findings.append(rulebook.CONF_OTHER.at(file, entries[0].line, found="lines of other runs", expected=expected))
     if log and log.values and log.get("effective_scenario") == case.log_scenario():
-        findings += _used(file, fitting, log)
+        findings += _used(file, fitting, log, USED, rulebook.CONF_USED)
+        tuned = {**TUNED, "target_qps": TARGET_QPS.get(case.log_scenario(), "")}
+        findings += _used(file, fitting, log, tuned, rulebook.CONF_TUNED)
 
 
 @dataclass(frozen=True)
@@ -165,10 +177,21 @@ def _is_number(value: str) -> bool:
         return False
 
 
-def _used(file: str, fitting: list[Entry], log: Log) -> Iterator[Finding]:
-    for key, logged in USED.items():
-        strongest = max((each for each in fitting if each.key == key), key=lambda each: each.rank, default=None)
-        used = log.number(logged)
-        if strongest and used is not None and _is_number(strongest.value) and float(strongest.value) != used:
-            found = f"{key} = {strongest.value}"
-            yield rulebook.CONF_USED.at(file, strongest.line, found=found, expected=f"{used:.0f}, {logged} in the log")
+def _used(file: str, fitting: list[Entry], log: Log, keys: Mapping[str, str], rule: Rule) -> Iterator[Finding]:
+    for key, logged in keys.items():
+        taken, used = _taken([each for each in fitting if each.key == key]), log.number(logged)
+        if not taken or used is None or not all(_is_number(each.value) for each in taken):
+            continue
+        if all(abs(float(each.value) - used) > SIX_DIGITS * used for each in taken):
+            found, expected = f"{key} = {taken[0].value}", f"{used:.10g}, {logged} in the log"
+            yield rule.at(file, taken[0].line, found=found, expected=expected)
+
+
+def _taken(entries: list[Entry]) -> list[Entry]:
+    """Return the line that LoadGen takes, for each name that the harness may have given it for the model.
+
+    What it calls the model is not logged: llama2-70b and llama2-70b-interactive both fit llama2-70b-99.
+    """
+    names = {each.model for each in entries} - {"*"} or ({"*"} if entries else set())
+    fitting = ([each for each in entries if each.model in (name, "*")] for name in sorted(names))
+    return [max(each, key=lambda entry: entry.rank) for each in fitting]

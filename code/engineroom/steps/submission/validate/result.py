@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
 from engineroom.rounds import VERIFY_ACCURACY, VERIFY_PERFORMANCE, Round
-from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
 from engineroom.steps.submission.validate import (
     accuracy,
@@ -19,12 +17,13 @@ from engineroom.steps.submission.validate import (
     loadgen,
     measured,
     performance,
+    power,
     rulebook,
     sight,
 )
 from engineroom.steps.submission.validate.case import Case, Subject, case_of
 from engineroom.steps.submission.validate.findings import Finding
-from engineroom.steps.submission.validate.loadgen import Log
+from engineroom.steps.submission.validate.loadgen import Log, Summary
 
 DETAIL, SUMMARY = DETAIL_LOG, SUMMARY_LOG
 RUN = PERFORMANCE_RUN.as_posix()
@@ -46,18 +45,21 @@ KNOWN = {
 }
 DOCUMENTS = (".md", ".adoc", ".html", ".pdf", ".png", ".svg", ".mmd", ".sh")
 POWER = ("performance/power/", "performance/ranging/")
-POWER_FILES = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
-SPL = f"{RUN}/spl.txt"
 ENDPOINTS = ("config.yaml", "config.yml")
+IDENTITY = ("sut_name", "test_datetime", "power_begin", "power_end")  # and its results: what only one run can log
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What was found of a result, and by what its runs are known: digests of what only one run can have measured."""
+    """What was found of a result, and by what its runs are known: digests of what only one run can have measured.
+
+    `score` is accuracy.RESCORED, or why the accuracy was only read.
+    """
 
     subject: Subject
     findings: list[Finding]
     performance: str = ""
     accuracy: str = ""
+    score: str = ""
 
 
 def check(root: Path, rules: Round, subject: Subject) -> Outcome:
@@ -66,81 +68,68 @@ def check(root: Path, rules: Round, subject: Subject) -> Outcome:
     try:
         return _check(case)
     except Exception as error:  # a fault of ours must not hide what else is wrong
-        where = str(case.tree.results(case.place))
-        return Outcome(
-            subject, [rulebook.BROKEN.at(where, found=f"{type(error).__name__}: {error}", expected="a verdict")]
-        )
+        found = f"{type(error).__name__}: {error}"
+        return Outcome(subject, [rulebook.BROKEN.at(case.results, found=found, expected="a verdict")])
 
 
 def _check(case: Case) -> Outcome:
     findings: list[Finding] = []
     limit = case.rules.limits.file_bytes
     parts: dict[str, sight.Seen] = {}
-    for path in dict.fromkeys((_results(case), _measurements(case), _audits(case))):
-        if (case.root / path).is_dir() and not (case.root / path).is_symlink():
-            parts[path] = sight.look(case.root, path, most_bytes=limit)
-            findings += parts[path].findings
-    seen = parts.get(_results(case), sight.Seen(_results(case)))
-    measurements = parts.get(_measurements(case), sight.Seen(_measurements(case)))
-    tests = parts.get(_audits(case), sight.Seen(_audits(case)))
+    for path in dict.fromkeys((case.results, case.measurements, case.audits)):
+        there = sight.is_folder(case.root, path)
+        parts[path] = sight.look(case.root, path, most_bytes=limit) if there else sight.Seen(path)
+        findings += parts[path].findings
+    seen, measurements, tests = parts[case.results], parts[case.measurements], parts[case.audits]
     if any(name in seen.files for name in ENDPOINTS) and f"{RUN}/{DETAIL}" not in seen.files:
         findings.append(rulebook.UNCHECKED.at(seen.folder, found="config.yaml of MLPerf Endpoints"))
         return Outcome(case.subject, findings)
     log, scored = _logs(case, seen, findings)
+    score = _scores(case, seen, scored, findings)
     name = _measured(case, measurements, log, findings)
     _audited(case, tests, log, scored, findings)
     _strangers(case, seen, measurements, tests, name, findings)
-    return Outcome(case.subject, findings, _identity(log), _identity(scored))
-
-
-def _results(case: Case) -> str:
-    return str(case.tree.results(case.place))
-
-
-def _measurements(case: Case) -> str:
-    return str(case.tree.measurements(case.place))
-
-
-def _audits(case: Case) -> str:
-    return str(case.tree.audit(case.place, "x").parent)
+    return Outcome(case.subject, findings, _identity(log), _identity(scored), score)
 
 
 def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
     layout = case.rules.layout
     findings += sight.lacking(seen.folder, seen.files, (*layout.performance_files, *layout.accuracy_files))
-    log = told = scored = None
-    if seen.files.get(f"{RUN}/{SUMMARY}"):
-        told = loadgen.read_summary(case.root, f"{seen.folder}/{RUN}/{SUMMARY}")
-    if seen.files.get(f"{RUN}/{DETAIL}"):
-        log = loadgen.read(case.root, f"{seen.folder}/{RUN}/{DETAIL}")
-        if log:
-            findings += performance.check(case, log, told)
+    log, told = _test(case, seen, RUN)
+    if log:
+        findings += performance.check(case, log, told)
     if f"{RUN}/{ACCURACY_LOG}" in seen.files:
         performance.answers(case, f"{seen.folder}/{RUN}/{ACCURACY_LOG}", findings)
-    told = None
-    if seen.files.get(f"accuracy/{SUMMARY}"):
-        told = loadgen.read_summary(case.root, f"{seen.folder}/accuracy/{SUMMARY}")
-    if seen.files.get(f"accuracy/{DETAIL}"):
-        scored = loadgen.read(case.root, f"{seen.folder}/accuracy/{DETAIL}")
-        if scored:
-            findings += accuracy.check(case, scored, told)
-    _scores(case, seen, scored, findings)
+    scored, told = _test(case, seen, "accuracy")
+    if scored:
+        findings += accuracy.check(case, scored, told)
     _extra(case, seen, findings)
-    _power(seen, findings)
+    findings += power.check(case, seen, log)
     if log and scored and log.values and scored.values:
         findings += detail.beside(scored, log)
     return log, scored
 
 
-def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> None:
+def _test(case: Case, seen: sight.Seen, folder: str) -> tuple[Log | None, Summary | None]:
+    """Return the logs of a test, None where a file is empty or not there."""
+    logged, summary = f"{folder}/{DETAIL}", f"{folder}/{SUMMARY}"
+    return (
+        loadgen.read(case.root, f"{seen.folder}/{logged}") if seen.files.get(logged) else None,
+        loadgen.read_summary(case.root, f"{seen.folder}/{summary}") if seen.files.get(summary) else None,
+    )
+
+
+def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> str:
+    """Judge the scores; tell whether they were computed anew."""
     total, told_hash = accuracy.samples(case, scored), None
     file = f"{seen.folder}/accuracy/{ACCURACY}"
     if seen.files.get(f"accuracy/{ACCURACY}") and (text := sight.text(case.root, file, findings)) is not None:
         findings += accuracy.score_file(case, file, text, total)
         told_hash, wrong = accuracy.hash_in(file, text)
         findings += wrong
-    if size := seen.files.get(f"accuracy/{ACCURACY_LOG}"):
-        findings += accuracy.answers(case, f"{seen.folder}/accuracy/{ACCURACY_LOG}", size, told_hash, total)
+    if not (size := seen.files.get(f"accuracy/{ACCURACY_LOG}")):
+        return "there is no log of its answers"
+    return accuracy.answers(case, f"{seen.folder}/accuracy/{ACCURACY_LOG}", size, told_hash, total, findings)
 
 
 def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
@@ -151,15 +140,6 @@ def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
             findings.append(
                 rulebook.EXTRA_FILES.at(where, found=f"no {', '.join(missing)}", expected="one file of each name")
             )
-
-
-def _power(seen: sight.Seen, findings: list[Finding]) -> None:
-    if "performance/power" not in seen.folders:
-        return
-    for name in (*(f"performance/power/{each}" for each in POWER_FILES), SPL):
-        if not seen.files.get(name):
-            found = "0 bytes" if name in seen.files else "not there"
-            findings.append(rulebook.SYSTEM_FILES.at(f"{seen.folder}/{name}", found=found, expected="a file"))
 
 
 def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Finding]) -> str:
@@ -178,17 +158,7 @@ def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Find
     findings += sight.lacking(seen.folder, seen.files, (*case.rules.layout.measurements_files, name))
     if seen.files.get(name):
         measured.measurements(case, f"{seen.folder}/{name}", findings)
-        _rehearsed(case, f"{seen.folder}/{name}", findings)
     return name
-
-
-def _rehearsed(case: Case, file: str, findings: list[Finding]) -> None:
-    try:
-        text = sight.content(case.root, file, 1 << 20)
-    except sight.Unreadable:
-        return
-    if rehearsal.FIELD.encode() in text:
-        findings.append(rulebook.REHEARSED.at(file, found="a rehearsal", expected="a real run"))
 
 
 def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]) -> None:
@@ -212,14 +182,16 @@ def _strangers(
 ) -> None:
     """Tell every file that has no place here."""
     layout = case.rules.layout
-    own = {*layout.performance_files, *layout.accuracy_files, SPL}
+    own = {*layout.performance_files, *layout.accuracy_files, power.SAMPLES}
     optional = {f"{folder}/{each}" for folder in (RUN, "accuracy") for each in layout.optional_files}
     extra = layout.extra_accuracy_files.get(case.subject.model)
     folders = (*POWER, *((f"{extra.folder}/",) if extra else ()))
     beside = {name, *layout.measurements_files}
     one = measurements.folder == seen.folder
     for file in seen.files:
-        if file in own or file in optional or file.startswith(folders) or (one and file in beside):
+        if file in own or file in optional or file.startswith(folders):
+            continue
+        if one and (file in beside or any(fnmatchcase(file, name) for name in layout.measurements_also)):
             continue
         if tests.folder == seen.folder and file.startswith("TEST"):
             continue
@@ -258,10 +230,5 @@ def _identity(log: Log | None) -> str:
     """Return a digest of what only one run can have measured, "" without a log."""
     if not log or not log.values:
         return ""
-    told: Mapping[str, object] = {
-        key: value
-        for key, value in log.values.items()
-        if key in ("sut_name", "test_datetime", "power_begin", "power_end") or key.startswith("result_")
-    }
-    told = {**told, "end": log.end_ms}
-    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
+    told = [item for item in log.values.items() if item[0] in IDENTITY or item[0].startswith("result_")]
+    return hashlib.blake2b(repr((*sorted(told), log.end_ms)).encode(), digest_size=12).hexdigest()

@@ -302,6 +302,12 @@ CONF_USED = _rule(
     "own; LoadGen, test_settings_internal.cc",
     "put the user.conf of this run there",
 )
+CONF_TUNED = _doubt(
+    "user-conf-not-tuned",
+    "rates and counts in user.conf are those that LoadGen's log says were asked for",
+    "own; LoadGen, test_settings_internal.cc",
+    "put the user.conf of this run there",
+)
 
 # LoadGen's logs
 LOG_BROKEN = _rule("log-line-broken", "every line of a detail log is a whole record", "LoadGen, logging.cc", RESTORE)
@@ -408,6 +414,12 @@ ANSWERS_LOGGED = _rule(
 )
 SYSTEM_FILES = _rule(
     "power-files", "a power result has the files of its measurement", "checker, checks/power_check.py", "add them"
+)
+POWER_SAMPLES = _rule(
+    "power-samples",
+    "power was measured between power_begin and power_end",
+    "checker, checks/power_check.py, get_power_metric_check",
+    "measure it again, with the clocks of both machines set alike",
 )
 
 # Accuracy

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from engineroom.steps.submission.validate.findings import Finding
 
 DEEPEST, MOST = 40, 1_000_000  # folders in each other; entries of one part of a tree
 SMALL_BYTES = 16 << 20  # of a file that is held in memory: everything but logs
-FILE, FOLDER = "file", "folder"
+FILE = "file"
+NAME = attrgetter("name")
 
 
 class Unreadable(Exception):  # noqa: N818  (it says what the file is)
@@ -37,16 +39,22 @@ class Seen:
         return {path[len(start) :]: size for path, size in self.files.items() if path.startswith(start)}
 
 
-def look(root: Path, folder: str, *, most_bytes: int, skip: frozenset[str] = frozenset()) -> Seen:
-    """Return what lies in `folder` and below, without what `skip` names directly in it."""
+def is_folder(root: Path, folder: str) -> bool:
+    """Tell whether something is a folder, and no link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(f"{root}/{folder}").st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def look(root: Path, folder: str, *, most_bytes: int) -> Seen:
+    """Return what lies in `folder` and below. A file of more than `most_bytes` is a fault."""
     seen = Seen(folder)
     waiting = [("", 0)]
     while waiting:
         name, depth = waiting.pop()
         for entry in _entries(root, folder, name, seen):
             path = f"{name}/{entry.name}" if name else entry.name
-            if path in skip:
-                continue
             if len(seen.files) + len(seen.folders) >= MOST or depth >= DEEPEST:
                 seen.findings.append(rulebook.TOO_DEEP.at(f"{folder}/{name}", found=f"depth {depth}"))
                 return seen
@@ -57,8 +65,8 @@ def look(root: Path, folder: str, *, most_bytes: int, skip: frozenset[str] = fro
 
 def _entries(root: Path, folder: str, name: str, seen: Seen) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(root / folder / name) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(f"{root}/{folder}/{name}") as entries:
+            return sorted(entries, key=NAME)
     except OSError as error:
         where = f"{folder}/{name}" if name else folder
         seen.findings.append(rulebook.UNREADABLE.at(where, found=error.strerror, expected="a folder"))
@@ -67,27 +75,24 @@ def _entries(root: Path, folder: str, name: str, seen: Seen) -> list[os.DirEntry
 
 def _take(entry: os.DirEntry[str], path: str, seen: Seen, most_bytes: int) -> bool:
     """Note one entry; tell whether it is a folder to look into."""
-    where = f"{seen.folder}/{path}"
     if bad := name_fault(entry.name):
-        seen.findings.append(rulebook.NAME.at(where, found=bad, expected="a plain name"))
+        seen.findings.append(rulebook.NAME.at(f"{seen.folder}/{path}", found=bad, expected="a plain name"))
     try:
-        if entry.is_symlink():
-            seen.findings.append(
-                rulebook.LINK.at(where, found=f"a link to {Path(entry.path).readlink()}", expected=FILE)
-            )
-        elif entry.is_dir(follow_symlinks=False):
+        if entry.is_dir(follow_symlinks=False):
             seen.folders.append(path)
             return True
-        elif entry.is_file(follow_symlinks=False):
-            size = entry.stat(follow_symlinks=False).st_size
-            seen.files[path] = size
-            if size > most_bytes:
-                expected = f"at most {most_bytes:,} bytes"
-                seen.findings.append(rulebook.TOO_LARGE.at(where, found=f"{size:,} bytes", expected=expected))
+        if entry.is_file(follow_symlinks=False):
+            size = seen.files[path] = entry.stat(follow_symlinks=False).st_size
+            if size <= most_bytes:
+                return False
+            rule, found, expected = rulebook.TOO_LARGE, f"{size:,} bytes", f"at most {most_bytes:,} bytes"
+        elif entry.is_symlink():
+            rule, found, expected = rulebook.LINK, f"a link to {Path(entry.path).readlink()}", FILE
         else:
-            seen.findings.append(rulebook.SPECIAL.at(where, found="a device, pipe or socket", expected=FILE))
+            rule, found, expected = rulebook.SPECIAL, "a device, pipe or socket", FILE
     except OSError as error:
-        seen.findings.append(rulebook.UNREADABLE.at(where, found=error.strerror))
+        rule, found, expected = rulebook.UNREADABLE, error.strerror or "cannot be read", ""
+    seen.findings.append(rule.at(f"{seen.folder}/{path}", found=found, expected=expected))
     return False
 
 
@@ -196,13 +201,13 @@ def folders(root: Path, folder: str, findings: list[Finding]) -> tuple[list[str]
 
 def number(value: object) -> float | None:
     """Return a finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if -1e300 < value < 1e300 else None
+    if type(value) is int or type(value) is float:  # true is an int, too, and no number here
+        return float(value) if -1e300 < value < 1e300 else None
+    return None
 
 
 def lines_of(written: str) -> Iterator[tuple[int, str]]:
     """Yield each line that is not blank, with its number."""
     for place, line in enumerate(written.splitlines(), 1):
-        if line.strip():
-            yield place, line.strip()
+        if stripped := line.strip():
+            yield place, stripped

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.case import STREAMS
 from engineroom.steps.submission.validate.figures import PERCENTILES
 from engineroom.steps.submission.validate.findings import Finding
-from engineroom.steps.submission.validate.loadgen import Log, Summary
+from engineroom.steps.submission.validate.loadgen import TITLE, Log, Summary
 
 SIX_DIGITS, CENTS = 2e-5, 0.0051  # how the summary rounds: as the log, or to two places
 # LoadGen, results.cc and test_settings_internal.cc, LogSummary: the words there, and the key in the detail log.
@@ -74,6 +75,11 @@ BY_SCENARIO = {
 WORDS = {True: "Yes", False: "NO"}
 
 
+@lru_cache(maxsize=16)  # what a log calls its scenario may be anything
+def _needed(scenario: str) -> dict[str, str]:
+    return {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
+
+
 def _latencies(scenario: str) -> dict[str, str]:
     query = "query_" if scenario == "MultiStream" else ""
     per_query = "per_query_" if scenario == "MultiStream" else ""
@@ -99,45 +105,45 @@ def _estimates(log: Log, scenario: str) -> dict[str, str]:
 def check(summary: Summary, log: Log) -> Iterator[Finding]:
     """Yield where the summary of a test is not what its detail log says."""
     yield from summary.findings
-    if summary.says_errors is None or summary.says_warnings is None:
+    if len(summary.counts) < 2:
         yield rulebook.SUMMARY_CUT.at(
             summary.file,
-            found="it does not end with the number of errors",
+            found="it does not end with the number of errors and warnings",
             expected="No errors encountered during test.",
         )
     if not log.values:
         return
-    for name, told, counted in (
-        ("errors", summary.says_errors, log.num_errors),
-        ("warnings", summary.says_warnings, log.num_warnings),
-    ):
+    for kind, counted in (("ERROR", log.num_errors), ("WARNING", log.num_warnings)):
+        told = summary.counts.get(kind)
         if told is not None and (told == 0) != (counted == 0):
+            name = f"{kind.lower()}s"
             yield rulebook.SUMMARY_OTHER.at(
                 summary.file, name, found=f"{told} {name}", expected=f"{counted}, as in the log"
             )
     if "result_validity" not in log.values:
         return
     if not summary.title:
-        yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected="MLPerf Results Summary")
+        yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected=TITLE)
     scenario = str(log.get("effective_scenario"))
-    needed = {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
+    needed = _needed(scenario)
     if scenario in STREAMS and "early_stopping_result" in log.values:
-        needed |= _estimates(log, scenario)
-    for name, key in {**needed, **OPTIONAL}.items():
-        yield from _same(summary, log, name, key, needed=name in needed)
+        needed = needed | _estimates(log, scenario)
+    for name, key in (needed | OPTIONAL).items():
+        value, said = log.values.get(key), summary.values.get(name)
+        if value is not None and (said is None or not _agree(said, value)):
+            yield from _differs(summary, name, key, value, needed=name in needed)
 
 
-def _same(summary: Summary, log: Log, name: str, key: str, *, needed: bool) -> Iterator[Finding]:
-    value, told = log.get(key), summary.values.get(name)
-    if value is None or (key.startswith("early_stopping_latency") and not value):
+def _differs(summary: Summary, name: str, key: str, value: object, *, needed: bool) -> Iterator[Finding]:
+    """Yield that a summary says something else than `key` in the log, or does not say what it needs to."""
+    if key.startswith("early_stopping_latency") and not value:
         return
-    if told is None:
+    if name not in summary.values:
         if needed:
             yield rulebook.SUMMARY_CUT.at(summary.file, name, found="not there", expected=f"{name} : {value}")
         return
-    if not _agree(told, value):
-        where = f"line {summary.lines[name]}, {name}"
-        yield rulebook.SUMMARY_OTHER.at(summary.file, where, found=told, expected=f"{value}, as {key} in the log")
+    where, found = f"line {summary.lines[name]}, {name}", summary.values[name]
+    yield rulebook.SUMMARY_OTHER.at(summary.file, where, found=found, expected=f"{value}, as {key} in the log")
 
 
 def _agree(told: str, value: object) -> bool:
