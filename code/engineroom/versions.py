@@ -9,6 +9,7 @@ from importlib import metadata
 from engineroom.paths import ROOT
 
 NOT_INSTALLED = "not installed"
+UNKNOWN, DIRTY = "unknown", "-dirty"  # revisions: there is no git; files differ from the one that stands before it
 
 
 def of_distribution(name: str) -> str:
@@ -35,9 +36,14 @@ def all_distributions() -> dict[str, str]:
 
 
 def git_revision() -> str:
-    """Return the checkout's revision, with "-dirty" if files differ from it, or "unknown" without git."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return the checkout's revision, with DIRTY if files differ from it, or UNKNOWN without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", f"--dirty={DIRTY}", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return UNKNOWN
+
+
+def is_known(revision: str) -> bool:
+    """Tell whether git can give exactly this code again."""
+    return revision != UNKNOWN and not revision.endswith(DIRTY)

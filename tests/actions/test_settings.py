@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from engineroom.config.values import convert
 from engineroom.detection import Gpu, Machine
 from engineroom.errors import RequestError
 from engineroom.paths import CONFIGS, DATA_MAPS, ROOT, SYSTEMS
+from engineroom.steps.submission import entry
 from engineroom.yaml_file import load
 
 
@@ -161,16 +163,17 @@ def test_explain_without_a_name_lists_all(capsys: pytest.CaptureFixture[str]) ->
 SCHEMAS = settings.all_schemas()
 
 
-@pytest.mark.parametrize("folder", SCHEMAS, ids=lambda folder: folder.name)
-def test_the_schemas_in_the_tree_are_those_of_the_code(folder: Path) -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMAS[folder])
-    kept = json.loads((folder / "schema.json").read_text())
-    assert kept == json.loads(json.dumps(SCHEMAS[folder])), "make schemas writes them"
+@pytest.mark.parametrize("path", SCHEMAS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_schemas_in_the_tree_are_those_of_the_code(path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[path])
+    kept = json.loads(path.read_text())
+    assert kept == json.loads(json.dumps(SCHEMAS[path])), "make schemas writes them"
 
 
 def test_schemas_are_written_where_it_is_said(tmp_path: Path) -> None:
     assert settings.schemas([f"--output={tmp_path}"]) == 0
-    assert json.loads((tmp_path / "configs" / "schema.json").read_text()) == json.loads(json.dumps(SCHEMAS[CONFIGS]))
+    written = {path.relative_to(tmp_path): json.loads(path.read_text()) for path in tmp_path.rglob("*.json")}
+    assert written == {path.relative_to(ROOT): json.loads(json.dumps(schema)) for path, schema in SCHEMAS.items()}
     with pytest.raises(RequestError, match="RUN_ARGS: --output: no folder is named"):
         settings.schemas(["--output="])
 
@@ -186,10 +189,30 @@ FILES = [
 
 @pytest.mark.parametrize(("folder", "path"), FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_of_ours_fits_its_schema_and_names_it(folder: Path, path: Path) -> None:
-    jsonschema.validate(load(path), SCHEMAS[folder], jsonschema.Draft202012Validator)
+    jsonschema.validate(load(path), SCHEMAS[folder / "schema.json"], jsonschema.Draft202012Validator)
     first = path.read_text().splitlines()[0]
     assert first.startswith("# yaml-language-server: $schema=")
     assert (path.parent / first.partition("=")[2]).resolve() == folder / "schema.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("submitter: Acme\ndivision: closed\npublic: [rack7, mlperf]\n", True),
+        ("submitter:\n", True),
+        ("division: network\n", False),
+        ("submitter: A B\n", False),
+        ("public: rack7\n", False),
+        ("submiter: Acme\n", False),
+    ],
+)
+def test_an_editor_and_the_reader_agree_on_who_submits(tmp_path: Path, text: str, good: bool) -> None:
+    (tmp_path / entry.FILE).write_text(text)
+    schema = SCHEMAS[CONFIGS / entry.SCHEMA]
+    assert jsonschema.Draft202012Validator(schema).is_valid(load(tmp_path / entry.FILE)) is good
+    expected: AbstractContextManager[Any] = nullcontext() if good else pytest.raises(RequestError)
+    with expected:
+        entry.read_settings({}, tmp_path)
 
 
 VALUES = [
@@ -223,7 +246,7 @@ def test_an_editor_accepts_what_a_run_accepts(name: str) -> None:
         except ValueError:
             accepted = False
         text = yaml.safe_dump({"Offline": {name: value}})
-        validator = jsonschema.Draft202012Validator(SCHEMAS[CONFIGS])
+        validator = jsonschema.Draft202012Validator(SCHEMAS[CONFIGS / "schema.json"])
         fits = validator.is_valid(yaml.safe_load(text))
         if fields.is_open(name) and isinstance(value, str):
             continue
@@ -231,7 +254,7 @@ def test_an_editor_accepts_what_a_run_accepts(name: str) -> None:
 
 
 def test_an_editor_refuses_unknown_sections_and_fields() -> None:
-    validator = jsonschema.Draft202012Validator(SCHEMAS[CONFIGS])
+    validator = jsonschema.Draft202012Validator(SCHEMAS[CONFIGS / "schema.json"])
     assert validator.is_valid({section: {"batch_size": 1} for section in SECTIONS})
     assert not validator.is_valid({"Ofline": {}})
     assert not validator.is_valid({"common": {"gpu_batch_sise": 1}})

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engineroom.steps.submission import rehearsal
+
 if TYPE_CHECKING:
     from conftest import Checkout
 
@@ -19,6 +21,11 @@ IMAGES = {"val_map.txt": 8, "cal_map.txt": 8}
 MODEL = "--benchmarks=resnet50 --weights=synthetic --engine=onnxruntime --precision=fp32 --batch_size=8"
 SHORT = "--min_duration=200 --min_query_count=2 --probe_s=0.2 --watchdog_s=120"
 ASKED = f"{MODEL} {SHORT} --division=open --category=edge --rehearsal"
+# An engine that answers at once: the estimates of early stopping want hundreds of queries, each audit as many again.
+CLOSED = (
+    "--benchmarks=resnet50 --weights=synthetic --engine=null --precision=fp32 --min_duration=300 --probe_s=0.2 "
+    "--division=closed --category=edge --rehearsal"
+)
 EDGE = ("SingleStream", "MultiStream", "Offline")
 
 
@@ -81,7 +88,35 @@ def test_a_rehearsal_goes_from_nothing_to_an_archive_in_both_layouts(few: Checko
     assert packed.read_bytes() == first
 
     figures = json.loads(few.good("summarize_results", "--json").out)
-    assert len(figures) == 6 and all(each["rehearsal"] for each in figures)
+    assert sum(each["division"] == "open" for each in figures) == 6 and all(each["rehearsal"] for each in figures)
     refused = few.inv("stage_results", "--submitter=Acme --benchmarks=resnet50")
     assert refused.code == 2 and "the weights are synthetic" in refused.err
     assert not (built / "v6.1").exists()
+
+
+def test_the_closed_division_is_rehearsed_with_audits_that_run(
+    few: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path: Path
+) -> None:
+    """Audits run for real, their files are staged, and the validator finds only what a rehearsal may fall short of."""
+    own = copy_checkout(few.root, tmp_path / "checkout")  # what was run in few and has no audits is not inferred
+    done = own.good("submission", CLOSED)
+    assert "resnet50 Offline: performance, accuracy, TEST01, TEST04" in done.err
+    runs = own.results()
+    audits = [run["audit"] for run in runs.values() if run["audit"]]
+    assert {each["test"] for each in audits} == {"TEST01", "TEST04"} and len(audits) >= 2 * len(EDGE)
+    told = {(each["compared"] > 0, each["different"]) for each in audits if each["test"] == "TEST01"}
+    assert told == {(True, 0)}
+    built = own.root / "build" / "submission"
+    with tarfile.open(built / "v6.1-rehearsal-closed-rehearsal.tar.gz") as tar:
+        names = set(tar.getnames())
+    (system,) = (path.stem for path in (built / "v6.1-rehearsal/closed/rehearsal/systems").glob("*.json"))
+    for each in EDGE:
+        place = f"closed/rehearsal/results/{system}/resnet50/{each}"
+        logs = {f"{place}/{test}/performance/run_1/mlperf_log_detail.txt" for test in ("TEST01", "TEST04")}
+        assert logs | {f"{place}/TEST01/verify_accuracy.txt", f"{place}/TEST04/verify_performance.txt"} <= names
+
+    judged = own.inv("check_submission", "build/submission/v6.1-rehearsal/closed --round=v6.1 --json")
+    broken = {each["rule"] for each in json.loads(judged.out)["findings"] if each["level"] == "error"}
+    assert judged.code == 1 and {"tree-rehearsal", "min-duration"} <= broken <= rehearsal.MAY_BREAK
+    own.good("submission", CLOSED)
+    assert own.results() == runs

@@ -278,10 +278,10 @@ def test_telemetry_is_written_beside_a_test(folder: Path) -> None:
 # LoadGen's word
 
 
-def test_the_last_value_of_a_key_counts_and_errors_are_gathered(folder: Path) -> None:
+def test_the_first_value_of_a_key_counts_as_for_mlcommons_checker_and_errors_are_gathered(folder: Path) -> None:
     write_log(folder, ("key", 1, False), ("key", 2, False), ("bad", "is bad", True), ("num_errors", 1, False))
     log = harness.read_log(folder)
-    assert log["key"] == 2 and log["errors"] == ["bad: is bad"]
+    assert log["key"] == 1 and log["errors"] == ["bad: is bad"]
 
 
 def test_a_log_that_ends_before_its_last_entry_is_refused(folder: Path) -> None:

@@ -64,15 +64,15 @@ def test_an_audit_that_cannot_be_run_is_named(name: str) -> None:
 def test_the_settings_are_those_of_the_test_the_benchmark_and_the_scenario() -> None:
     seed = 720381539243781796
     wanted = {"mode": 2, "accuracy_log_rng_seed": seed, "accuracy_log_sampling_target": 4096}
-    assert audit.settings(TESTS[TEST01], "resnet50", Scenario.OFFLINE) == wanted
-    assert audit.settings(TESTS[TEST01], "yolo-99", Scenario.OFFLINE)["accuracy_log_sampling_target"] == 64
-    offline = audit.settings(TESTS[TEST04], "stable-diffusion-xl", Scenario.OFFLINE)
+    assert TESTS[TEST01].of("resnet50", Scenario.OFFLINE) == wanted
+    assert TESTS[TEST01].of("yolo-99", Scenario.OFFLINE)["accuracy_log_sampling_target"] == 64
+    offline = TESTS[TEST04].of("stable-diffusion-xl", Scenario.OFFLINE)
     assert offline["min_query_count"] == 500
-    assert "min_query_count" not in audit.settings(TESTS[TEST04], "stable-diffusion-xl", Scenario.SINGLE_STREAM)
+    assert "min_query_count" not in TESTS[TEST04].of("stable-diffusion-xl", Scenario.SINGLE_STREAM)
 
 
 def test_the_rendered_settings_are_for_any_model_as_loadgen_asks_for_them() -> None:
-    settings = audit.settings(TESTS[TEST04], "resnet50", Scenario.MULTI_STREAM)
+    settings = TESTS[TEST04].of("resnet50", Scenario.MULTI_STREAM)
     values = {"scenario": Scenario.MULTI_STREAM, "audit": {"test": TEST04, "settings": settings}}
     lines = recipes.render(audit.CONFIG, "any", values).splitlines()
     assert lines[0].startswith("# TEST04") and set(lines[1:]) == {

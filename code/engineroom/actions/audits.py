@@ -231,7 +231,7 @@ def _until_passed(task: Task, test: str, references: dict[TestMode, Reference]) 
     rules = rounds.read(performance.resolved.config.round)
     about = Audit(
         test=test,
-        settings=audit.settings(rules.audits.tests[test], task.work.benchmark.name, task.scenario),
+        settings=rules.audits.tests[test].of(task.work.benchmark.name, task.scenario),
         reference=performance.result.run,
         accuracy_run=accuracy.result.run if accuracy else "",
     )

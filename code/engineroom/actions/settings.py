@@ -21,10 +21,12 @@ from engineroom.config.schema import settings_schema
 from engineroom.config.values import ranges
 from engineroom.errors import ExitCode, RequestError, did_you_mean, plain
 from engineroom.paths import CONFIGS, DATA_MAPS, ROOT, SYSTEMS, display, layers, write_text
+from engineroom.steps.submission import entry
 from engineroom.terms import Scenario
 
 COLUMNS = ("Setting", "Value", "Scenario", "Origin")
 ALL = "all"  # scenarios
+SCHEMA = "schema.json"
 PATHS_SHOWN = 3  # of many
 
 
@@ -288,13 +290,18 @@ def schemas(argv: Sequence[str]) -> int:
     asked = run_args.options(argv, {"output=FOLDER": "write into FOLDER/configs, /systems and /data_maps instead"})
     if (output := asked.get("output")) == "":
         raise RequestError("no folder is named", where=f"{run_args.WHERE}: --output")
-    for folder, schema in all_schemas().items():
-        path = (Path(output) / folder.name if output else folder) / "schema.json"
-        write_text(path, json.dumps(schema, indent=1) + "\n")
-        print(f"wrote {display(path)}")
+    for path, schema in all_schemas().items():
+        target = Path(output) / path.parent.name / path.name if output else path
+        write_text(target, json.dumps(schema, indent=1) + "\n")
+        print(f"wrote {display(target)}")
     return ExitCode.GOOD
 
 
 def all_schemas() -> dict[Path, dict[str, Any]]:
-    """Return each folder of YAML files with the schema of its files."""
-    return {CONFIGS: settings_schema(), SYSTEMS: systems.schema(), DATA_MAPS: datasets.schema()}
+    """Return each schema of YAML files by the file that it is kept in."""
+    return {
+        CONFIGS / SCHEMA: settings_schema(),
+        CONFIGS / entry.SCHEMA: entry.schema(),
+        SYSTEMS / SCHEMA: systems.schema(),
+        DATA_MAPS / SCHEMA: datasets.schema(),
+    }

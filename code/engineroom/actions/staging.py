@@ -78,7 +78,7 @@ def prepare(entry: Entry, benchmarks: Sequence[str], system: str) -> Prepared:
             selected[name] = chosen
     if mistakes:
         raise Mistakes(mistakes)
-    every = [run for chosen in selected.values() for each in chosen.values() for run in each.runs]
+    every = [run for chosen in selected.values() for each in chosen.values() for run in each.all_runs]
     one_machine(every)
     _verify(every)
     text = _description(entry, every)

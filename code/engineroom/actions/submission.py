@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,18 +17,21 @@ from engineroom.actions.works import works
 from engineroom.artifacts import agree
 from engineroom.config import RunConfig, fields
 from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
-from engineroom.paths import SUBMISSION, display, overlay_version, overlays, typed
+from engineroom.paths import ROOT, SUBMISSION, display, overlay_version, overlays, typed
 from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
 from engineroom.runs import Result
 from engineroom.steps import report
 from engineroom.steps.audit import TRIES
 from engineroom.steps.estimate import NOTHING
-from engineroom.steps.submission import check, official, pack, privacy, scrub, stage, truncate
-from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select
+from engineroom.steps.submission import official, pack, privacy, rehearsal, scrub, stage, truncate
+from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select, unnamed
 from engineroom.steps.submission.documents import result_in_words, retraining
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
 from engineroom.steps.submission.layout import Tree
+from engineroom.steps.submission.validate import whole
+from engineroom.steps.submission.validate.findings import Finding, Level
+from engineroom.steps.submission.validate.rulebook import RULES
 from engineroom.systems import detect
 from engineroom.terms import Scenario, TestMode
 
@@ -65,7 +69,9 @@ def stage_results(argv: Sequence[str]) -> int:
     names = benchmarks_of(asked.get("benchmarks"))
     if not asked.get("benchmarks"):
         names = [name for name in names if read_runs([name], system).runs] or names
-    _stage(entry, names, system)
+    done = _stage(entry, names, system)
+    if done.former_archive:
+        terminal.note(f"the archive of the tree before it is {display(done.former_archive)} now")
     return ExitCode.GOOD
 
 
@@ -73,7 +79,8 @@ def truncate_results(argv: Sequence[str]) -> int:
     """Cut accuracy logs short as a submission wants them, with the hash of the whole; keep the whole ones beside."""
     asked = run_args.options(argv, {**WHO, "restore": "put the whole logs back"})
     entry = _entry(asked)
-    _truncate(entry, restore="restore" in asked)
+    with stage.held(entry):
+        _truncate(entry, restore="restore" in asked)
     return ExitCode.GOOD
 
 
@@ -83,8 +90,9 @@ def export_submission(argv: Sequence[str]) -> int:
     if not (to := asked.get("to")):
         raise RequestError("no folder is named", where=f"{run_args.WHERE}: --to", mend="--to=PATH")
     entry, target = _entry(asked), typed(to).absolute()
-    code = _checked(entry, asked.get("official"))
-    written = pack.export(entry.root, entry.folder, target, SUBMISSION / f"{entry.title}{EXPORTED}")
+    with stage.held(entry):
+        code = _checked(entry, asked.get("official"))
+        written = pack.export(entry.root, entry.folder, target, SUBMISSION / f"{entry.title}{EXPORTED}")
     terminal.note(f"exported {len(written):,} files to {target / entry.division / entry.submitter}; others were there")
     return code
 
@@ -93,8 +101,9 @@ def pack_submission(argv: Sequence[str]) -> int:
     """Check the tree, and pack it into an archive: the same tree gives the same bytes."""
     asked = run_args.options(argv, {**WHO, **OFFICIAL})
     entry = _entry(asked)
-    code = _checked(entry, asked.get("official"))
-    _pack(entry)
+    with stage.held(entry):
+        code = _checked(entry, asked.get("official"))
+        _pack(entry)
     return code
 
 
@@ -113,9 +122,10 @@ def submission(argv: Sequence[str]) -> int:
     if missing:
         _run_missing(entry, request, missing)
     _stage(entry, [work.benchmark.name for work in asked], asked[0].system)
-    _truncate(entry)
-    code = _checked(entry, request.extras.get("official"))
-    _pack(entry)
+    with stage.held(entry):
+        _truncate(entry)
+        code = _checked(entry, request.extras.get("official"))
+        _pack(entry)
     return code
 
 
@@ -134,8 +144,7 @@ def _tree(entry: Entry) -> Tree:
         raise RequestError(
             "nothing is staged there", where=display(entry.folder), mend="make stage_results stages runs"
         )
-    signs = check.rehearsed(entry.root, tree)
-    if signs and not entry.rehearsal:
+    if not entry.rehearsal and (signs := rehearsal.signs(entry.root, tree)):
         raise RequestError(
             f"holds a rehearsal, which is never submitted: {', '.join(signs)}",
             where=display(entry.folder),
@@ -144,7 +153,7 @@ def _tree(entry: Entry) -> Tree:
     return tree
 
 
-def _stage(entry: Entry, names: Sequence[str], system: str) -> None:
+def _stage(entry: Entry, names: Sequence[str], system: str) -> stage.Staged:
     prepared = prepare(entry, names, system)
     done = stage.stage(entry, prepared.items, privacy.of_this_machine())
     _show_staged(entry, prepared)
@@ -154,6 +163,7 @@ def _stage(entry: Entry, names: Sequence[str], system: str) -> None:
     if entry.rehearsal:
         terminal.note(NOTICE)
     terminal.note(f"staged {display(done.folder)}")
+    return done
 
 
 def _show_staged(entry: Entry, prepared: Prepared) -> None:
@@ -162,9 +172,7 @@ def _show_staged(entry: Entry, prepared: Prepared) -> None:
         (
             f"{item.benchmark.name} {scenario}" + (f", by {chosen.inferred_from}" if chosen.inferred_from else ""),
             result_in_words(chosen, scenario, rules),
-            "\n".join(
-                [*(each.folder.name for each in chosen.runs), *(path.parent.name for path in chosen.audits.values())]
-            ),
+            "\n".join(each.folder.name for each in chosen.all_runs),
         )
         for item in prepared.items
         for scenario, chosen in item.chosen.items()
@@ -185,14 +193,37 @@ def _truncate(entry: Entry, *, restore: bool = False) -> None:
 
 
 def _checked(entry: Entry, checkout: str | None) -> ExitCode:
-    """Check the tree; return the exit code that MLCommons' checker, if it is asked, leaves. Raises Mistakes."""
+    """Let the validator judge the tree; return the exit code that MLCommons' checker, if it is asked, leaves.
+
+    Raises Mistakes for what is wrong; of a rehearsal, what it may not fall short of.
+    """
     tree = _tree(entry)
-    if wrong := check.problems(entry.root, tree, read_round(entry.round), entry):
-        raise Mistakes(wrong)
+    verdict = whole.validate(entry.folder, entry.round)
+    errors, may_break = verdict.of(Level.ERROR), rehearsal.MAY_BREAK if entry.rehearsal else frozenset[str]()
+    if wrong := [each for each in errors if each.rule not in may_break]:
+        raise Mistakes(_in_words(wrong, entry))
     folder = entry.root / tree.folder
     stage.refuse(scrub.scrub(folder, entry.root / tree.code, stage.private_words(entry), change=False))
-    terminal.note(f"checked {display(entry.folder)}: it has what {entry.round} asks for")
+    for rule, count in sorted(Counter(each.rule for each in errors).items()):
+        terminal.note(f"not met, as a rehearsal may: {rule}, {count} times: {RULES[rule].checks}", hanging=2)
+    if doubtful := len(verdict.of(Level.WARNING)):
+        terminal.note(f"{doubtful} warnings: {_show_all(entry)}")
+    rest = "in everything else " if errors else ""
+    terminal.note(f"checked {display(entry.folder)}: {rest}it is as {entry.round} asks for")
     return _judged(entry, checkout) if checkout is not None else ExitCode.GOOD
+
+
+def _in_words(findings: Sequence[Finding], entry: Entry) -> list[RequestError]:
+    told = [
+        RequestError(f"found {each.found}, expected {each.expected} ({each.rule})", where=each.where, mend=each.mend)
+        for each in findings[:ERRORS_SHOWN]
+    ]
+    more = len(findings) - len(told)
+    return [*told, *([RequestError(f"and {more} more", mend=_show_all(entry))] if more else [])]
+
+
+def _show_all(entry: Entry) -> str:
+    return f'make check_submission RUN_ARGS="{display(entry.folder)} --round={entry.round} --all" shows all'
 
 
 def _judged(entry: Entry, checkout: str) -> ExitCode:
@@ -206,9 +237,9 @@ def _judged(entry: Entry, checkout: str) -> ExitCode:
 
 
 def _pack(entry: Entry) -> None:
-    archive = SUBMISSION / f"{entry.title}.tar.gz"
-    sha256 = pack.pack(entry.root, entry.folder, archive)
-    terminal.note(f"packed {display(archive)}, {terminal.size(archive.stat().st_size)}, SHA-256 {sha256}")
+    sha256 = pack.pack(entry.root, entry.folder, entry.archive)
+    size = terminal.size(entry.archive.stat().st_size)
+    terminal.note(f"packed {display(entry.archive)}, {size}, SHA-256 {sha256}")
 
 
 # The whole way
@@ -216,10 +247,10 @@ def _pack(entry: Entry) -> None:
 
 def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
     """Return the entry, and the work on the scenarios of the round. A rehearsal's tests are short."""
-    rehearsal = REHEARSAL in request.extras
+    rehearses = REHEARSAL in request.extras
     flags = {name: request.extras[name] for name in SETTINGS if name in request.extras}
     settings = read_settings(flags)
-    if rehearsal:
+    if rehearses:
         asked = [
             replace(work, request=replace(work.request, overrides={**SHORT, **work.request.overrides}))
             for work in asked
@@ -228,7 +259,7 @@ def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
     entries: dict[str, Entry] = {}
     for work in asked:
         first = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY)
-        entry = entry_of(settings, first.config.round, rehearsal=rehearsal)
+        entry = entry_of(settings, first.config.round, rehearsal=rehearses)
         entries[entry.round] = entry
         retraining(work.benchmark, entry)  # asked now, not after hours
         scenarios = request.scenarios or scenarios_of(entry, work.benchmark.name)
@@ -328,7 +359,9 @@ class _Now:
 
 
 def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
-    """Run what is missing. Raises EngineError if a test fails, RequestError if what came out cannot be submitted."""
+    """Run what is missing. Raises EngineError if a test fails, RequestError if what comes out cannot be submitted."""
+    if not entry.rehearsal and (why := unnamed(versions.git_revision())):
+        raise RequestError(f"what is missing would be run {why}", where=str(ROOT))
     terminal.say(f"missing: {'; '.join(map(str, missing))}")
     planned = plan.of_run(replace(request, plan=True), *_planned(missing))
     terminal.say(f"this will take {plan.seconds_in_words(planned)}")

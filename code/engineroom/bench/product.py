@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engineroom import terminal
+from engineroom import detail_log, terminal
 from engineroom.config import RunConfig
 from engineroom.errors import EngineError, ExitCode
 from engineroom.paths import NATIVE, ROOT, VENV, display
 from engineroom.shell import quoted
 from engineroom.steps import recipes
-from engineroom.steps.harness import DETAIL_LOG, MLLOG
 
 INV = str(VENV / "bin" / "inv")
 TIMEOUT_S = 1800.0
@@ -76,8 +75,9 @@ def run_harness(*flags: str, benchmark: str = "digits", expect_valid: bool = Tru
 
 def loadgen_seconds(folder: Path) -> float:
     """Return LoadGen's own time: from the first to the last line of its detail log, which counts from StartTest on."""
-    with (folder / DETAIL_LOG).open(encoding="utf-8") as lines:
-        times_ms = [json.loads(line.removeprefix(MLLOG))["time_ms"] for line in lines if line.startswith(MLLOG)]
+    mark = detail_log.MARK
+    with (folder / detail_log.NAME).open("rb") as lines:
+        times_ms = [json.loads(line.removeprefix(mark))["time_ms"] for line in lines if line.startswith(mark)]
     return (float(times_ms[-1]) - float(times_ms[0])) / 1000
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from engineroom import rounds
-from engineroom.rounds import Round
+from engineroom.rounds import PASS, VERIFY_ACCURACY, VERIFY_PERFORMANCE, Round
 from engineroom.steps.submission.layout import Place, Tree
 from engineroom.steps.submission.truncate import CUT
 from engineroom.terms import Scenario
@@ -345,13 +345,19 @@ def summary(told: Mapping[str, Any], *, warnings: int = 0) -> bytes:
 
 
 @cache
-def answers(total: int, kept: int, seed: int = 0) -> tuple[bytes, str]:
-    """Return a log of as many answers, cut short, and the SHA-256 of the whole one."""
+def whole_answers(total: int, seed: int = 0) -> bytes:
+    """Return a log of as many answers, as LoadGen leaves it."""
     lines = (
         f'{{ "seq_id" : {place}, "qsl_idx" : {place}, "data" : "{(place * 7 + seed) % (1 << 32):08X}" }}'
         for place in range(total)
     )
-    whole = ("[\n" + ",\n".join(lines) + "\n]").encode()
+    return ("[\n" + ",\n".join(lines) + "\n]").encode()
+
+
+@cache
+def answers(total: int, kept: int, seed: int = 0) -> tuple[bytes, str]:
+    """Return a log of as many answers, cut short, and the SHA-256 of the whole one."""
+    whole = whole_answers(total, seed)
     sha256 = hashlib.sha256(whole).hexdigest()
     return (whole if len(whole) <= 2 * kept else whole[:kept] + CUT + whole[-kept:]), sha256
 
@@ -401,13 +407,9 @@ def result(
     files |= _measurements(tree, place, benchmark, scenario)
     if audits:
         for number, test in enumerate(rules.audits.needed(benchmark), 2):
-            files |= _audit(
-                tree,
-                place,
-                Run(rules, benchmark, scenario, limits=limits, sut=sut, day=day + number),
-                test,
-                run,
-            )
+            own = Run(rules, benchmark, scenario, limits=limits, sut=sut, day=day + number)
+            beside = tree.audit(place, test).as_posix()
+            files |= {f"{beside}/{name}": content for name, content in audit(own, test, run).items()}
     return files
 
 
@@ -435,29 +437,31 @@ def _measurements(tree: Tree, place: Place, benchmark: str, scenario: str) -> Fi
     }
 
 
-def _audit(tree: Tree, place: Place, run: Run, test: str, first: Run) -> Files:
-    rules, folder, files = run.rules, tree.audit(place, test).as_posix(), Files()
-    audit = rules.audits.tests[test]
-    settings = {name.rpartition(".")[2]: value for name, value in audit.of(run.benchmark).items()}
-    run = Run(
-        rules, run.benchmark, run.scenario, limits=run.limits, day=run.day, audit=settings, faster=1.001, sut=run.sut
-    )
+def audited(run: Run, test: str) -> Run:
+    """Return an audit's run, from a run without one: a little faster."""
+    return replace(run, audit=run.rules.audits.tests[test].of(run.benchmark, run.scenario), faster=1.001)
+
+
+def audit(run: Run, test: str, first: Run) -> Files:
+    """Return the files of an audit's folder. `run` is a run of its day, `first` the performance run beside it."""
+    rules, files = run.rules, Files()
+    about, run = rules.audits.tests[test], audited(run, test)
     total = run.model.accuracy_samples(run.limits or run.scenario)
-    if audit.band:
-        _test(files, f"{folder}/performance/run_1", run)
+    if about.band:
+        _test(files, "performance/run_1", run)
         key = rules.results.fields[run.scenario]
-        both = [audit.band.score_of(Scenario(run.scenario), values(each)[key]) for each in (first, run)]
-        files[f"{folder}/verify_performance.txt"] = (
-            f"Verifying performance.\nreference score = {both[0]}\ntest score = {both[1]}\nTEST PASS\n".encode()
+        both = [about.band.score_of(Scenario(run.scenario), values(each)[key]) for each in (first, run)]
+        files[VERIFY_PERFORMANCE] = (
+            f"Verifying performance.\nreference score = {both[0]}\ntest score = {both[1]}\n{PASS}\n".encode()
         )
-    if "verify_accuracy.txt" in audit.required_files:
-        files[f"{folder}/verify_accuracy.txt"] = _verdict(test, total)
-    if "verify_output_len.txt" in audit.required_files:
-        files[f"{folder}/verify_output_len.txt"] = b"TEST PASS\n"
-    if "accuracy/accuracy.txt" in audit.required_files:
+    if VERIFY_ACCURACY in about.required_files:
+        files[VERIFY_ACCURACY] = _verdict(test, total)
+    if "verify_output_len.txt" in about.required_files:
+        files["verify_output_len.txt"] = f"{PASS}\n".encode()
+    if "accuracy/accuracy.txt" in about.required_files:
         log, sha256 = answers(total, rules.limits.kept_bytes)
-        files[f"{folder}/accuracy/mlperf_log_accuracy.json"] = log
-        files[f"{folder}/accuracy/accuracy.txt"] = f"\nhash={sha256}\n".encode()
+        files["accuracy/mlperf_log_accuracy.json"] = log
+        files["accuracy/accuracy.txt"] = f"\nhash={sha256}\n".encode()
     return files
 
 
@@ -465,12 +469,12 @@ def _verdict(test: str, total: int) -> bytes:
     if test == "TEST06":
         return b"First token check pass: True\nEOS check pass: True\nSample length check pass: True\n"
     if test != "TEST01":
-        return b"TEST PASS\n"
+        return f"{PASS}\n".encode()
     counts = {"num_acc_log_entries": total, "num_acc_log_duplicate_keys": 0, "num_acc_log_data_mismatch": 0}
     counts |= {"num_perf_log_entries": 400, "num_perf_log_qsl_idx_match": 400, "num_perf_log_data_mismatch": 0}
     counts |= {"num_missing_qsl_idxs": 0}
     lines = ["Verifying accuracy. This might take a while...", *(f"{name} = {count}" for name, count in counts.items())]
-    return "\n".join([*lines, "TEST PASS", ""]).encode()
+    return "\n".join([*lines, PASS, ""]).encode()
 
 
 def submitter(tree: Tree, systems: Mapping[str, str], *, network: bool = False) -> Files:

@@ -15,6 +15,9 @@ from engineroom.yaml_file import load
 
 FOLDER = Path(__file__).parent
 STREAMS = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
+# What MLCommons' verification scripts (compliance/) write, and the submission checker looks for.
+VERIFY_ACCURACY, VERIFY_PERFORMANCE = "verify_accuracy.txt", "verify_performance.txt"
+PASS, FAIL = "TEST PASS", "TEST FAIL"
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,9 +123,14 @@ class AuditTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     required_files: tuple[str, ...]
     fallback_files: tuple[str, ...] = ()
 
-    def of(self, benchmark: str) -> dict[str, int]:
-        """Return the settings for a benchmark; those of no benchmark's own for one that the test does not have."""
-        return {**self.settings, **self.models.get(benchmark, {})}
+    def of(self, benchmark: str, scenario: str) -> dict[str, int]:
+        """Return the settings for a benchmark in a scenario; the common ones where the test does not have it."""
+        found: dict[str, int] = {}
+        for key, value in {**self.settings, **self.models.get(benchmark, {})}.items():
+            of, _, name = key.rpartition(".")
+            if of in ("", scenario):
+                found[name] = value
+        return found
 
 
 class Usual(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -372,6 +380,14 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """
         own, usual = model.result_fields if model else {}, self.results.fields
         return own.get(scenario) or own.get(ran) or usual.get(scenario) or usual.get(ran, "")
+
+
+def near(baseline: float, compliance: float, delta_percent: float) -> bool:
+    """Tell whether the scores of both runs over the samples of TEST01 are as near as its fallback asks.
+
+    None may be 0, and the difference is told of the audit's own score (checker, compliance_check.py).
+    """
+    return bool(baseline and compliance) and 100 * abs(1 - baseline / compliance) <= delta_percent
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any
 from engineroom import responses
 from engineroom.errors import RequestError, did_you_mean
 from engineroom.paths import ensure_folder, write_beside, write_text
-from engineroom.rounds import AuditTest, Round
+from engineroom.rounds import FAIL, PASS, VERIFY_ACCURACY, VERIFY_PERFORMANCE, AuditTest, Round, near
 from engineroom.terms import METRICS, Scenario, TensorSpec
 
 TEST01, TEST04 = "TEST01", "TEST04"
@@ -25,8 +25,6 @@ TEST01, TEST04 = "TEST01", "TEST04"
 TRIES = {TEST01: 2, TEST04: 3}
 SERVER_RETRY = 0.92  # of the target rate, for the second try of TEST01: still within its 10%
 CONFIG = "audit.config"
-VERIFY_ACCURACY, VERIFY_PERFORMANCE = "verify_accuracy.txt", "verify_performance.txt"
-PASS, FAIL = "TEST PASS", "TEST FAIL"  # what the submission checker looks for
 STREAMS = (Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM)
 LOGS = ("mlperf_log_detail.txt", "mlperf_log_summary.txt")
 VALIDITY, LATENCY = "result_validity", "effective_target_latency_ns"
@@ -54,16 +52,6 @@ def chosen(rules: Round, benchmark: str, asked: Sequence[str]) -> list[str]:
             what = f"{name} is not in this version of Engineroom: it checks {known[name].checks}"
             raise RequestError(what, where="--audit_test" if asked else benchmark, mend=mend)
     return list(dict.fromkeys(names))
-
-
-def settings(test: AuditTest, benchmark: str, scenario: Scenario) -> dict[str, int]:
-    """Return LoadGen's settings of an audit in one scenario."""
-    found: dict[str, int] = {}
-    for key, value in test.of(benchmark).items():
-        of, _, name = key.rpartition(".")
-        if of in ("", scenario):
-            found[name] = value
-    return found
 
 
 @dataclass(frozen=True)
@@ -197,10 +185,8 @@ class Fallback:
 
     @property
     def holds(self) -> bool:
-        """Whether the scores are near enough and none is 0 (checker, compliance_check.py: of the audit's own score)."""
-        if not self.baseline or not self.compliance:
-            return False
-        return 100 * abs(1 - self.baseline / self.compliance) <= self.delta_percent
+        """Whether the scores are near enough."""
+        return near(self.baseline, self.compliance, self.delta_percent)
 
     @property
     def words(self) -> str:

@@ -19,10 +19,10 @@ from typing import Any, Self
 
 import msgspec
 
-from engineroom import processes, shell, terminal
+from engineroom import detail_log, processes, shell, terminal
 from engineroom.child import PARENT_VARIABLE
 from engineroom.config import RunConfig
-from engineroom.errors import EngineError
+from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display
 from engineroom.runs import RECIPE, PerformanceResult, Probe
 from engineroom.telemetry import Telemetry
@@ -34,7 +34,6 @@ LOAD_FACTOR = 10  # as in monitor.cc: an engine of many gigabytes may take minut
 AFTER_WATCHDOG_S = 15.0  # the child's own watchdog comes first; the parent's SIGKILL is for when it cannot act
 END_S = 10.0  # so long the kernel may take to end a child: one that it holds in a driver's call never ends
 FULL_BYTES = 1 << 16  # a disk with less room may have had none for the child's words
-DETAIL_LOG = "mlperf_log_detail.txt"
 CHILD_LOG = "harness.log"
 LEFT_BEHIND = ("counters.bin", "error.json")  # by the probe: must not be taken for the test's
 BATCH_SIZES = "batch_size_histogram"
@@ -42,8 +41,6 @@ DURATIONS = ("queue_time_histogram", "compute_time_histogram")
 FINGERPRINTS = ("issued_fingerprint", "answered_fingerprint")
 DONE = 4  # Phase::kDone of monitor.h
 LISTS = ("heartbeat_ns", "worker_samples", BATCH_SIZES)  # counters with a place per worker or size
-MLLOG = ":::MLLOG "
-LAST_KEYS = ("num_errors", "power_end")  # of a performance test, and of an accuracy test, in LoadGen's detail log
 
 
 def probe(config: RunConfig, folder: Path) -> Probe:
@@ -70,35 +67,18 @@ def run_test(config: RunConfig, folder: Path) -> dict[str, Any]:
 
 
 def read_log(folder: Path) -> dict[str, Any]:
-    """Return the last value of each key in LoadGen's detail log. Raises EngineError if it is not complete."""
-    path = folder / DETAIL_LOG
-    values: dict[str, Any] = {}
-    errors: list[str] = []
-    last = "nothing"
+    """Return the first value of each key in LoadGen's detail log. Raises EngineError if it is not complete."""
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if line.startswith(MLLOG):
-                    entry = json.loads(line[len(MLLOG) :])
-                    last = entry["key"]
-                    values[last] = entry["value"]
-                    if entry["metadata"].get("is_error"):
-                        errors.append(f"{last}: {entry['value']}")
-    except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror}", where=display(path)) from None
-    except (ValueError, KeyError) as error:
-        raise EngineError(f"is no complete LoadGen log: {error}", where=display(path)) from None
-    if last not in LAST_KEYS:
-        raise EngineError(f"is cut off after {last}", where=display(path), mend="was the disk full? see: df -h")
-    values["errors"] = errors
-    return values
+        return detail_log.read(folder / detail_log.NAME, whole=True)
+    except RequestError as error:  # a log of our own test: not the request failed, but the test
+        raise EngineError(error.what, where=error.where, mend=error.mend) from None
 
 
 def performance(config: RunConfig, log: dict[str, Any], counters: dict[str, Any]) -> PerformanceResult:
     """Return the figure of a performance run from LoadGen's log. VALID is LoadGen's word, never ours."""
     metric = METRICS[config.scenario]
     if "result_validity" not in log or metric.key not in log:
-        raise EngineError(f"LoadGen's log has no {metric.key}: the test did not end properly", where=DETAIL_LOG)
+        raise EngineError(f"LoadGen's log has no {metric.key}: the test did not end properly", where=detail_log.NAME)
     said = [log.get("result_invalid_reason")]
     if not log.get("early_stopping_met", True):
         said.append(log["early_stopping_result"])

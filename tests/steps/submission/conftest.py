@@ -1,11 +1,15 @@
-"""Finished runs as the harness leaves them, without running anything: logs in LoadGen's format, small and made up."""
+"""Finished runs as the harness leaves them, without running anything: made up, with logs that a validator believes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +18,17 @@ import pytest
 
 from engineroom import rounds, runs
 from engineroom.actions import staging, submission
+from engineroom.bench import trees
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.detection.machine import Cpu, Disk, Machine, Nic
-from engineroom.paths import overlay_version
+from engineroom.paths import ROOT, overlay_version
 from engineroom.runs import AccuracyResult, AuditResult, PerformanceResult, Result, Submittable
-from engineroom.steps.submission import choose, entry, privacy, stage
+from engineroom.steps.submission import choose, documents, entry, privacy, stage
 from engineroom.terms import METRICS, Precision, Scenario, TestMode
 
 ROUND = "v6.1"
-REVISION = "unknown"  # of the code; git cannot give it, so that nothing depends on a repository
-MS = 1e6
-LINE = ':::MLLOG {{"key": {key}, "value": {value}, "time_ms": 0.1, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {{"is_error": false, "is_warning": false, "file": "results.cc", "line_no": 1, "pid": 1, "tid": 1}}}}\n'  # noqa: E501
+SCORE = "accuracy=76.456%, good=38228, total=50000\n"
+SOURCES = ("tasks.py", "Makefile")  # instead of the whole code
 MACHINE = Machine(
     Cpu("Test CPU", architecture="x86_64", cores=4, threads=8, usable=tuple(range(8)), usable_cores=4),
     8 << 30,
@@ -41,26 +45,6 @@ DESCRIBED = {
     "host_networking_topology": "none",
     "cooling": "air",
 }
-FIGURES = {  # LoadGen's own, in ns and samples/s
-    Scenario.SINGLE_STREAM: {
-        "early_stopping_latency_ss": 5_000_000,
-        "early_stopping_latency_ms": 6_000_000,
-        "result_qps_without_loadgen_overhead": 210.0,
-    },
-    Scenario.MULTI_STREAM: {"early_stopping_latency_ms": 40_000_000, "result_mean_query_latency_ns": 32_000_000},
-    Scenario.OFFLINE: {"result_samples_per_second": 250.0},
-}
-
-
-def detail(values: Mapping[str, Any]) -> str:
-    """Return a detail log of LoadGen's."""
-    return "".join(LINE.format(key=json.dumps(key), value=json.dumps(value)) for key, value in values.items())
-
-
-def answers(count: int = 400) -> str:
-    """Return an accuracy log that is long enough to be cut."""
-    lines = (f'{{ "seq_id" : {i}, "qsl_idx" : {i}, "data" : "{i:016X}", "token_count" : 0 }}' for i in range(count))
-    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 @dataclass
@@ -68,7 +52,10 @@ class Runs:
     """The folder that stands for build/runs, and how a run is put there."""
 
     folder: Path
+    revision: str  # of the code, which git can give
     machine: Machine = MACHINE
+    answers: int = 400  # in an accuracy log; to be believed it has one for each of the 50,000 images
+    days: Iterator[int] = field(default_factory=lambda: cycle(range(1, 29)))  # no two runs are of one time
 
     def add(
         self,
@@ -77,7 +64,7 @@ class Runs:
         *,
         log: Mapping[str, Any] | None = None,
         machine: Machine = MACHINE,
-        revision: str = REVISION,
+        revision: str = "",
         divisions: tuple[str, ...] = ("closed", "open"),
         valid: bool = True,
         made_from: Mapping[str, str] | None = None,
@@ -90,29 +77,29 @@ class Runs:
         config = self._config(scenario, mode, settings)
         partial = runs.open_folder(config, audit=audit.test if audit else "", runs=self.folder)
         runs.write_config(partial, Resolved(config, {name: Origin("x") for name in config.__struct_fields__}))
-        values = {**self._log(config, valid=valid), **(log or {})}
+        made = self._test(config, audit)
+        judged = {} if valid or mode is TestMode.ACCURACY_ONLY else {"result_validity": "INVALID"}
+        values = {**trees.values(made), **judged, **(log or {})}
+        warnings = 1 if audit else 0
         files = {
             "recipe/user.conf": f"{config.benchmark}.{scenario}.min_duration = 600000\n",
             "env.json": json.dumps(
                 {
-                    "revision": revision,
+                    "revision": revision or self.revision,
                     "machine": msgspec.to_builtins(machine),
                     "overlays": [{"path": str(path), "version": overlay_version(path)} for path in overlays],
                 }
             ),
-            "mlperf_log_detail.txt": detail(values),
-            "mlperf_log_summary.txt": "Result is : VALID\n",
+            "mlperf_log_detail.txt": trees.detail(values, warnings=warnings).decode(),
+            "mlperf_log_summary.txt": trees.summary(values, warnings=warnings).decode(),
         }
-        if mode is TestMode.ACCURACY_ONLY or audit:
-            files |= {
-                "mlperf_log_accuracy.json": answers(),
-                "accuracy.txt": "accuracy=76.456%, good=38228, total=50000\n",
-            }
+        if mode is TestMode.ACCURACY_ONLY:
+            files |= {"mlperf_log_accuracy.json": trees.whole_answers(self.answers).decode(), "accuracy.txt": SCORE}
         for name, content in {**files, **(text or {})}.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_text(content, encoding="utf-8")
         if audit:
-            _write_audit(partial / audit.test, partial, audit.test)
+            _write_audit(partial / audit.test, replace(made, audit=None, faster=1.0), audit.test, self.answers)
         metric = METRICS[scenario]
         performance = PerformanceResult(
             metric=metric.name,
@@ -153,8 +140,8 @@ class Runs:
         """Write a performance run and the accuracy run that belongs to it."""
         return self.add(scenario, **more), self.add(scenario, TestMode.ACCURACY_ONLY, **more)
 
-    def audited(self, scenario: Scenario, **more: Any) -> None:
-        """Write a performance run, its accuracy run and its audits."""
+    def audited(self, scenario: Scenario, audits: Mapping[str, Any] | None = None, **more: Any) -> None:
+        """Write a performance run, its accuracy run and its audits; `audits` says in what those differ."""
         performance, accuracy = self.pair(scenario, **more)
         for test, beside in (("TEST01", str(accuracy)), ("TEST04", "")):
             audit = AuditResult(
@@ -167,7 +154,7 @@ class Runs:
                 score=1.0,
                 highest=2.0,
             )
-            self.add(scenario, audit=audit, **more)
+            self.add(scenario, audit=audit, **{**more, **(audits or {})})
 
     @staticmethod
     def _config(scenario: Scenario, mode: TestMode, settings: Mapping[str, Any]) -> RunConfig:
@@ -184,28 +171,10 @@ class Runs:
         }
         return RunConfig(scenario=scenario, test_mode=mode, **{**values, **settings})
 
-    @staticmethod
-    def _log(config: RunConfig, *, valid: bool) -> dict[str, Any]:
-        seeds = {f"effective_{name}": value for name, value in rounds.read(ROUND).seeds.all().items()}
-        common = {
-            "loadgen_version": "6.0.17 @ b66003e1",
-            "sut_name": "engineroom",
-            "effective_scenario": config.scenario.value,
-            "effective_test_mode": config.test_mode.value,
-            "effective_min_duration_ms": 600_000,
-            "effective_min_query_count": 24_576,
-            "effective_samples_per_query": 24_576 if config.scenario is Scenario.OFFLINE else 1,
-            "effective_performance_sample_count": 1024,
-            "qsl_reported_total_count": 50_000,
-            "effective_accuracy_sample_count": 50_000,
-            **seeds,
-        }
-        if config.test_mode is TestMode.ACCURACY_ONLY:
-            return {**common, "power_end": "x"}
-        figures = FIGURES.get(config.scenario, {})
-        judged = {"result_validity": "VALID" if valid else "INVALID", "early_stopping_met": True, "num_errors": 0}
-        means = {"result_mean_latency_ns": 4_800_000, "result_99.00_percentile_latency_ns": 9_000_000}
-        return {**common, **means, **figures, **judged}
+    def _test(self, config: RunConfig, audit: AuditResult | None) -> trees.Run:
+        rules, scenario = rounds.read(config.round), config.scenario.value
+        test = trees.Run(rules, "resnet50", scenario, config.test_mode.value, day=next(self.days), sut="engineroom")
+        return trees.audited(test, audit.test) if audit else test
 
 
 def _score() -> AccuracyResult:
@@ -214,26 +183,40 @@ def _score() -> AccuracyResult:
     )
 
 
-def _write_audit(folder: Path, run: Path, test: str) -> None:
-    (folder / "performance" / "run_1").mkdir(parents=True)
-    for name in ("mlperf_log_detail.txt", "mlperf_log_summary.txt"):
-        (folder / "performance" / "run_1" / name).write_bytes((run / name).read_bytes())
-    (folder / "verify_performance.txt").write_text("TEST PASS\n")
-    if test == "TEST01":
-        (folder / "accuracy").mkdir()
-        (folder / "accuracy" / "mlperf_log_accuracy.json").write_text(answers())
-        (folder / "accuracy" / "accuracy.txt").write_text("accuracy=76.456%, good=38228, total=50000\n")
-        (folder / "verify_accuracy.txt").write_text("TEST PASS\n")
+def _write_audit(folder: Path, run: trees.Run, test: str, answers: int) -> None:
+    files = trees.audit(run, test, run)
+    if test == "TEST01":  # before it is staged and cut
+        files |= {
+            "accuracy/mlperf_log_accuracy.json": trees.whole_answers(answers),
+            "accuracy/accuracy.txt": SCORE.encode(),
+        }
+    trees.write(folder, files)
 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a repository with two of our files, and its revision: what git knows is staged as git has it."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in SOURCES:
+        shutil.copy(ROOT / name, folder)
+    git = ["git", "-C", str(folder), "-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--no-gpg-sign", "--message=Test")):
+        subprocess.run([*git, *words], check=True)
+    done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    return folder, done.stdout.strip()
+
+
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: tuple[Path, str]) -> Runs:
     """Return an empty folder for runs; everything that stages reads it, and writes below the test's own folder."""
-    found = Runs(tmp_path / "runs")
+    folder, revision = repository
+    found = Runs(tmp_path / "runs", revision)
+    monkeypatch.setattr(documents, "SOURCES", SOURCES)
+    monkeypatch.setattr(documents, "write_sources", partial(documents.write_sources, root=folder))
     for module in (entry, stage, submission):
         monkeypatch.setattr(module, "SUBMISSION", tmp_path / "submission")
 
@@ -255,11 +238,3 @@ def _system(folder: Path, told: Mapping[str, str]) -> Any:
     return System(
         "bench", folder / "bench.yaml", {}, {name: Asserted(text, "bench.yaml:1") for name, text in told.items()}
     )
-
-
-@pytest.fixture
-def small_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stage one file instead of the whole code."""
-    from engineroom.steps.submission import documents
-
-    monkeypatch.setattr(documents, "SOURCES", ("tasks.py", "Makefile"))

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import stat
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
 from engineroom.actions import submission as action
 from engineroom.errors import EngineroomError
+from engineroom.paths import locked
+from engineroom.steps.submission import stage
 from engineroom.terms import Scenario
 
 if TYPE_CHECKING:
     from conftest import Runs
 
-pytestmark = pytest.mark.usefixtures("small_sources")
 WHO = ["--submitter=Acme", "--division=open", "--category=edge"]
 PLACE = "results/bench/resnet50/SingleStream/accuracy"
+MEAN = '"result_mean_latency_ns", "value": '
 
 
 @pytest.fixture
 def staged(made: Runs, tmp_path: Path) -> Path:
     """Return the folder of a submitter whose results are staged, and not cut yet."""
+    made.answers = 50_000
     made.pair(Scenario.SINGLE_STREAM)
     action.stage_results([*WHO, "--benchmarks=resnet50"])
     return tmp_path / "submission/v6.1/open/Acme"
@@ -80,7 +85,8 @@ def test_cutting_goes_on_where_it_was_broken_off(staged: Path, monkeypatch: pyte
 
 
 def test_what_is_not_cut_or_lost_a_file_is_not_packed(staged: Path) -> None:
-    with pytest.raises(EngineroomError, match="mlperf_log_accuracy.json: is not cut short\n  make truncate_results"):
+    long = r"accuracy/mlperf_log_accuracy.json: found .* bytes, expected at most 10,240 \(accuracy-log-long\)"
+    with pytest.raises(EngineroomError, match=rf"{long}\n  make truncate_results"):
         action.pack_submission(WHO)
     action.truncate_results(WHO)
     (staged / "results/bench/resnet50/Offline/user.conf").write_text("")
@@ -88,7 +94,106 @@ def test_what_is_not_cut_or_lost_a_file_is_not_packed(staged: Path) -> None:
     with pytest.raises(EngineroomError) as caught:
         action.pack_submission(WHO)
     said = str(caught.value)
-    assert "Offline/user.conf: is empty" in said and "run_1/mlperf_log_detail.txt: is missing" in said
+    assert "Offline/user.conf: found 0 bytes" in said and "run_1/mlperf_log_detail.txt: found not there" in said
+
+
+FAULTS = [
+    ("performance/run_1/mlperf_log_summary.txt", "Result is : VALID", "Result is : INVALID", "summary-differs"),
+    ("performance/run_1/mlperf_log_detail.txt", f"{MEAN}1", f"{MEAN}9", "figures"),
+    ("accuracy/accuracy.txt", "good=38228", "good=38229", "accuracy-contradiction"),
+    ("user.conf", "min_duration = 600000", "min_duration = 700000", "user-conf-not-used"),
+]
+
+
+@pytest.mark.parametrize("more", [[], ["--rehearsal"]], ids=["submission", "rehearsal"])
+def test_what_contradicts_itself_is_packed_neither_as_a_submission_nor_as_a_rehearsal(
+    made: Runs, tmp_path: Path, more: list[str]
+) -> None:
+    made.answers = 50_000
+    made.pair(Scenario.SINGLE_STREAM)
+    who = [*WHO, *more]
+    action.stage_results([*who, "--benchmarks=resnet50"])
+    action.truncate_results(who)
+    (place,) = (tmp_path / "submission").glob("v6.1*/open/Acme/results/*/resnet50/SingleStream")
+    for file, old, new, rule in FAULTS:
+        before = (place / file).read_text()
+        assert old in before
+        (place / file).write_text(before.replace(old, new))
+        with pytest.raises(EngineroomError, match=rf"SingleStream/{file}:.*\({rule}\)"):
+            action.pack_submission(who)
+        (place / file).write_text(before)
+    assert action.pack_submission(who) == 0
+
+
+def test_a_closed_submission_has_its_audits_and_is_believed(made: Runs, tmp_path: Path) -> None:
+    made.answers = 50_000
+    made.audited(Scenario.SINGLE_STREAM)
+    who = ["--submitter=Acme", "--division=closed"]
+    action.stage_results([*who, "--benchmarks=resnet50"])
+    assert action.truncate_results(who) == action.pack_submission(who) == 0
+    with tarfile.open(tmp_path / "submission/v6.1-closed-Acme.tar.gz") as tar:
+        names = set(tar.getnames())
+    assert "closed/Acme/results/bench/resnet50/Offline/TEST01/verify_accuracy.txt" in names
+
+
+def test_what_a_rehearsal_falls_short_of_is_told_by_rule(
+    made: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.answers = 50_000
+    made.pair(Scenario.SINGLE_STREAM, valid=False, divisions=())
+    who = [*WHO, "--rehearsal"]
+    action.stage_results([*who, "--benchmarks=resnet50"])
+    action.truncate_results(who)
+    capsys.readouterr()
+    assert action.pack_submission(who) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "not met, as a rehearsal may: validity, 3 times: LoadGen calls the run VALID" in told
+    assert "not met, as a rehearsal may: tree-rehearsal, 5 times" in told  # its mark, its system, its measurements
+
+
+def test_what_a_kill_left_half_way_is_mended_by_whoever_comes_next(staged: Path, tmp_path: Path) -> None:
+    built, before = tmp_path / "submission", _all(staged)
+    record = built / "v6.1-open-Acme.staged.json"
+    shutil.copytree(staged, built / "v6.1-open-Acme.partial/open/Acme")
+    (built / "v6.1-open-Acme.partial/open/Acme/new.md").write_text("new\n")
+    (built / "v6.1-open-Acme.partial/.staged.json").write_text('{"runs": {"new": {}}}')
+    staged.rename(built / "v6.1-open-Acme.former")  # killed between the two renames
+    assert action.truncate_results([*WHO, "--restore"]) == 0
+    assert _all(staged) == before and "new" not in record.read_text()
+
+    (built / "v6.1-open-Acme.partial").mkdir()
+    (built / "v6.1-open-Acme.partial/.staged.json").write_text('{"runs": {"new": {}}}')
+    shutil.copytree(staged, built / "v6.1-open-Acme.former")  # killed after them
+    assert action.truncate_results([*WHO, "--restore"]) == 0
+    assert _all(staged) == before and "new" in record.read_text()
+    assert not [path.name for path in built.iterdir() if path.suffix in (".partial", ".former")]
+
+
+def test_who_cuts_packs_or_exports_waits_for_who_stages(staged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, waits = _all(staged), Event()
+    monkeypatch.setattr(stage.terminal, "say", lambda text: waits.set())
+    with locked(stage.SUBMISSION):
+        other = Thread(target=action.truncate_results, args=[WHO])
+        other.start()
+        assert waits.wait(20) and _all(staged) == before
+    other.join(20)
+    assert _all(staged) != before
+
+
+def test_the_archive_of_a_former_tree_is_not_taken_for_that_of_the_new_one(
+    made: Runs, staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "submission/v6.1-open-Acme.tar.gz"
+    action.truncate_results(WHO)
+    action.pack_submission(WHO)
+    first = archive.read_bytes()
+    kept = archive.with_name(f"v6.1-open-Acme-former-{hashlib.sha256(first).hexdigest()[:12]}.tar.gz")
+    action.stage_results([*WHO, "--benchmarks=resnet50"])
+    assert not archive.exists() and not archive.with_name(f"{archive.name}.sha256").exists()
+    assert kept.read_bytes() == first and kept.name in "".join(capsys.readouterr().out.split())
+    action.truncate_results(WHO)
+    action.pack_submission(WHO)
+    assert archive.read_bytes() == first and not kept.exists()  # the same runs: the same tree
 
 
 def test_the_same_tree_gives_the_same_archive(staged: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engineroom import run_args
+from engineroom import run_args, versions
 from engineroom.actions import staging
 from engineroom.actions import submission as action
 from engineroom.benchmarks.resnet50 import BENCHMARK as RESNET50
@@ -27,7 +27,6 @@ from engineroom.terms import Scenario, TestMode
 if TYPE_CHECKING:
     from conftest import Runs
 
-pytestmark = pytest.mark.usefixtures("small_sources")
 WHO = ("--submitter=Acme", "--division=open", "--category=edge")
 CLOSED = ("--submitter=Acme", "--division=closed", "--category=edge")
 SINGLE, MULTI, OFFLINE = Scenario.SINGLE_STREAM, Scenario.MULTI_STREAM, Scenario.OFFLINE
@@ -67,12 +66,13 @@ def test_the_new_layout_holds_everything_of_a_result_in_one_folder(made: Runs, t
     all_scenarios(made)
     staged()
     new = set(files(tree(tmp_path)))
-    common = {"systems/bench.json", "src/resnet50/README.md", "src/engineroom-0.1.0/Makefile"}
+    code = f"src/engineroom-0.1.0-{made.revision[:12]}/Makefile"
+    common = {"systems/bench.json", "src/resnet50/README.md", code}
     measured = {f"results/bench/resnet50/{each}/{name}" for each in EDGE for name in ("measurements.json", "user.conf")}
     logs = {f"results/bench/resnet50/{each}/performance/run_1/mlperf_log_detail.txt" for each in EDGE}
     assert common | measured | logs | {"documentation/calibration.md"} <= new
     readme = (tree(tmp_path) / "results/bench/resnet50/Offline/README.md").read_text()
-    assert "--batch_size=1" in readme and "--test_mode=AccuracyOnly" in readme and "throughput 250 samples/s" in readme
+    assert "--batch_size=1" in readme and "--test_mode=AccuracyOnly" in readme and "throughput 100 samples/s" in readme
 
 
 def test_the_old_layout_has_trees_of_their_own_for_measurements_and_code(made: Runs, tmp_path: Path) -> None:
@@ -138,9 +138,25 @@ def test_all_scenarios_come_from_one_revision_of_the_code(made: Runs, tmp_path: 
     assert "999" not in (tree(tmp_path) / "results/bench/resnet50/Offline/README.md").read_text()
 
 
-def test_changes_that_no_revision_names_are_refused(made: Runs) -> None:
-    all_scenarios(made, revision="0123abc-dirty")
-    assert "was run with changes to the code that no revision names: commit them first" in refused()
+@pytest.mark.parametrize(
+    ("revision", "why"),
+    [
+        ("0123abc-dirty", "was run with changes to the code that no revision names: commit them first"),
+        ("unknown", "was run outside of a git checkout, so no revision names its code: run it in a clone"),
+    ],
+)
+def test_code_that_no_revision_names_is_refused_but_for_a_rehearsal(made: Runs, revision: str, why: str) -> None:
+    all_scenarios(made, revision=revision)
+    assert why in refused()
+    staged(("--division=open", "--rehearsal"))
+
+
+def test_a_submission_says_before_it_runs_anything_that_its_code_has_no_revision(
+    made: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "git_revision", lambda: versions.UNKNOWN)
+    with pytest.raises(EngineroomError, match="what is missing would be run outside of a git checkout"):
+        action.submission([*WHO, "--benchmarks=resnet50", "--weights=synthetic"])
 
 
 def test_a_partial_run_and_one_of_another_version_are_named_and_not_used(made: Runs) -> None:
@@ -181,7 +197,7 @@ def test_a_result_that_says_more_than_its_log_is_refused(made: Runs) -> None:
     told = json.loads(path.read_text())
     told["performance"]["value"] = 999.0
     path.write_text(json.dumps(told))
-    assert "says that value is 999.0, but LoadGen's log says 250.0" in refused()
+    assert "says that value is 999.0, but LoadGen's log says 100.0" in refused()
 
 
 def test_a_benchmark_without_runs_says_how_to_run_it(made: Runs) -> None:
@@ -215,7 +231,12 @@ def test_staging_again_keeps_other_benchmarks_and_drops_nothing(made: Runs, tmp_
     staged()
     before = files(tree(tmp_path))
     shutil.copytree(tree(tmp_path) / "results/bench/resnet50", tree(tmp_path) / "results/bench/bert-99")
+    path = tmp_path / "submission/v6.1-open-Acme.staged.json"
+    other, gone = {"bench bert-99 Offline": {"performance": "x"}}, {"bench gone Offline": {"performance": "y"}}
+    path.write_text(json.dumps({"runs": {**record(tmp_path), **other, **gone}, "placeholders": {"<user-1>": "z"}}))
     staged()
+    assert record(tmp_path).keys() == {"bench bert-99 Offline", *(f"bench resnet50 {each}" for each in EDGE)}
+    assert json.loads(path.read_text())["placeholders"] == {"<user-1>": "z"}
     after = files(tree(tmp_path))
     assert {name: text for name, text in after.items() if "bert-99" not in name} == before
     assert any("bert-99/Offline" in name for name in after)
@@ -227,7 +248,7 @@ def test_a_full_disk_or_an_interrupt_leaves_the_former_tree(
 ) -> None:
     all_scenarios(made)
     staged()
-    before = files(tree(tmp_path))
+    before, told = files(tree(tmp_path)), record(tmp_path)
     made.pair(OFFLINE, log={"result_samples_per_second": 999.0})
     copy, count = stage._copy, iter(range(100))
 
@@ -240,25 +261,26 @@ def test_a_full_disk_or_an_interrupt_leaves_the_former_tree(
     with pytest.raises((EngineroomError, KeyboardInterrupt)) as caught:
         action.stage_results([*WHO, "--benchmarks=resnet50"])
     assert isinstance(caught.value, KeyboardInterrupt) or "there is no space left" in str(caught.value)
-    assert files(tree(tmp_path)) == before
+    assert files(tree(tmp_path)) == before and record(tmp_path) == told
     left = [path.name for path in (tmp_path / "submission").iterdir()]
     assert not [name for name in left if name.endswith((".partial", ".former"))]
 
 
-def test_a_tree_whose_swap_was_cut_off_is_put_back(made: Runs, tmp_path: Path) -> None:
+def test_a_record_goes_with_its_tree(made: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     all_scenarios(made)
     staged()
-    before = files(tree(tmp_path))
-    tree(tmp_path).rename(tmp_path / "submission/v6.1-open-Acme.former")  # killed between the two renames
-    for path in made.folder.iterdir():
-        shutil.rmtree(path)
-    made.add(OFFLINE)
-    with pytest.raises(EngineroomError):
-        staged()
-    with stage._beside(action._entry({"submitter": "Acme", "division": "open"})) as root:
-        assert files(tree(tmp_path)) == before
-        shutil.copytree(tree(tmp_path), root / "open" / "Acme")
-    assert files(tree(tmp_path)) == before
+    before, told = files(tree(tmp_path)), record(tmp_path)
+    made.pair(OFFLINE, log={"result_samples_per_second": 999.0})
+    rename = Path.rename
+
+    def broken(path: Path, target: Path) -> Path:
+        if path.parent.name == "open" and path.parents[1].name.endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", broken)  # the second of the two
+    assert "Input/output error" in refused()
+    assert files(tree(tmp_path)) == before and record(tmp_path) == told
 
 
 def test_at_the_edge_what_was_not_run_is_inferred(made: Runs, tmp_path: Path) -> None:
@@ -266,8 +288,8 @@ def test_at_the_edge_what_was_not_run_is_inferred(made: Runs, tmp_path: Path) ->
     staged()
     results = tree(tmp_path) / "results/bench/resnet50"
     multi, offline = ((results / each / "README.md").read_text() for each in (MULTI, OFFLINE))
-    assert "p99 latency of 8 samples 48 ms" in multi and "from SingleStream, 8 * early_stopping_latency_ms" in multi
-    assert "throughput 210 samples/s" in offline and "the logs are those of SingleStream" in offline
+    assert "p99 latency of 8 samples 84 ms" in multi and "from SingleStream, 8 * early_stopping_latency_ms" in multi
+    assert "throughput 100 samples/s" in offline and "the logs are those of SingleStream" in offline
     source = results / SINGLE / "performance/run_1/mlperf_log_detail.txt"
     assert (results / OFFLINE / "performance/run_1/mlperf_log_detail.txt").read_bytes() == source.read_bytes()
 
@@ -289,9 +311,49 @@ def test_the_closed_division_wants_the_audits_of_these_very_runs(made: Runs, tmp
     assert re.search(r"resnet50 Offline: has no TEST04 .*\n.*has no TEST04: it was not run", refused(CLOSED))
 
 
-def test_a_rehearsal_is_marked_everywhere_and_nothing_else_takes_it(made: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"batch_size": 8}, "differs in batch_size 1 and 8"),
+        ({"engine": "onnxruntime"}, "differs in engine openvino and onnxruntime"),
+        ({"made_from": {"model": "n" * 64}}, "differs in model mmmmmmmmmmmm... and nnnnnnnnnnnn..."),
+        ({"revision": "0123abc"}, "it was not run"),
+    ],
+)
+def test_an_audit_that_names_a_run_and_was_made_otherwise_is_refused(
+    made: Runs, more: dict[str, Any], why: str
+) -> None:
+    for scenario in (SINGLE, MULTI):
+        made.audited(scenario)
+    made.audited(OFFLINE, audits=more)
+    assert re.search(rf"has no TEST01: (\S+-TEST01 )?{re.escape(why)}", refused(CLOSED))
+
+
+def test_an_audit_of_another_machine_is_refused(made: Runs) -> None:
+    for scenario in (SINGLE, MULTI):
+        made.audited(scenario)
+    made.audited(OFFLINE, audits={"machine": replace(made.machine, cpu=replace(made.machine.cpu, model="Another CPU"))})
+    assert "two machines bear the name bench" in refused(CLOSED)
+
+
+@pytest.mark.parametrize("how", ["is not what the run wrote", "is gone", "is not of the run"])
+def test_an_audit_whose_files_were_touched_is_refused(made: Runs, how: str) -> None:
     for scenario in EDGE:
-        made.pair(scenario, valid=False, divisions=())
+        made.audited(scenario)
+    path = next(made.folder.glob("*-Offline-TEST01")) / "TEST01/verify_accuracy.txt"
+    if how == "is gone":
+        path.unlink()
+    elif how == "is not of the run":
+        path = path.with_name("notes.txt")
+        path.write_text("more\n")
+    else:
+        path.write_text("TEST PASS\n")
+    assert f"TEST01/{path.name}: {how}" in refused(CLOSED)
+
+
+def test_a_rehearsal_is_marked_everywhere_and_nothing_else_takes_it(made: Runs, tmp_path: Path) -> None:
+    made.answers = 50_000
+    made.pair(SINGLE, valid=False, divisions=())
     assert "LoadGen calls it INVALID" in refused()
     who = ("--submitter=Acme", "--division=open", "--rehearsal")
     staged(who)
@@ -313,9 +375,9 @@ def test_a_rehearsal_is_marked_everywhere_and_nothing_else_takes_it(made: Runs, 
 
 def test_models_of_another_name_go_to_the_open_division_with_a_mapping(made: Runs, tmp_path: Path) -> None:
     """MLCommons' checkers look for it beside systems/, and stop at resnet50, which they call resnet."""
-    for scenario in EDGE:
-        made.pair(scenario)
-        made.pair(scenario, benchmark="mobilenet-v2", divisions=("open",))
+    made.answers = 50_000
+    made.pair(SINGLE)
+    made.pair(SINGLE, benchmark="mobilenet-v2", divisions=("open",))
     action.stage_results([*WHO, "--benchmarks=mobilenet-v2"])
     staged()
     mapping = json.loads((tree(tmp_path) / "model_mapping.json").read_text())

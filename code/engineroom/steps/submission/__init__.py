@@ -8,7 +8,7 @@ stage      the tree, built beside the former one and put in its place in whole
 truncate   accuracy logs cut short, with the hash of the whole one; and back
 privacy    what in a text must not be published
 scrub      looks through a tree for that, and replaces it where that is allowed
-check      the staged tree, held against what a submission must have
+rehearsal  by what a rehearsal is known, and which rules it may break
 pack       the archive; the copy to where it is submitted from
 published  results of anybody, from trees and from MLCommons' summaries
 official   MLCommons' own checker

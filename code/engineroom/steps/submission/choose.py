@@ -13,19 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engineroom import rounds, runs
+from engineroom import detail_log, rounds, runs, versions
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, sha256_file
 from engineroom.runs import Result
-from engineroom.steps.submission import logs
 from engineroom.steps.submission.entry import Entry
 from engineroom.steps.submission.layout import DETAIL_LOG
 from engineroom.terms import METRICS, Scenario, TestMode
 
 ENVIRONMENT = "env.json"
 LOWER_IS_BETTER = "ms"
-DIRTY = "-dirty"
 UNTOLD = ("test_mode", "watchdog_s", "probe_s")  # what may differ besides LoadGen's own settings
 SHOWN = 4  # differences that are named
 KIND = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
@@ -130,9 +128,10 @@ def read_run(folder: Path) -> Run:
 
 def verify(run: Run) -> None:
     """Refuse a run whose files are no longer those that it wrote, or whose result is not what its log says."""
+    audit = (run.result.audit.test,) if run.result.audit else ()
     for name, sha256 in run.result.checksums.items():
         path, parts = run.folder / name, Path(name).parts
-        if len(parts) > 1 and parts[0] != runs.RECIPE:
+        if len(parts) > 1 and parts[0] not in (runs.RECIPE, *audit):
             continue  # the model, the engine, the samples: they lie elsewhere
         if not path.is_file() or sha256_file(path) != sha256:
             edited = "is not what the run wrote: its SHA-256 is not the one in result.json"
@@ -141,10 +140,14 @@ def verify(run: Run) -> None:
                 where=display(path),
                 mend="restore it, or run the test again and remove this run",
             )
+    for path in (path for test in audit for path in (run.folder / test).rglob("*") if path.is_file()):
+        if str(path.relative_to(run.folder)) not in run.result.checksums:
+            what = "is not of the run: result.json has no SHA-256 of it"
+            raise RequestError(what, where=display(path), mend="move it away")
     figure = run.result.performance
     if figure is None:
         return
-    log, metric = logs.read(run.folder / DETAIL_LOG), METRICS[run.config.scenario]
+    log, metric = detail_log.read(run.folder / DETAIL_LOG), METRICS[run.config.scenario]
     said = {"value": float(log.get(metric.key) or 0) * metric.scale, "valid": log.get("result_validity") == "VALID"}
     for name, value in said.items():
         if getattr(figure, name) != value:
@@ -164,14 +167,19 @@ class Chosen:
 
     performance: Run
     accuracy: Run
-    audits: Mapping[str, Path] = field(default_factory=dict)
+    audits: Mapping[str, Run] = field(default_factory=dict)
     inferred_from: Scenario | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """The runs that LoadGen's logs are taken from."""
+        """The runs that LoadGen's logs are taken from, without the audits."""
         return (self.performance, self.accuracy)
+
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        """The runs that anything is taken from."""
+        return (*self.runs, *self.audits.values())
 
 
 @dataclass(frozen=True)
@@ -188,11 +196,18 @@ def problem_of(run: Run, entry: Entry) -> str | None:
         return None
     if run.config.round != entry.round:
         return f"was held against the rules of {run.config.round}, not of {entry.round}"
-    if run.revision.endswith(DIRTY):
-        return "was run with changes to the code that no revision names: commit them first"
     if entry.division not in run.result.rules.divisions:
         return "; ".join(run.result.rules.reasons) or f"is not submittable to the {entry.division} division"
-    return None
+    return f"was run {why}" if (why := unnamed(run.revision)) else None
+
+
+def unnamed(revision: str) -> str | None:
+    """Say why nobody could get the code of a run again, None if git can give it: src/ must hold what ran."""
+    if versions.is_known(revision):
+        return None
+    if revision == versions.UNKNOWN:
+        return "outside of a git checkout, so no revision names its code: run it in a clone of the repository"
+    return "with changes to the code that no revision names: commit them first"
 
 
 def audits_needed(entry: Entry, benchmark: str) -> tuple[str, ...]:
@@ -229,9 +244,9 @@ def choose(of_scenario: Sequence[Run], entry: Entry) -> Chosen | Lack:
     return Lack(missing, tuple(f"{run.name} {problem_of(run, entry)}" for run in performance))
 
 
-def _audits_of(run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the folder of each audit that is needed, and why the others are missing."""
-    found: dict[str, Path] = {}
+def _audits_of(run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry) -> tuple[dict[str, Run], dict[str, str]]:
+    """Return each audit that is needed: of these very runs, and made like them; and why the others are missing."""
+    found: dict[str, Run] = {}
     why: dict[str, str] = {}
     for test in audits_needed(entry, run.config.benchmark):
         why[test] = "it was not run"
@@ -241,8 +256,10 @@ def _audits_of(run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry) -> 
             belongs = (result.test, result.reference) == (test, run.name)
             if not belongs or result.accuracy_run not in ("", accuracy.name):
                 continue
-            if result.passed or entry.rehearsal:
-                found[test] = each.folder / test
+            if run.differences(each):
+                why[test] = _differs(run, each)
+            elif result.passed or entry.rehearsal:
+                found[test] = each
             else:
                 why[test] = f"{each.name} did not pass: {'; '.join(result.reasons)}"
     return found, {test: words for test, words in why.items() if test not in found}
@@ -256,11 +273,16 @@ def _accuracy_of(run: Run, accuracy: Sequence[Run], entry: Entry) -> tuple[Run |
             return each, ""
     if not nearest:
         return None, "there is none in this scenario"
-    differs = run.differences(nearest[0])
-    if not differs:
+    if not run.differences(nearest[0]):
         return None, f"{nearest[0].name} {problem_of(nearest[0], entry)}"
-    rest = f", and {len(differs) - SHOWN} more" if len(differs) > SHOWN else ""
-    return None, f"{nearest[0].name} differs in {', '.join(differs[:SHOWN])}{rest}"
+    return None, _differs(run, nearest[0])
+
+
+def _differs(run: Run, other: Run) -> str:
+    """Say that another run was made differently, and in what."""
+    differences = run.differences(other)
+    rest = f", and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    return f"{other.name} differs in {', '.join(differences[:SHOWN])}{rest}"
 
 
 def _descending(text: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from engineroom import __version__, rounds
+from engineroom import __version__, rounds, versions
 from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
@@ -28,7 +28,6 @@ from engineroom.terms import METRICS, Precision, Scenario, Weights
 
 README_TEMPLATE = TEMPLATES / "submission_readme.md.j2"
 ACCOUNT = "calibration.md"  # what calibrate writes beside the quantized model
-UNKNOWN_REVISION = "unknown"
 SOURCES = (  # what a run is made of: all but tests, documents and what is generated
     *("code", "configs", "data_maps", "systems", "requirements"),
     *("Makefile", "tasks.py", "invoke.yaml", "pyproject.toml", "README.md", "LICENSE"),
@@ -252,7 +251,8 @@ def calibration_index(names: Sequence[str]) -> str:
 
 def sources_name(revision: str) -> str:
     """Return the name of the folder that holds the code of a revision."""
-    known = "" if revision == UNKNOWN_REVISION else f"-{revision[:12]}{'-dirty' if revision.endswith('-dirty') else ''}"
+    dirty = versions.DIRTY if revision.endswith(versions.DIRTY) else ""
+    known = "" if revision == versions.UNKNOWN else f"-{revision[:12]}{dirty}"
     return f"{SOURCES_PREFIX}{__version__}{known}"
 
 
@@ -262,7 +262,7 @@ def write_sources(revision: str, folder: Path, root: Path = ROOT) -> None:
     Raises RequestError if git no longer has the revision.
     """
     folder.mkdir(parents=True)
-    if not is_known(revision):
+    if not versions.is_known(revision):
         _copy_working_tree(folder, root)
         return
     archive = ["git", "-C", str(root), "archive", "--format=tar", revision, *SOURCES]
@@ -291,11 +291,6 @@ def _drop_hidden(folder: Path) -> None:
     """Remove files whose name begins with a dot: MLCommons' repository_checks.sh refuses them."""
     for path in folder.rglob(".*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def is_known(revision: str) -> bool:
-    """Tell whether git can give exactly this code again."""
-    return revision != UNKNOWN_REVISION and not revision.endswith("-dirty")
 
 
 def overlay_name(overlay: Overlay) -> str:

@@ -6,15 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from engineroom.errors import Mistakes, RequestError, shown
 from engineroom.paths import CONFIGS, SUBMISSION, display, layers
 from engineroom.yaml_file import entries
 
-FILE = "submission.yaml"
+FILE, SCHEMA = "submission.yaml", "submission.schema.json"
 REHEARSAL = "rehearsal"
 NOTICE = "This is a rehearsal: short tests, made to try the way. It is no result and must not be submitted."
 UNKNOWN_HERE = f"unknown ({REHEARSAL})"  # of what only a person knows and need not say for a rehearsal
@@ -27,12 +28,28 @@ CATEGORIES = {"edge": "edge", "datacenter": "datacenter", "both": "datacenter,ed
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What configs/submission.yaml may say; a flag of the same name goes before it."""
 
-    submitter: str | None = None
-    division: Literal["closed", "open"] = "open"
-    category: Literal["edge", "datacenter", "both"] = "edge"
-    status: Literal["available", "preview", "rdi"] = "available"
-    retraining: Literal["no", "yes"] | None = None  # whether a model of one's own was trained further
-    public: tuple[str, ...] = ()  # words that may be published although they name this user, machine or network
+    submitter: Annotated[
+        str | None,
+        Meta(
+            description="organization that submits, and the name of its folder",
+            extra_json_schema={"pattern": f"^{NAME.pattern}$"},
+        ),
+    ] = None
+    division: Annotated[Literal["closed", "open"], Meta(description="division; network is not in this version")] = (
+        "open"
+    )
+    category: Annotated[Literal["edge", "datacenter", "both"], Meta(description="category of the system")] = "edge"
+    status: Annotated[
+        Literal["available", "preview", "rdi"],
+        Meta(description="availability of the system, unless systems/<id>.yaml says it"),
+    ] = "available"
+    retraining: Annotated[
+        Literal["no", "yes"] | None, Meta(description="whether a model of one's own was trained further")
+    ] = None
+    public: Annotated[
+        tuple[str, ...],
+        Meta(description="words that may be published although they name this user, machine or network"),
+    ] = ()
 
 
 @dataclass(frozen=True)
@@ -73,9 +90,19 @@ class Entry:
         """The name of what is kept beside the tree, and of the archive."""
         return f"{self.name}-{self.division}-{self.submitter}"
 
+    @property
+    def archive(self) -> Path:
+        """The packed tree."""
+        return SUBMISSION / f"{self.title}.tar.gz"
+
     def system(self, system: str) -> str:
         """Return the id of a system in this entry: a rehearsal's says so."""
         return f"{system}-{REHEARSAL}" if self.rehearsal else system
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of configs/submission.yaml."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Settings)}
 
 
 def read_settings(flags: Mapping[str, str], configs: Path = CONFIGS) -> Settings:
@@ -103,7 +130,7 @@ def _take(values: dict[str, Any], name: str, value: Any, where: str, mistakes: l
         mend = "the network division is not in this version of Engineroom" if network else None
         mistakes.append(RequestError(f"{name} is {shown(value)}: {error}", where=where, mend=mend))
         return
-    if name == "submitter" and not NAME.fullmatch(value):
+    if name == "submitter" and value is not None and not NAME.fullmatch(value):
         what = f"submitter is {shown(value)}, must be letters, digits, dots, _, + or -, a letter or digit first"
         mistakes.append(RequestError(what, where=where, mend="it is the name of a folder"))
         return

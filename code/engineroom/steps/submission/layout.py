@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engineroom import rounds
+from engineroom import detail_log, responses, rounds
 
 SUMMARY_LOG = "mlperf_log_summary.txt"
-DETAIL_LOG = "mlperf_log_detail.txt"
-ACCURACY_LOG = "mlperf_log_accuracy.json"
+DETAIL_LOG = detail_log.NAME
+ACCURACY_LOG = responses.LOG
 ACCURACY = "accuracy.txt"
 USER_CONF = "user.conf"
 README = "README.md"

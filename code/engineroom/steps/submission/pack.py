@@ -12,6 +12,7 @@ from engineroom.errors import Mistakes, RequestError
 from engineroom.paths import display, ensure_folder, not_writable, sha256_file, write_beside, write_text
 
 SHOWN = 10
+SUFFIX = ".tar.gz"
 
 
 def pack(root: Path, folder: Path, archive: Path) -> str:
@@ -19,6 +20,8 @@ def pack(root: Path, folder: Path, archive: Path) -> str:
 
     Names are in order; no time, owner or group is kept, and of the modes only whether a file can be executed.
     """
+    told = archive.with_name(f"{archive.name}.sha256")
+    told.unlink(missing_ok=True)  # that of another archive, should this end half-way
     with (
         write_beside(archive) as beside,
         beside.open("wb") as raw,
@@ -29,8 +32,22 @@ def pack(root: Path, folder: Path, archive: Path) -> str:
             if path.is_file():
                 _add(tar, path, path.relative_to(root))
     sha256 = sha256_file(archive)
-    write_text(archive.with_name(f"{archive.name}.sha256"), f"{sha256}  {archive.name}\n")
+    write_text(told, f"{sha256}  {archive.name}\n")
+    _former(archive, sha256).unlink(missing_ok=True)  # the same
     return sha256
+
+
+def set_aside(archive: Path) -> Path | None:
+    """Give an archive a name of its own, because its tree is replaced; return it, None if there is no archive."""
+    if not archive.is_file():
+        return None
+    former = _former(archive, sha256_file(archive))
+    archive.with_name(f"{archive.name}.sha256").unlink(missing_ok=True)
+    return archive.replace(former)
+
+
+def _former(archive: Path, sha256: str) -> Path:
+    return archive.with_name(f"{archive.name.removesuffix(SUFFIX)}-former-{sha256[:12]}{SUFFIX}")
 
 
 def _add(tar: tarfile.TarFile, path: Path, name: Path) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from engineroom import rounds
+from engineroom import detail_log, rounds
 from engineroom.errors import RequestError
 from engineroom.paths import display
-from engineroom.steps.submission import logs
+from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN, model_mapping
 
@@ -155,7 +155,7 @@ def _result(root: Path, folder: Path, round_name: str) -> Published:
     log_path = folder / PERFORMANCE_RUN / DETAIL_LOG
     if not log_path.is_file():
         raise RequestError("has no log of LoadGen's", where=display(log_path))
-    log = logs.read(log_path)
+    log = detail_log.read(log_path)
     described = _json(submitter / "systems" / f"{system}.json")
     name = round_name or _round_of(log)
     mapped = model_mapping(submitter / MAPPING).get(benchmark.name, benchmark.name)
@@ -186,7 +186,7 @@ def _result(root: Path, folder: Path, round_name: str) -> Published:
         framework=str(described.get("framework", "")),
         weight_data_types=str(measured.get("weight_data_types", "")),
         location=str(folder.relative_to(root)),
-        rehearsal=system.endswith(f"-{REHEARSAL}") or REHEARSAL in measured,
+        rehearsal=rehearsal.is_named(system) or REHEARSAL in measured,
     )
 
 

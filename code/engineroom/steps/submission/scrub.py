@@ -15,6 +15,9 @@ from pathlib import Path
 from engineroom.steps.submission import privacy
 from engineroom.steps.submission.privacy import Hit, Kind, Of, Private
 
+ANSWER = re.compile(  # as LoadGen writes it
+    r'\{ ?"seq_id" ?: ?\d+, ?"qsl_idx" ?: ?\d+, ?"data" ?: ?"[0-9A-Fa-f]*"(?:, ?"token_count" ?: ?\d+)? ?\}'
+)
 CHANGED = (Of.DOCUMENT,)
 TEXT_MAX = 64 << 20  # bytes of a file that is looked through; a submission's files are smaller
 SETTINGS = (".yaml", ".yml", ".json", ".j2", ".conf", ".md", ".txt")  # what people write into configs/ and systems/

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from engineroom import rounds
+import msgspec
+
+from engineroom import rounds, terminal, versions
 from engineroom.benchmarks import Benchmark
 from engineroom.errors import EngineroomError, Mistakes, RequestError
-from engineroom.paths import SUBMISSION, display, ensure_folder, locked, not_writable, write_text
+from engineroom.paths import SUBMISSION, ensure_folder, locked, not_writable, write_text
 from engineroom.runs import RECIPE
-from engineroom.steps.submission import documents, privacy, scrub
+from engineroom.steps.submission import documents, pack, privacy, scrub
 from engineroom.steps.submission.choose import Chosen
-from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry
+from engineroom.steps.submission.entry import NOTICE, Entry
 from engineroom.steps.submission.layout import (
     ACCURACY,
     ACCURACY_LOG,
@@ -31,10 +33,10 @@ from engineroom.steps.submission.layout import (
     Tree,
     model_mapping,
 )
+from engineroom.steps.submission.rehearsal import MARK
 from engineroom.terms import Scenario
 
 PARTIAL, FORMER, RECORD = ".partial", ".former", ".staged.json"
-MARK = Path(f"{REHEARSAL.upper()}.md")
 SHOWN = 20
 SAME_SYSTEM = (
     "host_processor_model_name",
@@ -61,11 +63,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Staged:
-    """What was staged, and what was replaced in it by placeholders."""
+    """What was staged, what was replaced in it by placeholders, and where the archive of the former tree is now."""
 
     folder: Path
     places: tuple[Place, ...]
     replaced: tuple[scrub.Finding, ...]
+    former_archive: Path | None
 
 
 def tree_of(entry: Entry) -> Tree:
@@ -80,21 +83,23 @@ def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Stag
     tree is untouched then.
     """
     tree = tree_of(entry)
-    record = SUBMISSION / f"{entry.title}{RECORD}"
-    with _beside(entry) as root:
+    with held(entry), _beside(entry) as root:
+        before = _recorded(entry)
         _take_over(entry, root)
         for item in items:
             _write_item(root, tree, entry, item)
         _write_mapping(root, tree, entry, items)
         _write_common(root, tree, entry)
-        scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), _placeholders(record))
+        scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), dict(before.placeholders))
         found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
         refuse([each for each in found if not each.placeholder])
         _explain(root / tree.folder, found)
-        write_text(record, _account(items, scrubber))
-        record.chmod(0o600)  # it says what the placeholders stand for
+        there = {str(place) for place in tree.places(root)}
+        kept = {place: told for place, told in before.runs.items() if place in there}
+        _write_record(root / RECORD, Record({**kept, **_runs_of(items)}, scrubber.placeholders))
+        aside = pack.set_aside(entry.archive)
     places = tuple(item.place(scenario) for item in items for scenario in item.chosen)
-    return Staged(entry.folder, places, tuple(found))
+    return Staged(entry.folder, places, tuple(found), aside)
 
 
 def _explain(folder: Path, found: Sequence[scrub.Finding]) -> None:
@@ -121,9 +126,8 @@ def refuse(left: Sequence[scrub.Finding]) -> None:
 
 def private_words(entry: Entry) -> scrub.Scrubber:
     """Return what looks through a staged tree again."""
-    record = SUBMISSION / f"{entry.title}{RECORD}"
     systems = tree_of(entry).systems(entry.root)
-    return scrub.Scrubber(privacy.of_this_machine(), _public(entry, systems), _placeholders(record))
+    return scrub.Scrubber(privacy.of_this_machine(), _public(entry, systems), _recorded(entry).placeholders)
 
 
 def _public(entry: Entry, systems: Sequence[str]) -> frozenset[str]:
@@ -132,58 +136,92 @@ def _public(entry: Entry, systems: Sequence[str]) -> frozenset[str]:
     return frozenset(word.lower() for word in (*words, *systems) if word)
 
 
-def _placeholders(record: Path) -> dict[str, str]:
+# The record
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is kept beside the tree: which run each result is, and what each placeholder stands for."""
+
+    runs: dict[str, dict[str, str]] = {}
+    placeholders: dict[str, str] = {}
+
+
+def _recorded(entry: Entry) -> Record:
     try:
-        return dict(json.loads(record.read_text(encoding="utf-8"))["placeholders"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        return msgspec.json.decode(_record(entry).read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return Record()
 
 
-def _account(items: Sequence[Item], scrubber: scrub.Scrubber) -> str:
-    """Return what is kept beside the tree: which run each result is, and what each placeholder stands for."""
-    runs = {
+def _record(entry: Entry) -> Path:
+    return SUBMISSION / f"{entry.title}{RECORD}"
+
+
+def _write_record(path: Path, record: Record) -> None:
+    write_text(path, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
+    path.chmod(0o600)  # it says what the placeholders stand for
+
+
+def _runs_of(items: Sequence[Item]) -> dict[str, dict[str, str]]:
+    return {
         str(item.place(scenario)): {
             "performance": chosen.performance.name,
             "accuracy": chosen.accuracy.name,
-            **{test: display(path) for test, path in chosen.audits.items()},
+            **{test: run.name for test, run in chosen.audits.items()},
         }
         for item in items
         for scenario, chosen in item.chosen.items()
     }
-    return json.dumps({"runs": runs, "placeholders": scrubber.placeholders}, indent=1) + "\n"
 
 
 # Beside the former tree
 
 
 @contextmanager
+def held(entry: Entry) -> Iterator[None]:
+    """Hold the lock on all that is staged, the entry's tree being whole: what a kill has left half-way is mended."""
+    with locked(SUBMISSION, lambda: terminal.say("another process works on what is staged; waiting for it")):
+        _settle(entry)
+        yield
+
+
+@contextmanager
 def _beside(entry: Entry) -> Iterator[Path]:
-    """Yield a folder for a new tree; on success it takes the former one's place by a rename, else it is removed."""
-    root, former = SUBMISSION / f"{entry.title}{PARTIAL}", SUBMISSION / f"{entry.title}{FORMER}"
-    with locked(SUBMISSION):
-        try:
-            _recover(entry.folder, former)
-            shutil.rmtree(root, ignore_errors=True)
-            root.mkdir()
-            yield root
-            ensure_folder(entry.folder.parent)
-            if entry.folder.exists():
-                entry.folder.rename(former)
-            (root / tree_of(entry).folder).rename(entry.folder)
-        except EngineroomError:
-            raise
-        except OSError as error:
-            raise not_writable(entry.folder, error) from error
-        finally:
-            _recover(entry.folder, former)
-            shutil.rmtree(root, ignore_errors=True)
+    """Yield a folder for a new tree and its record; on success both take the former ones' places, else are removed."""
+    root = _partial(entry)
+    try:
+        root.mkdir()
+        yield root
+        ensure_folder(entry.folder.parent)
+        if entry.folder.exists():
+            entry.folder.rename(_former(entry))
+        (root / tree_of(entry).folder).rename(entry.folder)
+    except EngineroomError:
+        raise
+    except OSError as error:
+        raise not_writable(entry.folder, error) from error
+    finally:
+        _settle(entry)
 
 
-def _recover(folder: Path, former: Path) -> None:
-    """Put the former tree back if a new one never took its place; else remove it."""
-    if former.exists() and not folder.exists():
-        former.rename(folder)
+def _partial(entry: Entry) -> Path:
+    return SUBMISSION / f"{entry.title}{PARTIAL}"
+
+
+def _former(entry: Entry) -> Path:
+    return SUBMISSION / f"{entry.title}{FORMER}"
+
+
+def _settle(entry: Entry) -> None:
+    """End a staging where it was broken off: a new tree in its place gets its record, else the former one is back."""
+    root, former = _partial(entry), _former(entry)
+    record, built = root / RECORD, root / tree_of(entry).folder
+    if record.is_file() and not built.exists() and entry.folder.exists():
+        record.replace(_record(entry))
+    elif former.exists() and not entry.folder.exists():
+        former.rename(entry.folder)
     shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def _take_over(entry: Entry, root: Path) -> None:
@@ -222,7 +260,7 @@ def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
     _put(root / tree.calibration.with_name(name), account)
     revision = runs[0].revision
     sources = root / tree.code / documents.sources_name(revision)
-    if not documents.is_known(revision):  # what lies here may be another code than that of the last time
+    if not versions.is_known(revision):  # what lies here may be another code than that of the last time
         shutil.rmtree(sources, ignore_errors=True)
     if not sources.exists():
         documents.write_sources(revision, sources)
@@ -268,7 +306,8 @@ def _write_result(root: Path, tree: Tree, entry: Entry, item: Item, place: Place
         _copy(measured.folder / name, root / tree.performance(place) / name)
     for name in (ACCURACY, ACCURACY_LOG, DETAIL_LOG, SUMMARY_LOG):
         _copy(scored.folder / name, root / tree.accuracy(place) / name)
-    for test, folder in chosen.audits.items():
+    for test, run in chosen.audits.items():
+        folder = run.folder / test
         for path in sorted(each for each in folder.rglob("*") if each.is_file()):
             _copy(path, root / tree.audit(place, test) / path.relative_to(folder))
     _copy(measured.folder / RECIPE / USER_CONF, root / tree.measurements(place) / USER_CONF)

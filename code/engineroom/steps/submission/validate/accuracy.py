@@ -45,8 +45,7 @@ def check(case: Case, log: Log, told: Summary | None) -> Iterator[Finding]:
     if not log.values:
         return
     scenario = log.get("effective_scenario")
-    ways = {(way.by, way.scenario) for way in case.rules.inferred.ways}
-    if scenario != case.log_scenario() and (scenario, case.scenario) not in ways:
+    if scenario != case.log_scenario() and not case.may_stand(scenario):
         yield log.at(rulebook.SCENARIO_LOG, "effective_scenario", expected=case.log_scenario())
     if model := case.model:
         wanted = model.accuracy_samples(case.scenario)

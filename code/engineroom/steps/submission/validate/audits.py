@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from os.path import commonprefix
 
-from engineroom.rounds import AuditTest
+from engineroom.rounds import FAIL, PASS, VERIFY_ACCURACY, VERIFY_PERFORMANCE, AuditTest, near
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
 from engineroom.steps.submission.validate import accuracy, detail, loadgen, performance, rulebook, sight, summary
 from engineroom.steps.submission.validate.case import Case
@@ -14,15 +14,10 @@ from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
 from engineroom.terms import Scenario
 
-VERIFY_ACCURACY, VERIFY_PERFORMANCE = "verify_accuracy.txt", "verify_performance.txt"
-PASS, FAIL = "TEST PASS", "TEST FAIL"
 SCORE = re.compile(r"^\s*(reference|test) score\s*=\s*([-+.\deE]+)\s*$", re.IGNORECASE | re.MULTILINE)
 COUNT = re.compile(r"^\s*(num_\w+)\s*=\s*(\d{1,18})\s*$", re.MULTILINE)
 MODES = {2: "PerformanceOnly", 1: "AccuracyOnly"}
-LOGGED = {  # an audit's setting, where LoadGen's log has it under another name or in another unit
-    "min_duration": "min_duration_ms",
-}
-SWITCHES = ("performance_issue_unique", "performance_issue_same", "sample_concatenate_permutation")
+OF_LENGTH = ("min_query_count", "min_duration")  # LoadGen may take more of them than an audit asks for
 TOKEN_LINES = {
     "First token check pass": ("True", "Skipped"),
     "EOS check pass": ("True",),
@@ -36,11 +31,7 @@ def check(
 ) -> Iterator[Finding]:
     """Yield what is wrong with an audit. `files` are its folder's; `reference` is the log of the performance run."""
     audit, folder = case.rules.audits.tests[test], str(case.tree.audit(case.place, test))
-    for name in audit.required_files:
-        if name not in files:
-            yield rulebook.MISSING.at(f"{folder}/{name}", found="not there", expected="a file")
-        elif not files[name]:
-            yield rulebook.EMPTY.at(f"{folder}/{name}", found="0 bytes", expected="a file that says something")
+    yield from sight.lacking(folder, files, audit.required_files)
     log = None
     if files.get(logged := (PERFORMANCE_RUN / DETAIL_LOG).as_posix()):
         log, told = loadgen.read(case.root, f"{folder}/{logged}"), None
@@ -61,7 +52,7 @@ def _log(
 ) -> Iterator[Finding]:
     if audit.band:
         yield from performance.test(case, log, told)
-        if "min_duration" not in audit.of(case.subject.model):
+        if "min_duration" not in audit.of(case.subject.model, str(log.get("effective_scenario"))):
             yield from performance.duration(case, log)
     else:
         yield from detail.check(case, log, MODES.get(audit.settings.get("mode", 2), "PerformanceOnly"))
@@ -75,11 +66,7 @@ def _log(
     ran = reference.get("effective_scenario")
     if log.get("effective_scenario") != ran:
         yield log.at(rulebook.SCENARIO_LOG, "effective_scenario", expected=f"{ran}, as the performance run")
-    same = ("test_datetime", "power_begin", "result_max_latency_ns")
-    if all(log.get(key) == reference.get(key) for key in same):
-        yield log.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
-    if log.get("loadgen_version") != reference.get("loadgen_version"):
-        yield log.at(rulebook.LOADGEN_MIXED, "loadgen_version", expected=reference.get("loadgen_version"))
+    yield from detail.beside(log, reference)
     if audit.band and ran == "Server":
         key = "effective_target_latency_ns"
         if log.get(key) != reference.get(key):
@@ -89,20 +76,10 @@ def _log(
 
 
 def _settings(case: Case, audit: AuditTest, log: Log) -> Iterator[Finding]:
-    scenario = log.get("effective_scenario")
-    wanted: dict[str, int] = {**case.rules.audits.usual.all()}
-    for key, value in audit.of(case.subject.model).items():
-        of, _, name = key.rpartition(".")
-        if of in ("", scenario):
-            wanted[name] = value
-    for name, value in wanted.items():
-        if name in ("mode", "min_query_count", "min_duration"):
-            continue
-        key = f"effective_{LOGGED.get(name, name)}"
-        used = log.get(key)
-        expected: object = bool(value) if name in SWITCHES else value
-        if used is not None and used != expected:
-            yield log.at(rulebook.AUDIT_SETTINGS, key, expected=expected)
+    own = audit.of(case.subject.model, str(log.get("effective_scenario")))
+    wanted = {**case.rules.audits.usual.all(), **own}
+    judged = {name: value for name, value in wanted.items() if name not in ("mode", *OF_LENGTH)}
+    yield from detail.used(log, judged, rulebook.AUDIT_SETTINGS)
 
 
 def _score(case: Case, audit: AuditTest, log: Log) -> float | None:
@@ -254,11 +231,9 @@ def _fallback(case: Case, folder: str, files: Mapping[str, int]) -> Iterator[Fin
         file = f"{folder}/{audit.fallback_files[-1]}"
         if not pair[0] or not pair[1]:
             yield rulebook.AUDIT_FALLBACK.at(file, metric, found="no score", expected="a score above 0")
-        elif gate.audit_delta_percent is not None:
-            delta = 100 * abs(1 - pair[0] / pair[1])
-            if delta > gate.audit_delta_percent:
-                expected = f"within {gate.audit_delta_percent:g}% of {pair[0]:g}"
-                yield rulebook.AUDIT_FALLBACK.at(file, metric, found=pair[1], expected=expected)
+        elif (delta := gate.audit_delta_percent) is not None and not near(pair[0], pair[1], delta):
+            expected = f"within {delta:g}% of {pair[0]:g}"
+            yield rulebook.AUDIT_FALLBACK.at(file, metric, found=pair[1], expected=expected)
 
 
 def _answers(case: Case, folder: str, files: Mapping[str, int], *, logged: bool) -> Iterator[Finding]:

@@ -72,6 +72,12 @@ class Case:
         """The scenario, as it is spelled; the name of its folder may differ in that."""
         return SPELLED.get(self.place.scenario.lower(), self.place.scenario)
 
+    def may_stand(self, ran: object) -> bool:
+        """Tell whether this result may be inferred from a log of the scenario `ran`."""
+        rules = self.rules.inferred
+        ways = {(way.by, way.scenario) for way in rules.ways}
+        return rules.category in self.subject.category and (ran, self.scenario) in ways
+
     def log_scenario(self) -> str:
         """Return the scenario as LoadGen calls it: Interactive is Server with other limits."""
         return "Server" if self.scenario == "Interactive" else self.scenario

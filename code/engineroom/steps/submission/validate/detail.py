@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 
 from engineroom.steps.submission.validate import rulebook
 from engineroom.steps.submission.validate.case import Case
-from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.findings import Finding, Rule
 from engineroom.steps.submission.validate.loadgen import Log
 
 VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))? @ ([0-9a-f]{7,40}|NA)")
@@ -197,6 +197,23 @@ def _identity(case: Case, log: Log, mode: str) -> Iterator[Finding]:
         yield log.at(rulebook.SUT_NAME, "sut_name", expected=f"a name with {needle}")
     if case.subject.division == "closed" and named:
         yield log.at(rulebook.SUT_NAME_CLOSED, "sut_name", expected=f"a name without {needle}")
+
+
+def used(log: Log, wanted: Mapping[str, int], rule: Rule) -> Iterator[Finding]:
+    """Yield the settings that LoadGen logs and did not use as `wanted`, as faults against `rule`."""
+    for name, value in wanted.items():
+        key = f"effective_{name}"
+        if log.get(key) not in (value, None):
+            yield log.at(rule, key, expected=bool(value) if name in SWITCHES else value)
+
+
+def beside(log: Log, first: Log) -> Iterator[Finding]:
+    """Yield what is wrong with a log beside that of the performance run: another test, by the same LoadGen."""
+    if log.get("loadgen_version") != first.get("loadgen_version"):
+        expected = f"{first.get('loadgen_version')}, as in the performance run"
+        yield log.at(rulebook.LOADGEN_MIXED, "loadgen_version", expected=expected)
+    if all(log.get(key) == first.get(key) for key in ("test_datetime", "power_begin")):
+        yield log.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
 
 
 def _errors(log: Log) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from engineroom.steps.submission.logs import MARK
+from engineroom.detail_log import MARK
 from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.findings import Finding, Rule
 

@@ -12,7 +12,6 @@ from engineroom.terms import Scenario
 
 MODE = "PerformanceOnly"
 NS_PER_MS = 1e6
-SWITCHES = ("performance_issue_unique", "performance_issue_same")
 
 
 def check(case: Case, log: Log, told: Summary | None) -> Iterator[Finding]:
@@ -57,33 +56,15 @@ def duration(case: Case, log: Log) -> Iterator[Finding]:
 def _usual(case: Case, log: Log) -> Iterator[Finding]:
     """A result's own test is none of an audit's."""
     yield from duration(case, log)
-    for name, usual in case.rules.audits.usual.all().items():
-        value = log.get(f"effective_{name}")
-        if value is not None and value != usual:
-            yield log.at(rulebook.ISSUE_MODE, f"effective_{name}", expected=bool(usual) if name in SWITCHES else usual)
-    if log.number("effective_accuracy_log_probability"):
-        yield log.at(rulebook.ISSUE_MODE, "effective_accuracy_log_probability", expected=0)
-    if log.number("effective_performance_issue_same_index"):
-        yield log.at(rulebook.ISSUE_MODE, "effective_performance_issue_same_index", expected=0)
-
-
-def ran_alike(case: Case, ran: object) -> bool:
-    """Tell whether a log of this scenario is one of the place's own."""
-    return ran == case.log_scenario()
-
-
-def may_stand(case: Case, ran: object) -> bool:
-    """Tell whether a result may be inferred from a log of this scenario."""
-    rules = case.rules.inferred
-    ways = {(way.by, way.scenario) for way in rules.ways}
-    return rules.category in case.subject.category and (ran, case.scenario) in ways
+    usual = {**case.rules.audits.usual.all(), "accuracy_log_probability": 0, "performance_issue_same_index": 0}
+    yield from detail.used(log, usual, rulebook.ISSUE_MODE)
 
 
 def _inferred(case: Case, log: Log) -> Iterator[Finding]:
     ran = log.get("effective_scenario")
-    if ran_alike(case, ran):
+    if ran == case.log_scenario():
         return
-    if not may_stand(case, ran):
+    if not case.may_stand(ran):
         yield log.at(
             rulebook.INFERRED, "effective_scenario", expected=f"{case.log_scenario()}, or one that it follows from"
         )

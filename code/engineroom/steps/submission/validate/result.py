@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from engineroom.rounds import Round
+from engineroom.rounds import VERIFY_ACCURACY, VERIFY_PERFORMANCE, Round
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
 from engineroom.steps.submission.validate import (
     accuracy,
     audits,
+    detail,
     loadgen,
     measured,
     performance,
@@ -35,8 +36,8 @@ KNOWN = {
     "mlperf_log_trace.json",
     "measurements.json",
     "user.conf",
-    "verify_accuracy.txt",
-    "verify_performance.txt",
+    VERIFY_ACCURACY,
+    VERIFY_PERFORMANCE,
     "verify_output_len.txt",
     "baseline_accuracy.txt",
     "compliance_accuracy.txt",
@@ -46,13 +47,6 @@ DOCUMENTS = (".md", ".adoc", ".html", ".pdf", ".png", ".svg", ".mmd", ".sh")
 POWER = ("performance/power/", "performance/ranging/")
 ENDPOINTS = ("config.yaml", "config.yml")
 IDENTITY = ("sut_name", "test_datetime", "power_begin", "power_end")  # and its results: what only one run can log
-AUDIT_FILES = {
-    *(f"{RUN}/{name}" for name in (DETAIL, SUMMARY)),
-    f"accuracy/{ACCURACY_LOG}",
-    f"accuracy/{ACCURACY}",
-    "verify_accuracy.txt",
-    "verify_performance.txt",
-}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -100,8 +94,7 @@ def _check(case: Case) -> Outcome:
 
 def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
     layout = case.rules.layout
-    for name in (*layout.performance_files, *layout.accuracy_files):
-        _there(seen, name, findings)
+    findings += sight.lacking(seen.folder, seen.files, (*layout.performance_files, *layout.accuracy_files))
     log, told = _test(case, seen, RUN)
     if log:
         findings += performance.check(case, log, told)
@@ -113,32 +106,17 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
     _extra(case, seen, findings)
     findings += power.check(case, seen, log)
     if log and scored and log.values and scored.values:
-        if log.get("loadgen_version") != scored.get("loadgen_version"):
-            expected = f"{log.get('loadgen_version')}, as in the performance run"
-            findings.append(scored.at(rulebook.LOADGEN_MIXED, "loadgen_version", expected=expected))
-        if log.get("test_datetime") == scored.get("test_datetime") and log.get("power_end") == scored.get("power_end"):
-            findings.append(
-                scored.at(rulebook.AUDIT_SAME, "test_datetime", expected="another run than the performance run")
-            )
+        findings += detail.beside(scored, log)
     return log, scored
 
 
 def _test(case: Case, seen: sight.Seen, folder: str) -> tuple[Log | None, Summary | None]:
     """Return the logs of a test, None where a file is empty or not there."""
-    detail, summary = f"{folder}/{DETAIL}", f"{folder}/{SUMMARY}"
+    logged, summary = f"{folder}/{DETAIL}", f"{folder}/{SUMMARY}"
     return (
-        loadgen.read(case.root, f"{seen.folder}/{detail}") if seen.files.get(detail) else None,
+        loadgen.read(case.root, f"{seen.folder}/{logged}") if seen.files.get(logged) else None,
         loadgen.read_summary(case.root, f"{seen.folder}/{summary}") if seen.files.get(summary) else None,
     )
-
-
-def _there(seen: sight.Seen, name: str, findings: list[Finding]) -> None:
-    if name not in seen.files:
-        findings.append(rulebook.MISSING.at(f"{seen.folder}/{name}", found="not there", expected="a file"))
-    elif not seen.files[name]:
-        findings.append(
-            rulebook.EMPTY.at(f"{seen.folder}/{name}", found="0 bytes", expected="a file that says something")
-        )
 
 
 def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> str:
@@ -166,8 +144,6 @@ def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
 
 def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Finding]) -> str:
     """Judge what stands beside the result; return the name of the measurements."""
-    for name in case.rules.layout.measurements_files:
-        _there(seen, name, findings)
     if seen.files.get("README.md"):
         measured.readme(case, seen.folder, findings)
     if seen.files.get("user.conf"):
@@ -179,7 +155,7 @@ def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Find
         fitting = [each for each in seen.files if each.startswith(begin) and each.endswith(end) and "/" not in each]
         loose = [each for each in seen.files if each.startswith(case.place.system) and each.endswith(".json")]
         name = next(iter(fitting or loose), f"{begin}<implementation>{end}")
-    _there(seen, name, findings)
+    findings += sight.lacking(seen.folder, seen.files, (*case.rules.layout.measurements_files, name))
     if seen.files.get(name):
         measured.measurements(case, f"{seen.folder}/{name}", findings)
     return name
@@ -223,12 +199,12 @@ def _strangers(
     for file in () if one else measurements.files:  # up to v5.1 documents of every kind lie there, too
         if file not in beside and Path(file).name in KNOWN:
             findings.append(_stranger(measurements.folder, file))
+    every = case.rules.audits.tests.values()
+    known = {name for audit in every for name in (*audit.required_files, *audit.fallback_files)}
     for file in tests.files:
         test, _, inner = file.partition("/")
         if inner and test in case.rules.audits.tests:
-            audit = case.rules.audits.tests[test]
-            optional = {f"{folder}/{each}" for folder in (RUN, "accuracy") for each in layout.optional_files}
-            if inner not in {*audit.required_files, *audit.fallback_files, *optional, *AUDIT_FILES}:
+            if inner not in known | optional:
                 findings.append(_stranger(tests.folder, file))
         elif tests.folder != seen.folder:
             findings.append(_stranger(tests.folder, file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
 from operator import attrgetter
@@ -180,6 +180,15 @@ def json_object(root: Path, file: str, findings: list[Finding]) -> dict[str, Any
         findings.append(rulebook.JSON.at(file, found=type(told_object).__name__, expected="an object"))
         return None
     return told_object
+
+
+def lacking(folder: str, files: Mapping[str, int], names: Iterable[str]) -> Iterator[Finding]:
+    """Yield the files that must be in a folder and say something, and do not. `files` are those there, by size."""
+    for name in names:
+        if name not in files:
+            yield rulebook.MISSING.at(f"{folder}/{name}", found="not there", expected="a file")
+        elif not files[name]:
+            yield rulebook.EMPTY.at(f"{folder}/{name}", found="0 bytes", expected="a file that says something")
 
 
 def folders(root: Path, folder: str, findings: list[Finding]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from engineroom.errors import did_you_mean
 from engineroom.rounds import Round
-from engineroom.steps.submission.entry import REHEARSAL
+from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.layout import Place, Tree
 from engineroom.steps.submission.validate import described, rulebook, sight
 from engineroom.steps.submission.validate.case import SCENARIOS, SPELLED, Subject
@@ -81,6 +81,9 @@ class Survey:
         mapping = PurePosixPath(tree.layout.model_mapping).name
         allowed = {mapping} if division == "open" else set()
         self._entries(folder, [name for name in files if name not in allowed and not name.endswith(".md")], "a folder")
+        if rehearsal.MARK.name in files:
+            where = f"{folder}/{rehearsal.MARK}"
+            self.findings.append(rulebook.REHEARSED.at(where, found="a rehearsal", expected="real runs"))
         judged = {tree.system("x").parent.name, *(path.relative_to(tree.folder).parts[0] for path in parts[3:])}
         self.sweeps += [f"{folder}/{name}" for name in names if name not in judged]
         if "results" not in names:
@@ -139,7 +142,7 @@ class Survey:
                 self.findings.append(
                     rulebook.SYSTEM_MISSING.at(where, found="not there", expected="a description", mend=mend)
                 )
-            if system.endswith(f"-{REHEARSAL}"):
+            if rehearsal.is_named(system):
                 self.findings.append(
                     rulebook.REHEARSED.at(f"{results}/{system}", found="a rehearsal", expected="real runs")
                 )
