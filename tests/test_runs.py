@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import examples
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -14,31 +15,9 @@ from hypothesis import strategies as st
 from engineroom import runs
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.errors import RequestError
-from engineroom.runs import Result
-from engineroom.terms import Precision, Scenario, TestMode
 
-CONFIG = RunConfig(
-    benchmark="digits",
-    system="AMD_EPYC-2c",
-    scenario=Scenario.OFFLINE,
-    test_mode=TestMode.PERFORMANCE_ONLY,
-    engine="openvino",
-    precision=Precision.INT8,
-    batch_size=4,
-    instances=2,
-    threads_per_instance=0,
-)
-RESULT = Result(
-    benchmark="digits",
-    scenario="Offline",
-    test_mode="PerformanceOnly",
-    system="s",
-    engine="e",
-    precision="int8",
-    exit_code=0,
-    started="now",
-    seconds=1.0,
-)
+CONFIG = examples.config(system="AMD_EPYC-2c", batch_size=4)
+RESULT = examples.result()
 
 
 def _resolved(**changes: Any) -> Resolved:

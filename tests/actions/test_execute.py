@@ -6,29 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import examples
 import msgspec
 import pytest
 
 from engineroom.actions.execute import cpu_affinity
-from engineroom.config import RunConfig
 from engineroom.detection import Gpu, Machine
 from engineroom.detection.machine import NumaNode, Slice
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import Precision
 
 if TYPE_CHECKING:
     from machine_records import Record
 
-CONFIG = RunConfig(
-    benchmark="digits",
-    system="s",
-    scenario=Scenario.OFFLINE,
-    test_mode=TestMode.PERFORMANCE_ONLY,
-    engine="tensorrt",
-    precision=Precision.FP16,
-    batch_size=64,
-    instances=4,
-    threads_per_instance=1,
-)
+CONFIG = examples.config(engine="tensorrt", precision=Precision.FP16, instances=4)
 
 
 def affinity(machine: Machine, **changes: Any) -> list[list[int]]:

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import examples
 import msgspec
 import pytest
 
 from engineroom.actions import mishaps, run
 from engineroom.errors import EngineError, ExitCode, RequestError
-from engineroom.runs import PerformanceResult, Result
+from engineroom.runs import PerformanceResult
 from engineroom.steps.report import Row
 from engineroom.terms import Scenario
 
 PERFORMANCE = PerformanceResult(metric="m", unit="u", value=1.0, valid=True, min_duration_s=1.0, samples=1)
-RESULT = Result(
-    benchmark="digits",
-    scenario="Offline",
-    test_mode="PerformanceOnly",
-    system="s",
-    engine="openvino",
-    precision="int8",
-    exit_code=0,
-    started="now",
-    seconds=1.0,
-    performance=PERFORMANCE,
-)
+RESULT = examples.result(performance=PERFORMANCE)
 
 
 @pytest.mark.parametrize(("codes", "code"), [((0, 0, 0), ExitCode.GOOD), ((1, 0, 0), ExitCode.INVALID)])

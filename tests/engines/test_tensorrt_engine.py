@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import examples
 import msgspec
 import numpy as np
 import onnx
@@ -38,7 +39,7 @@ from engineroom.errors import EngineError, RequestError
 from engineroom.networks import typed
 from engineroom.qdq import FLOAT8, violations
 from engineroom.steps import build, recipes
-from engineroom.terms import HardwareCompatibility, Precision, Scenario, TensorSpec, TestMode, Wait
+from engineroom.terms import HardwareCompatibility, Precision, Scenario, TensorSpec, Wait
 
 GPU = Gpu("NVIDIA H200", memory_bytes=140 << 30, compute_capability="9.0")
 SETTINGS = BuildSettings(
@@ -48,17 +49,7 @@ SETTINGS = BuildSettings(
     hardware_compatibility=HardwareCompatibility.NONE,
     detailed_profiling=False,
 )
-CONFIG = RunConfig(
-    benchmark="digits",
-    system="s",
-    scenario=Scenario.OFFLINE,
-    test_mode=TestMode.PERFORMANCE_ONLY,
-    engine="tensorrt",
-    precision=Precision.FP16,
-    batch_size=64,
-    instances=1,
-    threads_per_instance=1,
-)
+CONFIG = examples.config(engine="tensorrt", precision=Precision.FP16)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 
+import examples
 import msgspec
 import pytest
 from hypothesis import given
@@ -18,19 +19,7 @@ from engineroom.terms import METRICS, Scenario
 
 
 def _result(**parts: object) -> Result:
-    return Result(
-        benchmark="digits",
-        scenario="Offline",
-        test_mode="PerformanceOnly",
-        system="s",
-        engine="openvino",
-        precision="int8",
-        exit_code=0,
-        started="2026-01-01T00:00:00+00:00",
-        seconds=3.0,
-        notes=("digits is a quick start.",),
-        **parts,  # type: ignore[arg-type]
-    )
+    return examples.result(notes=("digits is a quick start.",), **parts)
 
 
 def _performance(value: float = 48312.4, valid: bool = True, reasons: tuple[str, ...] = ()) -> Result:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import examples
 import msgspec
 import pytest
 
@@ -18,7 +19,7 @@ from engineroom.detection.machine import GpuDriver
 from engineroom.engines.tensorrt import ENGINE as TENSORRT
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import ROOT
-from engineroom.runs import AccuracyResult, PerformanceResult, Result
+from engineroom.runs import AccuracyResult, PerformanceResult
 from engineroom.steps import verified
 from engineroom.steps.compare import Comparison
 from engineroom.steps.verified import COLUMNS, NEVER, rows, with_evidence
@@ -39,16 +40,8 @@ COMPARISON = Comparison(
     worst=(),
     engine_folder="",
 )
-RESULT = Result(
-    benchmark="digits",
-    scenario="Offline",
-    test_mode="PerformanceOnly",
-    system="s",
+RESULT = examples.result(
     engine="tensorrt",
-    precision="int8",
-    exit_code=0,
-    started="",
-    seconds=1.0,
     performance=PerformanceResult(
         metric="throughput", unit="samples/s", value=1234.5, valid=True, min_duration_s=3, samples=9
     ),
@@ -132,6 +125,7 @@ def verifying(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(systems, "detect", lambda: there)
     monkeypatch.setattr(TENSORRT, "check_installed", lambda: None)
     monkeypatch.setattr(verify.native, "build_harness", lambda: None)
+    monkeypatch.setattr(verify.native, "left_out", dict)
     monkeypatch.setattr(verify, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(verified, "PAGE", page)
     return page
