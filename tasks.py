@@ -266,7 +266,7 @@ def verify_tensorrt(context: Any) -> None:
 @task
 def test_gpu(context: Any) -> None:
     """Run the tests that need an NVIDIA GPU."""
-    _act("house", "test_gpu")
+    _act("verify", "test_gpu")
 
 
 @task

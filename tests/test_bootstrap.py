@@ -260,6 +260,28 @@ def test_no_network_is_one_message_that_names_the_way_out(
     assert "make wheelhouse" in str(caught.value)
 
 
+REACHED_PYPI = """Looking in indexes: https://pypi.org/simple, https://user:****@pypi.nvidia.com
+WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by '{why}': /tensorrt-cu13-libs/
+ERROR: Could not find a version that satisfies the requirement tensorrt-cu13-libs==11.4.0.106 (from versions: none)
+"""
+NO_CONNECTION = "NewConnectionError('<HTTPSConnection object at 0x7f05>: Failed to establish a new connection')"
+NO_NAME = "NameResolutionError(\"HTTPSConnection(host='pypi.nvidia.com', port=443): Failed to resolve\")"
+
+
+@pytest.mark.parametrize("why", [NO_CONNECTION, NO_NAME])  # as pip 23.2 and pip 26 put it
+def test_an_index_beside_the_main_one_is_named(tmp_path: Path, why: str) -> None:
+    error = bootstrap.why_pip_failed(REACHED_PYPI.format(why=why), None, tmp_path / "pip.log")
+    what, mend = str(error).split("\n", 1)
+    assert what == f"the package index pypi.nvidia.com cannot be reached (log: {tmp_path / 'pip.log'})"
+    assert "PIP_EXTRA_INDEX_URL" in mend and "make wheelhouse" not in mend
+
+
+def test_without_any_network_the_main_index_is_named(tmp_path: Path) -> None:
+    output = REACHED_PYPI.format(why=NO_CONNECTION).split("\n", 1)[1].replace(": /tensorrt", ": /simple/tensorrt")
+    error = bootstrap.why_pip_failed(output, None, tmp_path)
+    assert str(error).startswith("no network: the package index pypi.org cannot be reached")
+
+
 # The venv, made for good
 
 

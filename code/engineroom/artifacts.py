@@ -137,18 +137,22 @@ def obtain(
     *,
     what: str,
     resumable: bool = False,
+    unfit: Callable[[Mapping[str, Any]], str | None] = lambda facts: None,
     **switches: Unpack[Switches],
 ) -> Artifact:
     """Return the artifact made from `inputs`, calling `make(folder)` only if there is none yet, or with `force`.
 
-    With `plan`, return what would be done instead, and write nothing. Raises RequestError if it would have to be made
-    and `may_make` is false. If a `resumable` make is interrupted or fails, the next one gets its folder as it was left.
+    `unfit` says of an artifact's facts why it must be made again although nothing of its inputs has changed. With
+    `plan`, return what would be done instead, and write nothing. Raises RequestError if it would have to be made and
+    `may_make` is false. If a `resumable` make is interrupted or fails, the next one gets its folder as it was left.
     """
-    decided = _decide(shelf, inputs, what, switches)
+    decided = _decide(shelf, inputs, what, unfit, switches)
     if decided.reused or switches.get("plan"):
         return decided
     with locked(shelf):
-        decided = _decide(shelf, inputs, what, switches)  # another process may have made it while this one waited
+        decided = _decide(
+            shelf, inputs, what, unfit, switches
+        )  # another process may have made it while this one waited
         return decided if decided.reused else _make(decided, make, resumable)
 
 
@@ -167,13 +171,21 @@ def _made_on(shelf: Path) -> list[Path]:
     return [path.parent for path in shelf.glob(f"*/{MANIFEST}") if not path.parent.name.startswith(".")]
 
 
-def _decide(shelf: Path, inputs: Mapping[str, str], what: str, switches: Switches) -> Artifact:
+def _decide(
+    shelf: Path,
+    inputs: Mapping[str, str],
+    what: str,
+    unfit: Callable[[Mapping[str, Any]], str | None],
+    switches: Switches,
+) -> Artifact:
     """Return what is there, or what is to be made and why; write nothing."""
     folder = shelf / key_of(inputs)
     force = switches.get("force", False) and folder not in _made_here
-    if not force and (found := look_up(shelf, inputs)):
+    found = None if force else look_up(shelf, inputs)
+    useless = unfit(found.facts) if found else None
+    if found and not useless:
         return found
-    state, why = State.TO_MAKE, FORCED if force else _why_made(shelf, inputs)
+    state, why = State.TO_MAKE, FORCED if force else useless or _why_made(shelf, inputs)
     if not switches.get("may_make", True):
         raise RequestError(f"{what} has to be made ({why})", where=display(shelf), mend="leave out --no_build")
     if not force and (follows := _follows(shelf, inputs)):

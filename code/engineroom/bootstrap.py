@@ -19,6 +19,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NoReturn, Optional
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -351,7 +352,7 @@ def why_pip_failed(output: str, house: Optional[Path], log: Path) -> SetupError:
         "  and copy its build/wheelhouse here"
     )
     if any(word in output for word in NETWORK_WORDS):
-        return SetupError("no network: the package index cannot be reached (log: {})".format(log), way_out)
+        return not_reached(output, log, way_out)
     errors = last_errors(output)
     if NOTHING_FOUND in output:
         what = "no network, or an index that lacks what the lock names (log: {})".format(log)
@@ -360,6 +361,27 @@ def why_pip_failed(output: str, house: Optional[Path], log: Path) -> SetupError:
         "packages could not be installed (log: {})".format(log),
         "{}\n  if the index is at fault: {}".format(errors, way_out),
     )
+
+
+def not_reached(output: str, log: Path, way_out: str) -> SetupError:
+    """Say which indexes pip could not reach, as far as it tells: all of them, or only one beside the main one.
+
+    Older pips name no host but the path that they asked for, INDEX/PACKAGE/: it tells the index that has this path.
+    """
+    named = re.search(r"^Looking in indexes: (.+)$", output, re.MULTILINE)  # left out where that is PyPI alone
+    indexes = [urlsplit(index) for index in (named.group(1).split(", ") if named else ["https://pypi.org/simple"])]
+    hosts = set(re.findall(r"host='([^']+)'", output))
+    for path in re.findall(r"after connection broken by .*: (/\S*)$", output, re.MULTILINE):
+        folder = path.rstrip("/").rpartition("/")[0]
+        hosts.update(index.hostname for index in indexes if index.hostname and index.path.rstrip("/") == folder)
+    whose = " ".join(["the package index", *([", ".join(sorted(hosts))] if hosts else [])])
+    if hosts and indexes[0].hostname not in hosts:
+        way_out = (
+            "let this machine reach it, by a proxy (HTTPS_PROXY=http://...) if need be,\n"
+            "  or name a mirror of it (PIP_EXTRA_INDEX_URL=https://...)"
+        )
+        return SetupError("{} cannot be reached (log: {})".format(whose, log), way_out)
+    return SetupError("no network: {} cannot be reached (log: {})".format(whose, log), way_out)
 
 
 def wrong_hash(package: str, expected: str, found: str, house: Optional[Path]) -> SetupError:

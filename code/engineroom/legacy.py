@@ -51,7 +51,9 @@ FLAGS = {  # type: Dict[str, Dict[str, Tuple[Optional[Tuple[str, ...]], str]]]
     "audit_test": {"*": (None, _AUDITS)},
     "no_audit_verify": {"": (None, "an audit is verified as part of its run")},
     "log_dir": {"*": (None, "every run has a folder of its own in build/runs")},
-    "numa_config": {"*": (None, "--cpus=0-3,8 names the CPUs to run on; --pin_workers pins each worker to its own")},
+    "numa_config": {
+        "*": (None, "workers run near their GPU unasked; --cpus=0-3,8 names CPUs, --pin_workers gives each its own")
+    },
     "input_dtype": {"*": (None, "follows from the benchmark and --precision")},
     "input_format": {"*": (None, "follows from the model")},
     "gpu_inference_streams": {"*": (None, "counts for each GPU; --instances counts for the whole machine")},

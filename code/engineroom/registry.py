@@ -116,3 +116,10 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):  # the parent of a submodule is missing; a module was imported without a spec
         return False
+
+
+def folder_of(package: str) -> Path | None:
+    """Return the folder of an installed package, without importing it."""
+    spec = find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    return Path(places[0]) if places else None

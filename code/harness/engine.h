@@ -50,6 +50,7 @@ struct EngineSpec {
   std::vector<TensorSpec> inputs, outputs;
   std::size_t instances = 1;                   // batches that may be in infer() at the same time
   std::size_t batch_size = 1;                  // samples per batch at most
+  std::size_t loaded_samples = 0;              // that a SampleMemory will hold
 };
 
 // Public methods check, do_* methods do. Threads: load() once, by one thread, before all else; infer() by any thread,

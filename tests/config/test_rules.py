@@ -70,7 +70,7 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
 
 
 def test_with_tensorrt_a_gpu_is_used(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TENSORRT, "modules", ())
+    monkeypatch.setattr(TENSORRT, "check_installed", lambda: None)
     found = _resolve(replace(machine, gpus=(Gpu("NVIDIA H200"),)), Scenario.OFFLINE)
     assert (found.config.engine, found.origins["engine"].text) == (
         "tensorrt",
@@ -115,6 +115,12 @@ def test_how_batches_travel_follows_the_scenario(scenario: Scenario, streams: in
     asked = _resolve(_machine(gpus=(H100,)), scenario, engine="tensorrt", use_graphs="false", gpu_copy_streams="7")
     assert (asked.config.use_graphs, asked.config.gpu_copy_streams) == (False, 7)
     assert asked.config.start_from_device is False
+
+
+def test_a_plan_for_other_gpus_is_not_bound_to_the_memory_of_these() -> None:
+    found = _resolve(_machine(gpus=(H100,)), Scenario.OFFLINE, engine="tensorrt", hardware_compatibility="ampere_plus")
+    assert found.config.workspace_bytes is None
+    assert _resolve(_machine(gpus=(H100,)), Scenario.OFFLINE, engine="tensorrt").config.workspace_bytes
 
 
 def test_an_engine_on_the_cpu_has_no_settings_of_gpus() -> None:

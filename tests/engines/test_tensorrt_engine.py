@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 from tensorrt_double import Behaviour
 
+from engineroom import versions
 from engineroom.artifacts import Artifact
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
@@ -35,9 +36,9 @@ from engineroom.engines._timing_cache import TimingCache
 from engineroom.engines.tensorrt import ENGINE
 from engineroom.errors import EngineError, RequestError
 from engineroom.networks import typed
-from engineroom.qdq import violations
+from engineroom.qdq import FLOAT8, violations
 from engineroom.steps import build, recipes
-from engineroom.terms import HardwareCompatibility, Precision, Scenario, TestMode, Wait
+from engineroom.terms import HardwareCompatibility, Precision, Scenario, TensorSpec, TestMode, Wait
 
 GPU = Gpu("NVIDIA H200", memory_bytes=140 << 30, compute_capability="9.0")
 SETTINGS = BuildSettings(
@@ -89,7 +90,8 @@ def request_for(model: Path = MODEL, **changes: Any) -> BuildRequest:
 
 def test_a_plan_is_built_from_the_typed_model_and_says_how(tmp_path: Path) -> None:
     told: list[tuple[float | None, str]] = []
-    assert ENGINE.build_telling(request_for(), tmp_path, lambda *words: told.append(words)) == {"plan": "./model.plan"}
+    options = ENGINE.build_telling(request_for(), tmp_path, lambda *words: told.append(words))
+    assert options == {"plan": "./model.plan", "built_with": "11.4.0.106", "context_bytes": "4096"}
     assert (tmp_path / "model.plan").read_bytes() == b"plan of model.onnx"
     [profile] = Behaviour.asked["profiles"]
     assert profile == {"input": ((1, *BENCHMARK.inputs[0].shape), *((64, *BENCHMARK.inputs[0].shape),) * 2)}
@@ -102,6 +104,8 @@ def test_a_plan_is_built_from_the_typed_model_and_says_how(tmp_path: Path) -> No
     [line] = [text for done, text in told if done is None]
     assert line.startswith("the same plan by hand, in its folder: trtexec --onnx=model.onnx")
     assert line.partition(": ")[2] in (tmp_path / "trtexec.sh").read_text()
+    assert ENGINE.remark_on(tmp_path) == line, "it is told of a plan that is reused, too"
+    assert ENGINE.remark_on(tmp_path / "none") is None
     assert [done for done, _ in told if done is not None][-1] == 1.0
     weights = {tensor.data_type for tensor in onnx.load(tmp_path / "model.onnx").graph.initializer}
     assert onnx.TensorProto.FLOAT not in weights
@@ -176,7 +180,12 @@ def test_a_damaged_plan_is_refused_with_the_way_out(tmp_path: Path) -> None:
 
     logger = _trt_builder.logger_of(detailed=False)
     with pytest.raises(EngineError, match=r"does not take this plan: the plan's magic tag does not match\n.*--force"):
-        _trt_builder.loaded(tensorrt_double.Runtime(logger), b"plam of", logger, "model.plan")
+        _trt_builder.loaded(tensorrt_double.Runtime(logger), b"plam of", logger, "model.plan", "11.4.0.106")
+    with pytest.raises(
+        EngineError, match=r"TensorRT 11\.4\.0\.106 does not take this plan of TensorRT 11\.1\.0\.5: "
+    ) as other:
+        _trt_builder.loaded(tensorrt_double.Runtime(logger), b"plam of", logger, "model.plan", "11.1.0.5")
+    assert other.value.mend == "install tensorrt 11.1.0.5"
 
 
 @pytest.mark.parametrize(
@@ -241,7 +250,8 @@ def test_precisions_are_those_of_the_smallest_gpu(gpu_machine: Machine) -> None:
     assert ENGINE.precisions_on(turing, CONFIG) == (Precision.INT8, Precision.FP16, Precision.FP32)
 
 
-def test_run_options_are_what_the_harness_reads(gpu_machine: Machine) -> None:
+def test_run_options_are_what_the_harness_reads(gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt.registry, "folder_of", lambda package: None)
     config = msgspec.structs.replace(
         CONFIG, gpu_copy_streams=2, use_graphs=True, batch_size=24, gpu_wait=Wait.SPIN, start_from_device=True
     )
@@ -254,6 +264,8 @@ def test_run_options_are_what_the_harness_reads(gpu_machine: Machine) -> None:
     }
     assert "start_from_device" in ENGINE.notes_of(config, {})[0]
     slices = tuple(Slice("1g.18gb", f"MIG-{n}", 16 << 30, n, 0) for n in range(3))
+    monkeypatch.setattr(tensorrt.registry, "folder_of", lambda package: Path("/site") / package)
+    assert ENGINE.run_options(config, gpu_machine)["libraries"] == "/site/tensorrt_libs"
     split = replace(gpu_machine, gpus=(replace(GPU, mig=True, slices=slices),))
     plain = ENGINE.run_options(msgspec.structs.replace(CONFIG, use_graphs=False), split)
     assert (plain["gpus"], plain["graph_batch_sizes"], plain["wait"]) == ("0", "", "block")
@@ -276,7 +288,7 @@ def inputs(machine: Machine, config: RunConfig = CONFIG, monkeypatch: Any = None
 def test_a_plan_is_for_this_gpu_driver_and_settings_alone(
     gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ENGINE, "modules", ())
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
     first = inputs(gpu_machine)
     assert (first["GPU"], first["compute capability"], first["CUDA"]) == ("NVIDIA H200", "9.0", "13.0")
     others = [
@@ -296,7 +308,7 @@ def test_a_plan_is_for_this_gpu_driver_and_settings_alone(
 def test_one_plan_serves_the_scenarios_that_have_its_settings(
     gpu_machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ENGINE, "modules", ())
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
     monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
     monkeypatch.setattr(build, "_make", lambda *_: {"options": {}})
 
@@ -309,6 +321,87 @@ def test_one_plan_serves_the_scenarios_that_have_its_settings(
     other = made(replace(gpu_machine, gpus=(replace(GPU, name="NVIDIA L4"),)))
     assert not other.reused
     assert other.why == "GPU: NVIDIA H200 -> NVIDIA L4"
+
+
+L4 = replace(GPU, name="NVIDIA L4", compute_capability="8.9")
+T4 = replace(GPU, name="NVIDIA T4", compute_capability="7.5")
+H100 = replace(GPU, name="NVIDIA H100 80GB HBM3")
+
+
+def test_a_compatible_plan_is_for_the_gpus_that_nvidia_says(
+    gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
+
+    def key(level: HardwareCompatibility, gpu: Gpu, driver: str = "580.65", cpu: str = "a CPU") -> dict[str, str]:
+        config = msgspec.structs.replace(CONFIG, hardware_compatibility=level, workspace_bytes=None)
+        machine = replace(gpu_machine, gpus=(gpu,), gpu_driver=GpuDriver(driver, cuda_version="13.0"))
+        return inputs(replace(machine, cpu=replace(machine.cpu, model=cpu)), config)
+
+    ampere, same, none = (
+        HardwareCompatibility.AMPERE_PLUS,
+        HardwareCompatibility.SAME_COMPUTE_CAPABILITY,
+        HardwareCompatibility.NONE,
+    )
+    assert key(ampere, GPU) == key(ampere, L4, "590.1", "another CPU")
+    assert key(ampere, GPU) != key(ampere, T4), "Turing is older than Ampere"
+    assert key(same, GPU) == key(same, H100, "590.1") != key(same, L4)
+    assert key(none, GPU) != key(none, H100)
+    for level, serves in ((ampere, True), (same, True), (none, False)):
+        assert ENGINE.serves_machines(msgspec.structs.replace(CONFIG, hardware_compatibility=level)) is serves
+
+
+def test_mixed_gpus_run_one_plan_where_it_is_built_for_all(gpu_machine: Machine) -> None:
+    def check(*gpus: Gpu, level: HardwareCompatibility) -> None:
+        config = msgspec.structs.replace(CONFIG, hardware_compatibility=level)
+        ENGINE.check_machine(replace(gpu_machine, gpus=gpus), config)
+
+    check(GPU, L4, level=HardwareCompatibility.AMPERE_PLUS)
+    check(GPU, H100, level=HardwareCompatibility.SAME_COMPUTE_CAPABILITY)
+    with pytest.raises(RequestError, match="these are compute capability 8.9, compute capability 9.0"):
+        check(GPU, L4, level=HardwareCompatibility.SAME_COMPUTE_CAPABILITY)
+    with pytest.raises(RequestError, match="one kind of GPU, and these are NVIDIA T4, compute capability 8.0 or later"):
+        check(GPU, T4, level=HardwareCompatibility.AMPERE_PLUS)
+
+
+def test_a_plan_for_other_machines_is_found_by_another_system(
+    gpu_machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
+    monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
+    monkeypatch.setattr(build, "_make", lambda *_: {"options": {}})
+    config = msgspec.structs.replace(CONFIG, hardware_compatibility=HardwareCompatibility.AMPERE_PLUS)
+
+    def made(gpu: Gpu, system: str) -> Artifact:
+        of_system = msgspec.structs.replace(config, system=system)
+        return build.build(of_system, inputs(replace(gpu_machine, gpus=(gpu,)), of_system), lambda: "")
+
+    first = made(GPU, "H200x1")
+    assert made(L4, "L4x1").folder == first.folder
+    assert made(L4, "L4x1").reused
+
+
+def test_a_version_compatible_plan_serves_later_versions_and_no_earlier_one(
+    gpu_machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ENGINE, "check_installed", lambda: None)
+    monkeypatch.setattr(build, "ENGINES", tmp_path / "engines")
+
+    def made(version: str, *, compatible: bool) -> Artifact:
+        found = {"tensorrt-cu13": version}
+        monkeypatch.setattr(versions, "of_distribution", lambda name: found.get(name, versions.NOT_INSTALLED))
+        monkeypatch.setattr(build, "_make", lambda *_: {"options": {"built_with": version}})
+        config = msgspec.structs.replace(CONFIG, version_compatible=compatible)
+        return build.build(config, inputs(gpu_machine, config), lambda: "")
+
+    assert not made("11.2.0.9", compatible=True).reused
+    assert made("11.10.0.1", compatible=True).reused, "a later one of the same major version"
+    earlier = made("11.1.0.33", compatible=True)
+    assert earlier.why == "TensorRT 11.2.0.9 built it, and 11.1.0.33 is installed"
+    assert made("11.2.0.9", compatible=True).reused, "it serves the later one, too"
+    assert not made("12.0.0.1", compatible=True).reused
+    assert not made("11.2.0.9", compatible=False).reused
+    assert not made("11.10.0.1", compatible=False).reused
 
 
 # Timings
@@ -348,9 +441,10 @@ def test_a_build_begins_with_the_timings_that_are_there_and_adds_its_own(tmp_pat
     cache.add(lambda known: b"another kernel")
     ENGINE.build(request_for(), tmp_path)
     assert cache.read() == b"another kernel\nkernel of model.onnx"
-    cache.add(lambda known: b"of another GPU")
-    ENGINE.build(request_for(), tmp_path)  # TensorRT refuses them: it measures anew
-    assert b"kernel of model.onnx" in cache.read()
+    for useless in (b"of another GPU", b"damaged"):
+        cache.add(lambda known, useless=useless: useless)  # type: ignore[misc]
+        ENGINE.build(request_for(), tmp_path)  # TensorRT refuses them: it measures anew
+        assert b"kernel of model.onnx" in cache.read()
 
 
 # Progress, words, trtexec
@@ -470,6 +564,30 @@ def test_scales_get_the_type_and_weights_are_rounded_to_them(tmp_path: Path) -> 
     weights = found["w"].astype(np.float64) * found["ws"].astype(np.float64).reshape(2, 1, 1, 1)
     wanted = np.array([100, -3, 127, 5]).reshape(2, 2, 1, 1) * np.array([0.0001234567, 1e-8]).reshape(2, 1, 1, 1)
     assert np.abs(weights - wanted).max() < 0.5 * float(found["ws"].max())
+
+
+FP8 = """<ir_version: 10, opset_import: ["": 19]> g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y)
+<float s = {0.1}, float8e4m3fn z = {0}, float[2, 2, 1, 1] w = {100, -3, 127, 5}, float[2] ws = {0.25, 0.5},
+ float8e4m3fn[2] wz = {0, 0}, float[2] b = {1, 2}>
+{ q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z) wq = QuantizeLinear <axis = 0> (w, ws, wz)
+  v = DequantizeLinear <axis = 0> (wq, ws, wz) y = Conv (d, v, b) }"""
+
+
+def test_an_fp8_model_is_built_with_its_quantization_and_fp16_around_it(tmp_path: Path) -> None:
+    model, folder = tmp_path / "fp8.onnx", tmp_path / "plan"
+    folder.mkdir()
+    onnx.save(parser.parse_model(FP8), model)
+    spec, answer = (TensorSpec(name, "float32", (2, 4, 4)) for name in ("x", "y"))
+    request = request_for(model, precision=Precision.FP8, inputs=(spec,), outputs=(answer,))
+    assert ENGINE.build(request, folder)["plan"] == "./model.plan"
+    assert (folder / "model.plan").read_bytes() == b"plan of model.onnx"
+    built = onnx.shape_inference.infer_shapes(onnx.load(folder / "model.onnx"), strict_mode=True)
+    types = {info.name: info.type.tensor_type.elem_type for info in built.graph.value_info}
+    assert {types[name] for name in ("q", "wq")} == {onnx.TensorProto.FLOAT8E4M3FN}
+    assert {types[name] for name in ("d", "v")} == {onnx.TensorProto.FLOAT16}
+    assert violations(folder / "model.onnx", FLOAT8) == []
+    with pytest.raises(EngineError, match="breaks TensorRT's rules for int8"):
+        ENGINE.build(msgspec.structs.replace(request, precision=Precision.INT8), folder)
 
 
 def test_a_graph_within_a_graph_is_refused_in_words(tmp_path: Path) -> None:

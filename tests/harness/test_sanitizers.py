@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engineroom import toolkits
 from engineroom.steps import native
 
 # What LoadGen's own logger does is not ours to mend; nothing else is suppressed.
@@ -29,7 +30,7 @@ def run_program(program: Path) -> None:
 
 def programs() -> list[str]:
     """Return the test programs that can be compiled here: those of GPU engines need headers, and no GPU."""
-    cuda, tensorrt = native.nvcc() is not None, native.tensorrt_include() is not None
+    cuda, tensorrt = toolkits.nvcc() is not None, toolkits.tensorrt_include() is not None
     return ["harness_test", *["cuda_test"] * cuda, *["tensorrt_test"] * (cuda and tensorrt)]
 
 
@@ -54,7 +55,10 @@ def test_native_cases_under_a_sanitizer(tmp_path: Path, sanitizer: str) -> None:
         "LOADGEN_SOURCE_DIR": native.loadgen_source(),
         "ENGINEROOM_SANITIZE": sanitizer,
     }
-    headers = {"ENGINEROOM_NVCC": native.nvcc() or "", "ENGINEROOM_TENSORRT_INCLUDE": native.tensorrt_include() or ""}
+    headers = {
+        "ENGINEROOM_NVCC": toolkits.nvcc() or "",
+        "ENGINEROOM_TENSORRT_INCLUDE": toolkits.tensorrt_include() or "",
+    }
     options = [f"-D{name}={value}" for name, value in (settings | headers).items()]
     cmake("-S", native.HARNESS, "-B", tmp_path, "-G", "Ninja", *options)
     cmake("--build", tmp_path, "--target", *programs())

@@ -97,6 +97,20 @@ def test_a_plan_says_what_the_next_build_does_and_compiles_nothing(small: Path) 
     assert native.seconds_before() == took  # of the whole: a part of it says nothing about that
 
 
+def test_an_engine_that_was_left_out_is_refused_until_something_changes(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert native.left_out() == {}
+    lines = 'file(WRITE "${CMAKE_BINARY_DIR}/left_out.txt" "tensorrt nvcc 13.0 cannot compile with c++\\n")\n'
+    (small / "CMakeLists.txt").write_text(CMAKE_LISTS + lines, encoding="utf-8")
+    native.build_harness()
+    native.check_has("cuda_null")
+    with pytest.raises(RequestError, match=r"the harness has no engine tensorrt: nvcc 13.0 cannot .*\n.*build_harness"):
+        native.check_has("tensorrt")
+    monkeypatch.setenv("CXXFLAGS", "-DANOTHER")  # the next build asks CMake again
+    native.check_has("tensorrt")
+
+
 @pytest.mark.heavy
 def test_two_builds_at_once_compile_once(small: Path) -> None:
     with ThreadPoolExecutor(2) as pool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from engineroom.detection.machine import Container
 from engineroom.errors import RequestError
 from engineroom.steps import setup
 
@@ -59,6 +60,32 @@ def test_an_unknown_engine_names_the_nearest() -> None:
 def test_an_engine_without_an_extra_is_there_already(capsys: pytest.CaptureFixture[str]) -> None:
     setup.install_for("openvino")
     assert "needs no extra" in capsys.readouterr().err
+
+
+def test_in_an_ngc_container_its_own_tensorrt_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs, ours = tmp_path / "dist-packages", tmp_path / "site-packages"
+    ours.mkdir()
+    for name, version in (("tensorrt", "10.9.0.34"), ("another", "1.0")):
+        about = theirs / f"{name}-{version}.dist-info"
+        about.mkdir(parents=True)
+        (theirs / name).mkdir()
+        (theirs / name / "__init__.py").write_text(f"__version__ = '{version}'\n")
+        (about / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        (about / "RECORD").write_text(f"{name}/__init__.py,,\n{about.name}/METADATA,,\n../../../bin/{name},,\n")
+    asked: list[str] = []
+    monkeypatch.setattr(setup.container, "detect", lambda root, environ: Container("docker", ngc="TensorRT 25.03"))
+    monkeypatch.setattr(setup, "_folders_of_base", lambda: [str(theirs)])
+    monkeypatch.setattr(setup.sysconfig, "get_path", lambda name: str(ours))
+    monkeypatch.setattr(setup, "BUILD", tmp_path)
+    monkeypatch.setattr(setup.packages, "install", lambda lock: asked.append(lock.read_text()))
+    for _ in range(2):
+        setup.install_for("tensorrt")
+    assert sorted(path.name for path in ours.iterdir()) == ["tensorrt", "tensorrt-10.9.0.34.dist-info"]
+    assert (ours / "tensorrt" / "__init__.py").read_text() == "__version__ = '10.9.0.34'\n"
+    assert "tensorrt 10.9.0.34 is that of this container, TensorRT 25.03" in capsys.readouterr().err
+    assert "tensorrt" not in asked[0] and "cuda-bindings==" in asked[0], "what it has not is installed"
 
 
 def test_clean_keeps_what_was_measured_and_downloaded(full: Path, command: Any) -> None:

@@ -101,7 +101,7 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path,
         "total_sample_count": total,
         "performance_sample_count": config.performance_sample_count or total,
         "expected": str(expected.file(answers.LABELS)) if expected else None,
-        "cpu_affinity": _cpu_affinity(config, work.machine),
+        "cpu_affinity": cpu_affinity(config, work.machine),
         "engine": {"name": config.engine, "options": {**build.options_of(engine), **_run_options(work, config)}},
         "made_from": made_from(work, config, engine),
         "audit": msgspec.to_builtins(about),
@@ -121,11 +121,26 @@ def _run_options(work: Work, config: RunConfig) -> dict[str, str]:
     return engine.run_options(config, work.machine)
 
 
-def _cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
-    """Return each worker's CPUs: consecutive ones of those that this process may use, or none for "anywhere"."""
-    threads = max(1, config.threads_per_instance) if config.pin_workers else 0
-    cpus = config.cpus or machine.cpu.usable
-    return [list(cpus[first * threads : (first + 1) * threads]) for first in range(config.instances)]
+def cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
+    """Return the CPUs for the workers of each instance, of those that this process may use; none for "anywhere".
+
+    Where the engine runs an instance on a GPU, they are near that one. Pinned workers get CPUs of their own, as far as
+    there are some near the GPU, and consecutive ones.
+    """
+    engine: Engine = registry.get("engines", config.engine).load().ENGINE
+    free = list(config.cpus or machine.cpu.usable)
+    on_node: dict[int | None, set[int]] = {node.number: set(node.cpus) for node in machine.numa}
+    chosen = []
+    for instance in range(config.instances):
+        near = on_node.get(engine.numa_node_of(instance, machine), set())
+        there = [cpu for cpu in free if cpu in near]
+        if config.pin_workers:
+            threads = max(1, config.threads_per_instance)
+            chosen.append([*there, *(cpu for cpu in free if cpu not in near)][:threads])
+            free = [cpu for cpu in free if cpu not in chosen[-1]]
+        else:
+            chosen.append(there if len(there) < len(free) else [])
+    return chosen
 
 
 def execute(

@@ -168,7 +168,7 @@ def _request_check(planned: Plan | Exception) -> Check:
 def _needs(request: Request, planned: Plan | Exception) -> Needs:
     tests = [] if isinstance(planned, Exception) else [step.test for step in planned.steps if step.test]
     asked = {test.engine for test in tests} or {request.overrides.get("engine", "auto")} - {"auto"}
-    engines = inventory.guarded("engines", inventory.engines)
+    engines = [_compiled(item) for item in inventory.guarded("engines", inventory.engines)]
     benchmarks = inventory.guarded("benchmarks", inventory.benchmarks)
     rooms = [] if isinstance(planned, Exception) else [_room(room) for room in planned.rooms]
     libraries = inventory.guarded("libraries", inventory.libraries)
@@ -183,6 +183,16 @@ def _needs(request: Request, planned: Plan | Exception) -> Needs:
             item.path: item.version for item in libraries if item.name == "CUDA runtime" and item.path and item.version
         },
     )
+
+
+def _compiled(engine: Component) -> Component:
+    """Return the engine with its problem, if the harness that is compiled here has been left without it."""
+    try:
+        if not engine.problem:
+            native.check_has(engine.name)
+    except EngineroomError as lack:
+        return replace(engine, problem=lack.what, mend=lack.mend)
+    return engine
 
 
 def _plugin(item: Component, asked: bool) -> checking.Plugin:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from engineroom import registry, run_args, systems, terminal
+from engineroom import registry, run_args, terminal
 from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import ROOT, VENV, display
 from engineroom.shell import CommandError, run
@@ -119,37 +119,27 @@ HEAVY_SIDE_BY_SIDE = ("--numprocesses=2", "--dist=loadfile")
 
 def test(argv: Sequence[str]) -> int:
     """Lint, then run the tests that are light and quick."""
-    _help_with_pytest(argv)
-    return lint([]) or _pytest(["-m", "not heavy and not gpu", *SIDE_BY_SIDE, *argv])
+    help_with_pytest(argv)
+    return lint([]) or pytest(["-m", "not heavy and not gpu", *SIDE_BY_SIDE, *argv])
 
 
 def test_all(argv: Sequence[str]) -> int:
     """Run the tests that are long or heavy."""
-    _help_with_pytest(argv)
+    help_with_pytest(argv)
     for extra in ("test", "torch", "litert"):
         setup.install(extra)
     native.build_harness()
-    return _pytest(["-m", "heavy and not gpu", *HEAVY_SIDE_BY_SIDE, *argv])
+    return pytest(["-m", "heavy and not gpu", *HEAVY_SIDE_BY_SIDE, *argv])
 
 
-def test_gpu(argv: Sequence[str]) -> int:
-    """Run the tests that need an NVIDIA GPU; where there is none, say so in one line and run nothing."""
-    _help_with_pytest(argv)
-    machine = systems.detect()
-    if not machine.gpus:
-        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_problem or 'none is here'}")
-        return ExitCode.GOOD
-    setup.install("test")
-    native.build_harness()
-    return _pytest(["-m", "gpu", *argv])
-
-
-def _help_with_pytest(argv: Sequence[str]) -> None:
+def help_with_pytest(argv: Sequence[str]) -> None:
+    """Raise Help, if it is asked for, of a task whose options are pytest's."""
     if run_args.asks_help(argv):
         raise run_args.Help({"...": 'every option of pytest, for example RUN_ARGS="-k digits"'})
 
 
-def _pytest(arguments: list[str]) -> int:
+def pytest(arguments: list[str]) -> int:
+    """Run pytest; return the task's exit code."""
     os.environ.pop("RUN_ARGS", None)  # pytest's options are not for what the tests run
     return ExitCode.GOOD if _passes([str(BIN / "python"), "-m", "pytest", *arguments]) else ExitCode.INVALID
 

@@ -24,7 +24,7 @@ from engineroom.engines import Engine, computes_in
 from engineroom.errors import RequestError
 from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
-from engineroom.steps import answers, build, calibrate, estimate, fetch, preprocess, recipes
+from engineroom.steps import answers, build, calibrate, estimate, fetch, native, preprocess, recipes
 from engineroom.steps.estimate import Cost
 from engineroom.steps.fetch import Making
 from engineroom.steps.sizing import FIELDS
@@ -249,6 +249,7 @@ class Work:
     def engine(self, config: RunConfig) -> Artifact:
         """The engine of one scenario in a precision that is not `auto`."""
         plugin = build.engine_of(config)
+        native.check_has(config.engine)  # nothing is built for an engine that the harness has not
         model, sha256, calibration_key = self.benchmark.model_file()[0], self.model_sha256, "none"
         if config.precision is Precision.INT8 and calibrates(self.benchmark, plugin):
             calibration = self.calibration(config)
@@ -259,12 +260,16 @@ class Work:
         values = build.values_of(self.benchmark, config, model, sha256)
         made = build.build(config, inputs, lambda: recipes.render(build.RECIPE, config.system, values), **self.makes)
         what = f"{config.benchmark} {config.scenario}, {config.engine} engine in {config.precision}"
-        return self._told(Need(Kind.ENGINE, what, made), made)
+        explains = self.request.explain and not self.request.plan and made.folder not in self.needs
+        self._told(Need(Kind.ENGINE, what, made), made)
+        if explains and made.reused and (remark := plugin.remark_on(made.folder)):
+            terminal.say(remark)
+        return made
 
     def check_installed(self, config: RunConfig) -> None:
         """Raise RequestError if the engine needs with these settings what is missing, or another machine."""
         engine: Engine = registry.get("engines", config.engine).load().ENGINE
-        engine.check_machine(self.machine)
+        engine.check_machine(self.machine, config)
         engine.check_settings(config)
 
     def best_precision(

@@ -11,7 +11,7 @@ from engineroom import registry
 from engineroom.config import fields
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
-from engineroom.terms import SAMPLES_PER_QUERY_MULTI_STREAM, Precision, Scenario, Wait
+from engineroom.terms import SAMPLES_PER_QUERY_MULTI_STREAM, HardwareCompatibility, Precision, Scenario, Wait
 
 CPU_BATCH_SIZE = 32  # Offline: enough to keep a core busy
 # The published batches of ResNet-50 that the rules for GPUs are held against (mlcommons/inference_results_v3.0,
@@ -224,6 +224,8 @@ def workspace_by_memory(context: Context, values: Mapping[str, Any]) -> tuple[in
     """Half of the GPU's memory: TensorRT itself would take all of it."""
     if values["engine"] != "tensorrt":
         return None, "the engine is not TensorRT"
+    if values.get("hardware_compatibility", HardwareCompatibility.NONE) != HardwareCompatibility.NONE:
+        return None, "the plan is for other GPUs, too, whose memory is another: TensorRT's own limit"
     size, name = context.memory_bytes(values)
     return max(1 << 20, int(WORKSPACE_SHARE * size) >> 20 << 20), f"{WORKSPACE_SHARE:.0%} of the memory of {name}"
 

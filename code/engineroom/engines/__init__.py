@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from engineroom import registry
+from engineroom import registry, versions
 from engineroom.config import RunConfig
 from engineroom.detection import Machine
 from engineroom.errors import RequestError
@@ -70,6 +70,18 @@ def keep(model: Path, target: Path) -> None:
         shutil.copyfile(file, beside)
 
 
+def _gpus(machine: Machine) -> dict[str, str]:
+    """Return what of the GPUs a build depends on: a MIG slice is another device than the whole GPU."""
+    driver = machine.gpu_driver
+    slices = {part.profile for gpu in machine.gpus for part in gpu.slices}
+    return {
+        "GPU": ", ".join(sorted({gpu.name for gpu in machine.gpus} | {f"MIG {profile}" for profile in slices})),
+        "compute capability": ", ".join(sorted({gpu.compute_capability or "unknown" for gpu in machine.gpus})),
+        "GPU driver": driver.version if driver else "unknown",
+        "CUDA": (driver.cuda_version if driver else None) or "unknown",
+    }
+
+
 class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overrides nothing but facts)
     """How engines of one kind are built, and what the harness needs to load them.
 
@@ -103,8 +115,8 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         """Raise RequestError if something is not here that a run with these settings needs, packages among it."""
         self.check_installed()
 
-    def check_machine(self, machine: Machine) -> None:  # noqa: B027  (most engines run anywhere)
-        """Raise RequestError if the engine cannot run on `machine`."""
+    def check_machine(self, machine: Machine, config: RunConfig | None = None) -> None:  # noqa: B027  (most run anywhere)
+        """Raise RequestError if the engine cannot run on `machine`, with these settings or the usual ones."""
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those of its precisions that it has on `machine` with these settings."""
@@ -122,9 +134,30 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
         """Return the engine's own settings, as strings, derived from the run's configuration. Builds depend on them."""
         return {}
 
+    def machine_inputs(self, config: RunConfig, machine: Machine) -> dict[str, str]:
+        """Return what of the machine, and of the packages installed on it, a build depends on."""
+        on_gpu = self.accelerator_with(msgspec.structs.asdict(config)) and machine.gpus
+        return {
+            **versions.of_distributions(self.distributions),
+            "CPU": f"{machine.cpu.model} {' '.join(machine.cpu.isa)}".strip(),
+            **(_gpus(machine) if on_gpu else {}),
+        }
+
+    def serves_machines(self, config: RunConfig) -> bool:
+        """Tell whether a build with these settings serves other machines, too."""
+        return False
+
+    def unfit(self, options: Mapping[str, str]) -> str | None:
+        """Say why a build that gave these options does not serve here, though its inputs have not changed."""
+        return None
+
     def run_options(self, config: RunConfig, machine: Machine) -> dict[str, str]:
         """Return what the harness hands to the engine beside what `build` returned; no build depends on it."""
         return {}
+
+    def numa_node_of(self, instance: int, machine: Machine) -> int | None:
+        """Return the NUMA node near which an instance computes; None if none is nearer than another."""
+        return None
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """Build into `folder` and return the options that the harness hands to the engine when it loads.
@@ -139,6 +172,10 @@ class Engine(ABC):  # noqa: B024  (an engine that takes the model as it is overr
     def build_telling(self, request: BuildRequest, folder: Path, tell: Tell) -> dict[str, str]:
         """Build as `build` does, and tell how far it is. By default nothing is told."""
         return self.build(request, folder)
+
+    def remark_on(self, folder: Path) -> str | None:
+        """Return what a reader may want to know of a build that is there already; None if there is nothing to say."""
+        return None
 
     def session(
         self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]

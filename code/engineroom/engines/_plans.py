@@ -19,6 +19,8 @@ from engineroom.terms import HardwareCompatibility, Precision, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
+    from engineroom.detection import Gpu
+
 # The float type of a plan in each precision; int8 and fp8 compute the rest of the network in fp16.
 FLOATS = {
     Precision.INT8: "float16",
@@ -62,6 +64,30 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True):
         return {name: str(value).lower() if isinstance(value, bool) else _null(value) for name, value in values}
 
 
+# From which compute capability on TensorRT can make a plan for other GPUs (NVIDIA/TensorRT, NvInfer.h of 11.1,
+# HardwareCompatibilityLevel).
+_COMPATIBLE_FROM = {HardwareCompatibility.AMPERE_PLUS: (8, 0), HardwareCompatibility.SAME_COMPUTE_CAPABILITY: (7, 5)}
+
+
+def kinds_of(gpus: Iterable[Gpu], level: HardwareCompatibility) -> tuple[str, ...]:
+    """Return the kinds of GPUs that a plan of this compatibility tells apart: a plan serves all GPUs of its kind."""
+    return tuple(sorted({_kind(gpu, level) for gpu in gpus}))
+
+
+def _kind(gpu: Gpu, level: HardwareCompatibility) -> str:
+    capability = capability_of(gpu)
+    if level is HardwareCompatibility.NONE or capability is None or capability < _COMPATIBLE_FROM[level]:
+        return " ".join([gpu.name, *sorted({f"MIG {part.profile}" for part in gpu.slices})])
+    if level is HardwareCompatibility.AMPERE_PLUS:
+        return "compute capability 8.0 or later"
+    return f"compute capability {gpu.compute_capability}"
+
+
+def capability_of(gpu: Gpu) -> tuple[int, ...] | None:
+    """Return a GPU's compute capability, None if it is not known."""
+    return tuple(map(int, gpu.compute_capability.split("."))) if gpu.compute_capability else None
+
+
 def _null(value: object) -> str:
     return "null" if value is None else str(value)
 
@@ -80,8 +106,10 @@ def shapes_of(request: BuildRequest, model: onnx.ModelProto) -> tuple[Shapes, ..
     """Return the profile of the plan: batches of 1 to `request.batch_size`, tuned for the largest.
 
     One profile is enough for all instances, for since TensorRT 10 execution contexts share it (PROFILE_SHARING_0806
-    in the NvInfer.h of 10.8: always on). Empty for a model whose batch is fixed. Raises EngineError if the model does
-    not have these tensors, or not this batch.
+    in the NvInfer.h of 10.8: always on). One for each batch size would find faster kernels for small batches, but a
+    build looks for them anew for each, and under load batches are full: where they are not, a smaller --batch_size
+    tunes the plan for what comes. Empty for a model whose batch is fixed. Raises EngineError if the model does not have
+    these tensors, or not this batch.
     """
     where = display(Path(request.model))
     inputs = _checked("input", request.inputs, _tensors(model, model.graph.input), where)

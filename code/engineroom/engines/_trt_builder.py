@@ -191,18 +191,20 @@ def _monitor(tell: Tell) -> Any:
 
 
 def _attach(config: trt.IBuilderConfig, known: bytes) -> trt.ITimingCache:
-    """Give the builder the timings that are known; what another GPU or version measured it refuses."""
-    cache: trt.ITimingCache = config.create_timing_cache(known)
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
+    """Give the builder the timings that are known; what another GPU or version measured, or is damaged, it refuses."""
+    cache: trt.ITimingCache | None = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")
+        if cache is None:
+            raise EngineError("TensorRT makes no timing cache", mend="the build's log says why: is memory short?")
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 def _merged(config: trt.IBuilderConfig, ours: trt.ITimingCache, known: bytes) -> bytes:
     """Return our timings with those that other builds have stored meanwhile."""
-    if known:
-        theirs: trt.ITimingCache = config.create_timing_cache(known)
+    theirs: trt.ITimingCache | None = config.create_timing_cache(known) if known else None
+    if theirs is not None:
         ours.combine(theirs, ignore_mismatch=False)  # of another version it takes nothing
     memory: trt.IHostMemory = ours.serialize()
     return bytes(memory)
@@ -224,14 +226,20 @@ def _facts(serialized: trt.IHostMemory, settings: BuildSettings, logger: Any, la
     }
 
 
-def loaded(runtime: trt.Runtime, plan: Any, logger: Any, where: str) -> trt.ICudaEngine:
-    """Return the engine that a plan holds. Raises EngineError if TensorRT does not take it."""
+def loaded(runtime: trt.Runtime, plan: Any, logger: Any, where: str, built_with: str = "") -> trt.ICudaEngine:
+    """Return the engine that a plan holds. Raises EngineError if TensorRT does not take it.
+
+    `built_with` is the version that built the plan: where it is another one, to build it anew would not help.
+    """
     runtime.engine_host_code_allowed = True  # a version-compatible plan brings its own runtime; we built it ourselves
     engine: trt.ICudaEngine | None = runtime.deserialize_cuda_engine(plan)
     if engine is None:
+        version = imported().__version__
+        other = built_with not in ("", version)
         raise EngineError(
-            f"TensorRT {imported().__version__} does not take this plan: {words_of(logger.errors)}",
+            f"TensorRT {version} does not take this plan{f' of TensorRT {built_with}' if other else ''}: "
+            f"{words_of(logger.errors)}",
             where=where,
-            mend="add --force: it is built anew",
+            mend=f"install tensorrt {built_with}" if other else "add --force: it is built anew",
         )
     return engine

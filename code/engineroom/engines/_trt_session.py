@@ -34,7 +34,7 @@ def open_session(
     _done(cuda, "cudaSetDevice", cuda.cudaSetDevice(device))
     logger = logger_of(detailed=False)
     runtime: trt.Runtime = started(lambda: api.Runtime(logger), logger, "runtime")
-    engine: trt.ICudaEngine = loaded(runtime, plan.read_bytes(), logger, display(plan))
+    engine: trt.ICudaEngine = loaded(runtime, plan.read_bytes(), logger, display(plan), options.get("built_with", ""))
     known = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     for spec in (*inputs, *outputs):
         if spec["name"] not in known:

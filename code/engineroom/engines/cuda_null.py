@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engineroom import toolkits
 from engineroom.engines import BuildRequest, Engine
 from engineroom.engines import _cuda as cuda
 from engineroom.terms import Precision
@@ -27,13 +28,22 @@ class CudaNull(Engine):
     measures_model = False
     ignores = ("threads_per_instance", "calibrator")
 
-    def check_machine(self, machine: Machine) -> None:
+    def check_installed(self) -> None:
+        """Raise RequestError if what the harness's engine is compiled with is not here."""
+        super().check_installed()
+        toolkits.check_cuda(self.name)
+
+    def check_machine(self, machine: Machine, config: RunConfig | None = None) -> None:
         """Raise RequestError unless there is a GPU."""
         cuda.check_gpu(self.name, machine)
 
     def run_options(self, config: RunConfig, machine: Machine) -> dict[str, str]:
         """Return on which GPUs the instances run, and how batches travel."""
         return cuda.run_options(config, machine)
+
+    def numa_node_of(self, instance: int, machine: Machine) -> int | None:
+        """Return the NUMA node that is near the instance's GPU."""
+        return cuda.numa_node_of(instance, machine)
 
     def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
         """Say if the samples began in GPU memory."""

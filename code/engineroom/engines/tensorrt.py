@@ -1,7 +1,7 @@
 """TensorRT on NVIDIA GPUs: compiles the model to a plan ahead, for the native harness.
 
-A plan is for one version of TensorRT and one kind of GPU, and is strongly typed: its precision is what the ONNX file
-says. int8 and fp8 are the Q/DQ nodes of the file, with fp16 around them.
+A plan is for one version of TensorRT and one kind of GPU, unless it is built to be compatible. It is strongly typed:
+its precision is what the ONNX file says. int8 and fp8 are the Q/DQ nodes of the file, with fp16 around them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engineroom import qdq, shell, systems, versions
+from engineroom import qdq, registry, shell, systems, toolkits, versions
 from engineroom.engines import MODEL, BuildRequest, Engine, Tell, keep
 from engineroom.engines import _cuda as cuda
 from engineroom.engines import _plans as plans
@@ -20,15 +20,18 @@ from engineroom.engines import _trt_builder as builder
 from engineroom.errors import EngineError, RequestError
 from engineroom.networks import typed
 from engineroom.paths import display, write_text
-from engineroom.terms import Precision
+from engineroom.terms import HardwareCompatibility, Precision
 
 if TYPE_CHECKING:
     from engineroom.config import RunConfig
-    from engineroom.detection import Gpu, Machine
+    from engineroom.detection import Machine
 
 QUANTIZED = (Precision.INT8, Precision.FP8)
 FACTS = "plan.json"  # what TensorRT says of the plan
 COMMAND = "trtexec.sh"
+INTO_FOLDER = 'cd "$(dirname "$0")" && '
+BY_HAND = "the same plan by hand, in its folder: "
+LIBRARIES = "tensorrt_libs"  # the package in which pip's wheel has TensorRT's libraries
 # By the major version of CUDA that TensorRT is made for, the oldest driver branch (NVIDIA, "CUDA Compatibility").
 DRIVERS = {12: 525, 13: 580}
 
@@ -47,22 +50,36 @@ class TensorRt(Engine):
     serves_scenarios = True
     ignores = ("threads_per_instance",)
 
+    def check_installed(self) -> None:
+        """Raise RequestError if TensorRT is not here, or what the harness's part of this engine is compiled with."""
+        super().check_installed()
+        toolkits.check_cuda(self.name)
+        toolkits.check_tensorrt(self.name, self.installed_version)
+
+    @property
+    def installed_version(self) -> str | None:
+        """The version of the Python package that builds plans; None if none says it."""
+        found = versions.of_distributions(self.distributions).values()
+        return next((version for version in found if version != versions.NOT_INSTALLED), None)
+
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those that every GPU computes in; all where their compute capability is not known."""
-        known = [_capability(gpu) for gpu in machine.gpus]
+        known = [plans.capability_of(gpu) for gpu in machine.gpus]
         return tuple(
             each
             for each in self.precisions
             if all(capability is None or capability >= plans.CAPABILITIES[each] for capability in known)
         )
 
-    def check_machine(self, machine: Machine) -> None:
-        """Raise RequestError unless there are GPUs of one kind, with a driver that serves the CUDA of this TensorRT."""
+    def check_machine(self, machine: Machine, config: RunConfig | None = None) -> None:
+        """Raise RequestError unless one plan serves all GPUs, and the driver serves the CUDA of this TensorRT."""
         cuda.check_gpu(self.name, machine)
-        if len(kinds := sorted({gpu.name for gpu in machine.gpus})) > 1:
+        level = config.hardware_compatibility if config else HardwareCompatibility.NONE
+        if len(kinds := plans.kinds_of(cuda.gpus_of(machine), level)) > 1:
             raise RequestError(
                 f"a plan is for one kind of GPU, and these are {', '.join(kinds)}",
-                mend="name those of one kind: CUDA_VISIBLE_DEVICES=0,1",
+                mend="name those of one kind: CUDA_VISIBLE_DEVICES=0,1; "
+                f"or add --engine={self.name} --hardware_compatibility=ampere_plus",
             )
         driver, major = machine.gpu_driver, _cuda_major()
         serves = int((driver.cuda_version or "0").partition(".")[0]) if driver else 0
@@ -82,9 +99,40 @@ class TensorRt(Engine):
             detailed_profiling=config.detailed_profiling,
         ).as_text()
 
+    def machine_inputs(self, config: RunConfig, machine: Machine) -> dict[str, str]:
+        """Return what the plan is bound to: GPU, driver and versions as they are, or what it is to be compatible with.
+
+        NVIDIA, "Engine Compatibility": a plan runs on other GPUs and with later TensorRTs only if it is built for that,
+        and never on another platform.
+        """
+        exact = super().machine_inputs(config, machine)
+        packages = {name: exact.pop(name) for name in self.distributions}
+        if config.version_compatible:
+            packages = {"TensorRT": f"{(self.installed_version or 'unknown').partition('.')[0]}, version-compatible"}
+        if self.serves_machines(config):
+            kinds = plans.kinds_of(cuda.gpus_of(machine), config.hardware_compatibility)
+            exact = {"platform": machine.cpu.architecture, "GPU": ", ".join(kinds)}
+        return {**packages, **exact}
+
+    def serves_machines(self, config: RunConfig) -> bool:
+        """Tell whether the plan is built for other GPUs than those that are here, too."""
+        return config.hardware_compatibility is not HardwareCompatibility.NONE
+
+    def unfit(self, options: Mapping[str, str]) -> str | None:
+        """Say that a version-compatible plan is of a later TensorRT: it runs on those from its own on."""
+        built_with, installed = options.get("built_with"), self.installed_version
+        if built_with and installed and _numbers(built_with) > _numbers(installed):
+            return f"TensorRT {built_with} built it, and {installed} is installed"
+        return None
+
     def run_options(self, config: RunConfig, machine: Machine) -> dict[str, str]:
-        """Return on which GPUs the instances run, and how batches travel."""
-        return cuda.run_options(config, machine)
+        """Return on which GPUs the instances run, how batches travel, and where the library is that builds plans."""
+        folder = registry.folder_of(LIBRARIES)
+        return {**cuda.run_options(config, machine), **({"libraries": str(folder)} if folder else {})}
+
+    def numa_node_of(self, instance: int, machine: Machine) -> int | None:
+        """Return the NUMA node that is near the instance's GPU."""
+        return cuda.numa_node_of(instance, machine)
 
     def notes_of(self, config: RunConfig, options: Mapping[str, str]) -> tuple[str, ...]:
         """Say if the samples began in GPU memory."""
@@ -113,13 +161,23 @@ class TensorRt(Engine):
         by_hand = shell.quoted(
             plans.trtexec(Path(MODEL), Path("trtexec.plan"), shapes, settings, Path("trtexec.cache"))
         )
-        write_text(
-            folder / COMMAND, f'#!/bin/sh\n# Builds the same plan by trtexec.\ncd "$(dirname "$0")" && {by_hand}\n'
-        )
-        tell(None, f"the same plan by hand, in its folder: {by_hand}")
+        write_text(folder / COMMAND, f"#!/bin/sh\n# Builds the same plan by trtexec.\n{INTO_FOLDER}{by_hand}\n")
+        tell(None, f"{BY_HAND}{by_hand}")
         facts = builder.build(model, content, shapes, settings, cache, tell)
         write_text(folder / FACTS, json.dumps({**facts, **_timed_on()}, indent=1) + "\n")
-        return {"plan": f"./{builder.PLAN}"}
+        return {
+            "plan": f"./{builder.PLAN}",
+            "built_with": facts["TensorRT"],
+            "context_bytes": facts["context_bytes"],
+        }
+
+    def remark_on(self, folder: Path) -> str | None:
+        """Return the command of trtexec that builds the plan in `folder`."""
+        try:
+            said = (folder / COMMAND).read_text(encoding="utf-8").partition(INTO_FOLDER)[2].strip()
+        except OSError:
+            return None
+        return f"{BY_HAND}{said}" if said else None
 
     def session(
         self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
@@ -141,8 +199,8 @@ def _check_quantized(model: Path, precision: Precision) -> None:
         )
 
 
-def _capability(gpu: Gpu) -> tuple[int, ...] | None:
-    return tuple(map(int, gpu.compute_capability.split("."))) if gpu.compute_capability else None
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _cuda_major() -> int | None:

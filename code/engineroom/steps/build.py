@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 import msgspec
 
-from engineroom import processes, registry, shell, terminal, versions
+from engineroom import processes, registry, shell, terminal
 from engineroom.artifacts import Artifact, Switches, obtain
 from engineroom.benchmarks import Benchmark
 from engineroom.child import PARENT_VARIABLE
@@ -46,8 +46,6 @@ def inputs_of(
 ) -> dict[str, str]:
     """Return everything the engine depends on; what differs is what "rebuilt because" says."""
     engine = engine_of(config)
-    on_gpu = engine.accelerator_with(msgspec.structs.asdict(config)) and machine.gpus
-    gpus = _gpus(machine) if on_gpu else {}
     return {
         "model": model_sha256,
         "calibration": calibration_key,
@@ -55,23 +53,9 @@ def inputs_of(
         "precision": config.precision.value,
         "batch_size": str(config.batch_size),
         **engine.settings_of(config),
-        **versions.of_distributions(engine.distributions),
-        "CPU": f"{machine.cpu.model} {' '.join(machine.cpu.isa)}".strip(),
-        **gpus,
+        **engine.machine_inputs(config, machine),
         "recipe": recipe_sha256,
         "code": sha256_files((registry.get("engines", engine.name).path, *engine.sources)),
-    }
-
-
-def _gpus(machine: Machine) -> dict[str, str]:
-    """Return what of the GPUs an engine depends on: a MIG slice is another device than the whole GPU."""
-    driver = machine.gpu_driver
-    slices = {part.profile for gpu in machine.gpus for part in gpu.slices}
-    return {
-        "GPU": ", ".join(sorted({gpu.name for gpu in machine.gpus} | {f"MIG {profile}" for profile in slices})),
-        "compute capability": ", ".join(sorted({gpu.compute_capability or "unknown" for gpu in machine.gpus})),
-        "GPU driver": driver.version if driver else "unknown",
-        "CUDA": (driver.cuda_version if driver else None) or "unknown",
     }
 
 
@@ -101,11 +85,20 @@ def build(
     config: RunConfig, inputs: Mapping[str, str], recipe: Callable[[], str], **switches: Unpack[Switches]
 ) -> Artifact:
     """Return the engine made from `inputs`. `recipe` renders engine.json; it is called only if there is work."""
-    whose = "all" if engine_of(config).serves_scenarios else config.scenario.value
-    shelf = ENGINES / config.system / config.benchmark / whose / f"{config.engine}-{config.precision}"
+    engine = engine_of(config)
+    system = "any" if engine.serves_machines(config) else config.system
+    whose = "all" if engine.serves_scenarios else config.scenario.value
+    shelf = ENGINES / system / config.benchmark / whose / f"{config.engine}-{config.precision}"
     title = f"the {config.engine} engine of {config.benchmark} {config.scenario} in {config.precision}"
     limit_s = config.engine_build_limit_s
-    return obtain(shelf, inputs, lambda folder: _make(title, recipe(), folder, limit_s), what=title, **switches)
+
+    def unfit(facts: Mapping[str, Any]) -> str | None:
+        return engine.unfit(facts["options"])
+
+    def make(folder: Path) -> dict[str, Any]:
+        return _make(title, recipe(), folder, limit_s)
+
+    return obtain(shelf, inputs, make, what=title, unfit=unfit, **switches)
 
 
 def options_of(engine: Artifact) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -19,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engineroom import packages, versions
+from engineroom import packages, toolkits, versions
 from engineroom.bootstrap import COMPILERS
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import CODE, LIB, LOADGEN, NATIVE, VENV, display, ensure_folder, locked, sha256_file, write_text
@@ -34,17 +33,8 @@ LOCK = NATIVE / ".lock"
 MODULE = "engineroom_native_stub"  # CMake's target for the Python module with its type stub
 TITLES = {MODULE: "LoadGen and the native harness", "loadgen": "LoadGen"}  # in words that a person reads
 
-NVCC_PLACES = (Path("/usr/local/cuda/bin/nvcc"),)  # where the toolkit lies that is not on PATH
-TENSORRT_HEADER = "NvInfer.h"
-TENSORRT_PLACES = (
-    *(Path("/usr/include") / folder for folder in (f"{platform.machine()}-linux-gnu", "")),
-    *(Path(f"/usr/local/{name}/include") for name in ("tensorrt", "TensorRT", "cuda")),
-)
-TENSORRT_OLDEST = (10, 8)
-
 _PROGRESS = re.compile(r"\[(\d+)/(\d+)\]")
 _COMPILE_ERROR = re.compile(r"^(.*:\d+:\d+: (fatal )?error: .*|.*undefined reference.*|CMake Error.*)$", re.MULTILINE)
-_VERSION = re.compile(r"^#define (?:NV_TENSORRT|TRT)_(MAJOR|MINOR)(?:_ENTERPRISE)? (\d+)", re.MULTILINE)
 _SHOWN_ERRORS = 5
 
 
@@ -95,6 +85,26 @@ def compiled_sources() -> str | None:
     """Return the SHA-256 over the sources that the harness in build/lib was compiled from, if that is on record."""
     inputs = _read(STAMP).get("inputs")
     return inputs.get("sources") if isinstance(inputs, dict) else None
+
+
+def left_out() -> dict[str, str]:
+    """Return the engines that the harness, as it is configured here, lacks, and why. Empty where that is not known."""
+    try:
+        lines = (NATIVE / "left_out.txt").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    current = lines and _read(NATIVE / "configured.json") == _configuration(_inputs())
+    return dict(line.split(" ", 1) for line in lines) if current else {}
+
+
+def check_has(engine: str) -> None:
+    """Raise RequestError if the harness, as it is configured here, has been left without `engine`."""
+    if why := left_out().get(engine):
+        raise RequestError(
+            f"the harness has no engine {engine}: {why}",
+            where=display(LIB),
+            mend="when that is mended: make build_harness RUN_ARGS=--force",
+        )
 
 
 def loadgen_source() -> Path:
@@ -196,52 +206,14 @@ def _inputs() -> dict[str, str]:
         "options": " ".join(os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS")).strip(),
         "Python": f"{sys.version} {sys.prefix}",
         **versions.of_distributions(("openvino", "nanobind", "cmake")),
-        "CUDA": _stamp_of(nvcc()),
+        "CUDA": _stamp_of(toolkits.nvcc()),
         "TensorRT": _tensorrt_text(),
     }
 
 
-def nvcc() -> Path | None:
-    """Return CUDA's compiler, resolved: that on PATH, in CUDA_HOME, or where the toolkit usually lies."""
-    named = [shutil.which("nvcc"), os.environ.get("CUDA_HOME", "") + "/bin/nvcc"]
-    places = [*(Path(name) for name in named if name), *NVCC_PLACES]
-    return next((path.resolve() for path in places if path.is_file()), None)
-
-
-def tensorrt_include() -> Path | None:
-    """Return the folder of TensorRT's headers: what TENSORRT_INCLUDE says, or where packages install them.
-
-    Raises RequestError if TENSORRT_INCLUDE names another folder, or headers of a TensorRT that is too old.
-    """
-    named = os.environ.get("TENSORRT_INCLUDE")
-    folder = next((path for path in ([Path(named)] if named else TENSORRT_PLACES) if _has_tensorrt(path)), None)
-    if named and folder is None:
-        oldest = ".".join(map(str, TENSORRT_OLDEST))
-        raise RequestError(
-            f"holds no {TENSORRT_HEADER} of TensorRT {oldest} or later",
-            where=f"TENSORRT_INCLUDE={named}",
-            mend=f"name the folder that {TENSORRT_HEADER} lies in, or unset TENSORRT_INCLUDE",
-        )
-    return folder.resolve() if folder else None
-
-
-def _has_tensorrt(folder: Path) -> bool:
-    return (folder / TENSORRT_HEADER).is_file() and _tensorrt_version(folder) >= TENSORRT_OLDEST
-
-
-def _tensorrt_version(folder: Path) -> tuple[int, int]:
-    """Return major and minor from NvInferVersion.h; (0, 0) if it does not say."""
-    try:
-        text = (folder / "NvInferVersion.h").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0, 0
-    found = dict(_VERSION.findall(text))
-    return int(found.get("MAJOR", 0)), int(found.get("MINOR", 0))
-
-
 def _tensorrt_text() -> str:
-    folder = tensorrt_include()
-    return "none" if folder is None else "{}.{} in {}".format(*_tensorrt_version(folder), folder)
+    folder = toolkits.tensorrt_include()
+    return "none" if folder is None else "{}.{} in {}".format(*toolkits.tensorrt_version(folder), folder)
 
 
 def _stamp_of(path: Path | None) -> str:
@@ -288,8 +260,8 @@ def _configure(loadgen: Path, inputs: Mapping[str, str]) -> None:
         "OUTPUT_DIR": LIB,
         "Python_EXECUTABLE": sys.executable,
         "OpenVINO_DIR": _openvino_cmake(),
-        "ENGINEROOM_NVCC": nvcc() or "",
-        "ENGINEROOM_TENSORRT_INCLUDE": tensorrt_include() or "",
+        "ENGINEROOM_NVCC": toolkits.nvcc() or "",
+        "ENGINEROOM_TENSORRT_INCLUDE": toolkits.tensorrt_include() or "",
     }
     command: list[str | Path] = [_tool("cmake"), "-S", HARNESS, "-B", NATIVE, "-G", "Ninja"]
     _run([*command, *(f"-D{name}={value}" for name, value in variables.items())], "configure")

@@ -7,11 +7,14 @@ import re
 import shlex
 import shutil
 import sys
+import sysconfig
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
 from engineroom import packages, registry
+from engineroom.detection import container
 from engineroom.errors import RequestError, did_you_mean, shown
 from engineroom.paths import (
     BUILD,
@@ -32,6 +35,7 @@ from engineroom.paths import (
     sha256_file,
     write_text,
 )
+from engineroom.shell import capture
 from engineroom.terminal import say
 
 COMPILED = (LIB, NATIVE)
@@ -40,6 +44,7 @@ MEASURED = (RUNS, BUILD / "submission")
 DOWNLOADED = (DATA, MODELS, LOADGEN, WHEELHOUSE)
 
 _NO_EXTRAS = ("base", "loadgen")  # locks that are always installed
+OF_CONTAINERS = ("tensorrt",)  # engines whose packages need no other package, and so can be taken from an NGC image
 
 
 # Extras
@@ -63,10 +68,45 @@ def install_for(engine: str) -> None:
     known = registry.find("engines")
     if engine not in known:
         raise RequestError(f"unknown engine {shown(engine)}", where="--engine", mend=did_you_mean(engine, known))
+    if engine in OF_CONTAINERS and _link_from_container(engine):
+        return
     if engine in extras():
         install(engine)
     else:
         say(f"the engine {engine} needs no extra: what it uses is installed with Engineroom")
+
+
+def _link_from_container(engine: str) -> bool:
+    """Link an engine's packages from an NGC image's Python into build/venv, which sees nothing of it otherwise.
+
+    What belongs together there, libraries, headers and package, is of one version: another one must not come between.
+    """
+    image = container.detect(Path("/"), os.environ)
+    if image is None or image.ngc is None:
+        return False
+    wanted = registry.get("engines", engine).load().ENGINE.distributions
+    found = [each for each in metadata.distributions(path=_folders_of_base()) if each.metadata["Name"] in wanted]
+    for each in found:
+        for name in {file.parts[0] for file in each.files or ()} - {".."}:
+            link, target = Path(sysconfig.get_path("purelib"), name), Path(str(each.locate_file(name)))
+            if link.is_symlink():
+                link.unlink()
+            if not link.exists():
+                link.symlink_to(target)
+        say(f"{each.metadata['Name']} {each.version} is that of this container, {image.ngc}")
+    if found:
+        lines = extras()[engine].read_text(encoding="utf-8").splitlines()
+        others = [line for line in lines if line[:1].isalpha() and not line.startswith(wanted)]
+        rest = BUILD / f"{engine}-in-container.txt"
+        write_text(rest, "\n".join(others) + "\n")
+        packages.install(rest)
+    return bool(found)
+
+
+def _folders_of_base() -> list[str]:
+    """Return where the Python that build/venv is made of has its packages."""
+    base = getattr(sys, "_base_executable", sys.executable)
+    return capture([base, "-I", "-c", "import site; print(*site.getsitepackages(), sep='\\n')"]).splitlines()
 
 
 def _install(lock: Path) -> None:

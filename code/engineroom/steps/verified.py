@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -13,15 +14,20 @@ from engineroom.paths import ROOT, display, write_text
 PAGE = ROOT / "docs" / "verified.md"
 COLUMNS = ("build", "runs on", "status", "last verified")
 NEVER = "never"
+README = ROOT / "README.md"
+SENTENCES = {"tensorrt": "TensorRT: compiled, never run"}  # that README and page say of a build until it has run
 _NONE = "None so far.\n"
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """A block: what ran, on what, and what came of it. `facts` are lines, `tables` have their columns first."""
+    """A block: what ran, on what, and what came of it. `facts` are lines, `tables` have their columns first.
+
+    `status` is what the table of builds says from now on; None if nothing ran, which leaves it as it is.
+    """
 
     build: str
     date: str  # YYYY-MM-DD
-    status: str
+    status: str | None
     facts: dict[str, str]
     tables: tuple[tuple[tuple[str, ...], ...], ...]
 
@@ -58,16 +64,25 @@ def with_evidence(text: str, evidence: Evidence) -> str:
     known = rows(text)
     if evidence.build not in [row[0] for row in known]:
         raise RequestError(f"has no row of the build {evidence.build}", where=display(PAGE))
-    for row in known:
+    for row in known if evidence.status else ():
         if row[0] == evidence.build:
             text = re.sub(
                 rf"^\| {re.escape(row[0])} \|.*$",
-                lambda found, row=row: _line((row[0], row[1], evidence.status, evidence.date)),  # type: ignore[misc]
+                lambda found, row=row: _line((row[0], row[1], str(evidence.status), evidence.date)),  # type: ignore[misc]
                 text,
                 count=1,
                 flags=re.MULTILINE,
             )
     return f"{text.replace(_NONE, '').rstrip()}\n\n{evidence.markdown()}"
+
+
+def outdated(build: str) -> list[tuple[Path, str]]:
+    """Return the sentences of the pages that the build's row contradicts, each with its page."""
+    row = next(row for row in rows(read()) if row[0] == build)
+    if row[3] == NEVER or build not in SENTENCES:
+        return []
+    pages = [path for path in (README, PAGE) if SENTENCES[build] in path.read_text(encoding="utf-8")]
+    return [(path, SENTENCES[build]) for path in pages]
 
 
 def record(evidence: Evidence) -> None:

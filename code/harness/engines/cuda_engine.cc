@@ -49,17 +49,28 @@ std::string mebibytes(std::size_t bytes) {
 }
 
 // Memory that this thread makes meanwhile lies on `node`, if the system lets it: to be refused, or without NUMA, is no
-// error, it is only slower.
+// error, it is only slower. Afterwards the thread has again the policy that it had, such as numactl's.
 class OnNode {
  public:
   explicit OnNode(int node) {
-    if (node < 0 || node >= 64) return;
-    const std::uint64_t nodes = std::uint64_t{1} << node;
-    ::syscall(SYS_set_mempolicy, MPOL_PREFERRED, &nodes, 8 * sizeof nodes + 1);
+    if (node < 0 || static_cast<std::size_t>(node) >= kNodes) return;
+    if (::syscall(SYS_get_mempolicy, &mode_, before_.data(), kNodes, nullptr, 0) != 0) return;
+    Nodes wanted{};
+    wanted[static_cast<std::size_t>(node) / kBits] |= 1UL << static_cast<std::size_t>(node) % kBits;
+    changed_ = ::syscall(SYS_set_mempolicy, MPOL_PREFERRED, wanted.data(), kNodes) == 0;
   }
-  ~OnNode() { ::syscall(SYS_set_mempolicy, MPOL_DEFAULT, nullptr, 0); }
+  ~OnNode() {
+    if (changed_) ::syscall(SYS_set_mempolicy, mode_, before_.data(), kNodes);
+  }
   OnNode(const OnNode&) = delete;
   OnNode& operator=(const OnNode&) = delete;
+
+ private:
+  static constexpr std::size_t kNodes = 1024, kBits = 8 * sizeof(unsigned long);  // the kernel has no more nodes
+  using Nodes = std::array<unsigned long, kNodes / kBits>;
+  int mode_ = MPOL_DEFAULT;
+  Nodes before_{};
+  bool changed_ = false;
 };
 
 CudaHostMemory pinned_memory(std::size_t bytes, const std::string& what) {
@@ -85,7 +96,9 @@ CudaEngine::CudaEngine(EngineSpec spec)
 CudaEngine::~CudaEngine() = default;
 
 HostMemory CudaEngine::host_memory(std::size_t instance, std::size_t bytes) {
-  use(flights_[instance].execution->gpu);
+  const std::size_t gpu = flights_[instance].execution->gpu;
+  use(gpu);
+  const OnNode near(gpus_[gpu].numa_node);
   return HostMemory(pinned_memory(bytes, "the answers of a batch").release(),
                     [](std::byte* memory) { static_cast<void>(cudaFreeHost(memory)); });
 }
@@ -101,8 +114,8 @@ void CudaEngine::do_load() {
   open_gpus();
   for (std::size_t gpu = 0; gpu < gpus_.size(); ++gpu) {
     use(gpu);
-    do_load_gpu(gpu);
     check_memory(gpu);
+    do_load_gpu(gpu);
   }
   for (std::size_t number = 0; number < execution_count(); ++number) load_execution(number);
   flights_ = std::vector<Flight>(spec().instances);
@@ -140,6 +153,10 @@ void CudaEngine::open_gpus() {
                              " GPUs, counted from 0",
                   "see nvidia-smi -L and CUDA_VISIBLE_DEVICES");
     }
+    const auto same = [&](const Gpu& gpu) { return gpu.device == static_cast<int>(wanted); };
+    if (std::any_of(gpus_.begin(), gpus_.end(), same)) {
+      throw Error("engine load", "gpus names " + std::to_string(wanted) + " twice", "more instances share its GPUs");
+    }
     Gpu& gpu = gpus_.emplace_back();
     gpu.device = static_cast<int>(wanted);
     ENGINEROOM_CUDA(cudaSetDevice(gpu.device));
@@ -166,24 +183,32 @@ void CudaEngine::find_homes() {
 
 void CudaEngine::use(std::size_t gpu) const { ENGINEROOM_CUDA(cudaSetDevice(gpus_[gpu].device)); }
 
-// Before anything is allocated, so that what is said is the whole of it.
-void CudaEngine::check_memory(std::size_t gpu) const {
+// Everything that will lie in a GPU's memory.
+std::vector<MemoryNeed> CudaEngine::needs(std::size_t gpu) const {
   const std::size_t executions = (execution_count() + gpus_.size() - 1 - gpu) / gpus_.size();
-  std::vector<MemoryNeed> needs = execution_needs(gpu);
-  for (MemoryNeed& need : needs) {
-    need.what = std::to_string(executions) + " x " + need.what;
-    need.bytes *= executions;
+  std::vector<MemoryNeed> all = gpu_needs();
+  for (MemoryNeed need : execution_needs()) {
+    all.push_back({std::to_string(executions) + " x " + need.what, need.bytes * executions, need.grows});
   }
   const auto sum = [](const auto& sizes) { return std::accumulate(sizes.begin(), sizes.end(), std::size_t{0}); };
-  const std::size_t flights = executions * copy_streams_;
-  needs.push_back({std::to_string(flights) + " x the inputs and outputs of a batch of " +
-                       std::to_string(spec().batch_size),
-                   flights * spec().batch_size * (sum(input_bytes_) + sum(output_bytes_)), true});
-  needs.push_back({"reserve", kReservedBytes, false});
+  const std::size_t flights = executions * copy_streams_, size = spec().batch_size;
+  all.push_back({std::to_string(flights) + " x the inputs and outputs of a batch of " + std::to_string(size),
+                 flights * size * (sum(input_bytes_) + sum(output_bytes_)), true});
+  if (start_from_device_) {
+    const std::size_t samples = spec().loaded_samples;
+    all.push_back({std::to_string(samples) + " loaded samples (start_from_device)", samples * sum(input_bytes_), false});
+  }
+  all.push_back({"reserve", kReservedBytes, false});
+  return all;
+}
+
+// Before anything is allocated, so that what is said is the whole of it.
+void CudaEngine::check_memory(std::size_t gpu) const {
+  const std::vector<MemoryNeed> all = needs(gpu);
   std::size_t free = 0, total = 0, needed = 0;
   ENGINEROOM_CUDA(cudaMemGetInfo(&free, &total));
-  for (const MemoryNeed& need : needs) needed += need.bytes;
-  if (needed > free) refuse_memory(gpu, free, needs);
+  for (const MemoryNeed& need : all) needed += need.bytes;
+  if (needed > free) refuse_memory(gpu, free, all);
 }
 
 void CudaEngine::refuse_memory(std::size_t gpu, std::size_t free, const std::vector<MemoryNeed>& needs) const {
@@ -212,7 +237,7 @@ void CudaEngine::load_execution(std::size_t number) {
   cudaStream_t stream = nullptr;
   ENGINEROOM_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   execution.stream.reset(stream);
-  do_load_execution(number, execution.gpu, number / gpus_.size(), stream);
+  do_load_execution(number, execution.gpu);
 }
 
 void CudaEngine::load_flight(Flight& flight, Execution& execution) {
@@ -243,6 +268,7 @@ void CudaEngine::load_flight(Flight& flight, Execution& execution) {
 }
 
 CudaMemory CudaEngine::device_memory(std::size_t bytes) const {
+  if (bytes == 0) return {};
   void* memory = nullptr;
   ENGINEROOM_CUDA(cudaMalloc(&memory, bytes));
   CudaMemory owned(static_cast<std::byte*>(memory));
@@ -256,7 +282,7 @@ void CudaEngine::capture_graphs(Flight& flight) {
   const Execution& execution = *flight.execution;
   cudaStream_t stream = execution.stream.get();
   for (std::size_t size : graph_batch_sizes_) {
-    const DeviceBatch batch{size, flight.inputs, flight.outputs};
+    const DeviceBatch batch{size, flight.inputs, flight.outputs, true};
     do_enqueue(execution.number, batch, stream);  // what is settled at first use cannot be captured
     ENGINEROOM_CUDA(cudaStreamSynchronize(stream));
     cudaGraph_t captured = nullptr;
@@ -282,13 +308,6 @@ std::byte* CudaEngine::allocate(std::size_t home, std::size_t bytes) {
   if (!start_from_device_) {
     const OnNode near(gpu->numa_node);
     return home_memory_[home].host.emplace_back(pinned_memory(bytes, "the loaded samples")).get();
-  }
-  std::size_t free = 0, total = 0;
-  ENGINEROOM_CUDA(cudaMemGetInfo(&free, &total));
-  if (bytes > free) {
-    throw Error("GPU", gpu_text(number) + " has " + mebibytes(free) + " of memory free, the loaded samples need " +
-                           mebibytes(bytes),
-                "start_from_device keeps performance_sample_count samples there: leave it out, or use a smaller batch_size");
   }
   return home_memory_[home].device.emplace_back(device_memory(bytes)).get();
 }

@@ -29,10 +29,12 @@ using CudaGraphExec = CudaHandle<cudaGraphExec_t, cudaGraphExecDestroy>;
 using CudaMemory = CudaHandle<std::byte*, cudaFree>;
 using CudaHostMemory = CudaHandle<std::byte*, cudaFreeHost>;
 
-// A batch in the GPU's memory, with room for batch_size samples behind each pointer.
+// A batch in the GPU's memory, with room for batch_size samples behind each pointer. `captured`: its computation becomes
+// a graph, which is launched as long as the engine lives.
 struct DeviceBatch {
   std::size_t count = 0;
   std::span<std::byte* const> inputs, outputs;
+  bool captured = false;
 };
 
 // Something that needs memory of a GPU; `grows`: in proportion to batch_size.
@@ -47,7 +49,7 @@ struct MemoryNeed {
 // those is an instance of this Engine with its worker, its buffers and its stream for copies. Nothing is shared between
 // two batches in flight but the execution, which a lock guards while work is handed to it.
 //
-// Options (all may be missing): `gpus`, CUDA's numbers of devices, default 0. `copy_streams`, default 2.
+// Options (all may be missing): `gpus`, CUDA's numbers of devices, each once, default 0. `copy_streams`, default 2.
 // `graph_batch_sizes`: the computation of batches of these sizes is captured once and launched as a graph; other sizes
 // take the graph of the nearest larger one, those larger than all of them none. `wait`: a worker waits for its batch by
 // "spin", which answers soonest, or by "block", which leaves the core to others. `start_from_device`: "true" keeps the
@@ -64,19 +66,23 @@ class CudaEngine : public Engine, private SampleMemory {
  protected:
   // The rest of the options, beside those above.
   virtual std::vector<std::string_view> own_options() const { return {}; }
+  // What do_load_gpu() will take of each GPU, and do_load_execution() for each execution: asked for before either.
+  virtual std::vector<MemoryNeed> gpu_needs() const { return {}; }
+  virtual std::vector<MemoryNeed> execution_needs() const { return {}; }
   // Loads the model onto a GPU, which is the current one; `gpu` counts the entries of `gpus`.
   virtual void do_load_gpu(std::size_t gpu) = 0;
-  // What do_load_execution() will take for each execution on this GPU.
-  virtual std::vector<MemoryNeed> execution_needs(std::size_t) const { return {}; }
-  // Makes an execution ready; it is the one with the number `on_gpu` on its GPU, which is the current one.
-  virtual void do_load_execution(std::size_t execution, std::size_t gpu, std::size_t on_gpu, cudaStream_t stream) = 0;
-  // Hands the computation of `batch` to the stream and returns. Never called at the same time for one execution. While
-  // a graph is captured it may only do what a capture allows; before that it has been called for the same size.
+  // Makes an execution ready on its GPU, which is the current one.
+  virtual void do_load_execution(std::size_t execution, std::size_t gpu) = 0;
+  // Hands the computation of `batch` to the stream and returns. Never called at the same time for one execution. One
+  // that is `captured` is called twice, the second time while the stream is captured: it may then only do what a capture
+  // allows. What such a batch uses must never change afterwards.
   virtual void do_enqueue(std::size_t execution, const DeviceBatch& batch, cudaStream_t stream) = 0;
 
   std::size_t gpu_count() const { return gpus_.size(); }
   std::size_t execution_count() const { return spec().instances / copy_streams_; }
   std::string gpu_text(std::size_t gpu) const;
+  // Zeroed memory of the current GPU.
+  CudaMemory device_memory(std::size_t bytes) const;
 
  private:
   struct Gpu {
@@ -117,11 +123,11 @@ class CudaEngine : public Engine, private SampleMemory {
   void open_gpus();
   void find_homes();
   void use(std::size_t gpu) const;
+  std::vector<MemoryNeed> needs(std::size_t gpu) const;
   void check_memory(std::size_t gpu) const;
   [[noreturn]] void refuse_memory(std::size_t gpu, std::size_t free, const std::vector<MemoryNeed>& needs) const;
   void load_execution(std::size_t number);
   void load_flight(Flight& flight, Execution& execution);
-  CudaMemory device_memory(std::size_t bytes) const;
   void capture_graphs(Flight& flight);
   bool is_staged(std::size_t input) const;
   void upload(Flight& flight, const Batch& batch);

@@ -20,7 +20,7 @@ class CudaNullEngine : public CudaEngine {
       throw Error("engine load", "cuda_null takes " + std::to_string(kCudaNullTensors) + " inputs and outputs at most");
     }
   }
-  void do_load_execution(std::size_t, std::size_t, std::size_t, cudaStream_t) override {}
+  void do_load_execution(std::size_t, std::size_t) override {}
 
   void do_enqueue(std::size_t, const DeviceBatch& batch, cudaStream_t stream) override {
     CudaNullBatch given{};

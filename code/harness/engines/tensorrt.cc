@@ -1,24 +1,28 @@
-// tensorrt: runs a plan that TensorRT has built, one execution context per execution.
+// tensorrt: runs a plan that TensorRT has built.
 //
-// Options: `plan` (path), beside those of CudaEngine. The plan has one optimization profile per execution on a GPU, or
-// one for all. TensorRT 10 and 11 alike: only what both have is called. Its library is looked for when the engine is
-// made, so that the harness loads on machines without it; it must be of the major version of the headers.
+// Options, beside those of CudaEngine: `plan` (path); and what the builder says of it, all of which may be missing:
+// `built_with` (TensorRT's version), `context_bytes` (what an execution needs to work in), `libraries` (the folder of the
+// library that built it). TensorRT 10 and 11 alike: only what both have is called. Its library is looked for when the
+// engine is made, so that the harness loads on machines without it; it must be of the major version of the headers.
+//
+// A graph is bound to the state of the context that it was captured from, and NVIDIA advises a context for each graph and
+// memory that they share ("Best Practices", CUDA Graphs; NVIDIA/TensorRT, issue 3798). So the shapes and addresses of a
+// captured context never change, and one more context takes the batches without a graph. All of an execution take turns on
+// its stream. A plan has one optimization profile, which they share (see engines/_plans.py).
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <mutex>
+#include <optional>
 
 #include "../failure.h"
 #include "cuda_engine.h"
 #include "cuda_error.h"
 #include "gpu_library.h"
-
-#ifndef ENGINEROOM_TENSORRT_LIBRARIES
-#define ENGINEROOM_TENSORRT_LIBRARIES ""
-#endif
 
 namespace engineroom {
 namespace {
@@ -89,22 +93,48 @@ bool fits(const Dims& dims, const TensorSpec& spec) {
   return true;
 }
 
-// TensorRT's entry point, from the system's library or from that of the Python package.
-using CreateRuntime = void* (*)(void* logger, std::int32_t version);
-CreateRuntime find_tensorrt() {
-  const std::string name = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR), beside = ENGINEROOM_TENSORRT_LIBRARIES;
-  void* library = ::dlopen(name.c_str(), RTLD_NOW);
-  const std::string reason = library == nullptr ? ::dlerror() : "";
-  if (library == nullptr && !beside.empty()) library = ::dlopen((beside + "/" + name).c_str(), RTLD_NOW);
-  void* found = library == nullptr ? nullptr : ::dlsym(library, "createInferRuntime_INTERNAL");
-  if (found == nullptr) {
-    throw Error("engine load",
-                "the harness is compiled for TensorRT " + std::to_string(NV_TENSORRT_MAJOR) + ", whose library is not here: " +
-                    (library == nullptr ? reason : name + " is not TensorRT's"),
-                "install TensorRT " + std::to_string(NV_TENSORRT_MAJOR) +
-                    ", or name its folder in LD_LIBRARY_PATH; for another major version: make build_harness");
+// TensorRT's library: its entry point, where it lies, and its version.
+struct Library {
+  void* (*create_runtime)(void* logger, std::int32_t version);
+  std::string path, version;
+};
+
+// None: `why` says so.
+std::optional<Library> open_library(const std::string& name, std::string& why) {
+  void* const library = ::dlopen(name.c_str(), RTLD_NOW);
+  if (library == nullptr) {
+    why += (why.empty() ? "" : "; ") + std::string(::dlerror());
+    return std::nullopt;
   }
-  return reinterpret_cast<CreateRuntime>(found);
+  void* const create = ::dlsym(library, "createInferRuntime_INTERNAL");
+  void* const version = ::dlsym(library, "getInferLibVersion");
+  Dl_info place{};
+  if (create == nullptr || version == nullptr || ::dladdr(create, &place) == 0) {
+    why += (why.empty() ? "" : "; ") + name + " is not TensorRT's";
+    return std::nullopt;
+  }
+  return Library{reinterpret_cast<decltype(Library::create_runtime)>(create), place.dli_fname,
+                 version_text(reinterpret_cast<std::int32_t (*)()>(version)())};
+}
+
+// The one that built the plan, which is that of the Python package in `folder`; else the system's. Where neither has the
+// plan's version, the first of them: a version-compatible plan runs on later ones.
+Library find_tensorrt(const std::string& folder, const std::string& built_with) {
+  const std::string name = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR);
+  std::vector<std::string> places{name};
+  if (!folder.empty()) places.insert(places.begin(), folder + "/" + name);
+  std::optional<Library> first;
+  std::string why;
+  for (const std::string& place : places) {
+    const std::optional<Library> found = open_library(place, why);
+    if (found && built_with.starts_with(found->version + ".")) return *found;
+    if (!first) first = found;
+  }
+  if (first) return *first;
+  const std::string major = std::to_string(NV_TENSORRT_MAJOR);
+  throw Error("engine load", "the harness is compiled for TensorRT " + major + ", whose library is not here: " + why,
+              "install TensorRT " + major +
+                  ", or name its folder in LD_LIBRARY_PATH; for another major version: make build_harness");
 }
 
 std::string read_file(const std::string& path) {
@@ -123,10 +153,13 @@ class TensorRtEngine : public CudaEngine {
   using CudaEngine::CudaEngine;
 
  protected:
-  std::vector<std::string_view> own_options() const override { return {"plan"}; }
+  std::vector<std::string_view> own_options() const override {
+    return {"plan", "built_with", "context_bytes", "libraries"};
+  }
+  std::vector<MemoryNeed> gpu_needs() const override;
+  std::vector<MemoryNeed> execution_needs() const override;
   void do_load_gpu(std::size_t gpu) override;
-  std::vector<MemoryNeed> execution_needs(std::size_t gpu) const override;
-  void do_load_execution(std::size_t execution, std::size_t gpu, std::size_t on_gpu, cudaStream_t stream) override;
+  void do_load_execution(std::size_t execution, std::size_t gpu) override;
   void do_enqueue(std::size_t execution, const DeviceBatch& batch, cudaStream_t stream) override;
 
  private:
@@ -134,17 +167,28 @@ class TensorRtEngine : public CudaEngine {
     std::unique_ptr<nvinfer1::IExecutionContext> context;
     std::size_t batch_size = 0;  // that its shapes are set for
   };
+  struct Execution {
+    std::string name;
+    nvinfer1::ICudaEngine* plan = nullptr;
+    CudaMemory memory;  // that all of its contexts work in
+    Context usual;
+    std::map<std::pair<const void*, std::size_t>, Context> captured;  // by the batch's first input and its size
+  };
 
   void check_tensors(const nvinfer1::ICudaEngine& plan);
   void check_tensor(const nvinfer1::ICudaEngine& plan, const TensorSpec& spec, TensorIOMode mode);
-  void check_batch_size(const nvinfer1::ICudaEngine& plan, int profile) const;
+  void check_batch_size(const nvinfer1::ICudaEngine& plan) const;
+  std::string plan_path() const;
+  [[noreturn]] void refuse_plan(std::size_t gpu) const;
+  Context make_context(const Execution& execution);
   void set_batch_size(Context& context, std::size_t batch_size) const;
   [[noreturn]] void fail(const std::string& what, const char* mend = "") const;
 
   Log log_;  // outlives all that writes to it
+  Library library_{};
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::vector<std::unique_ptr<nvinfer1::ICudaEngine>> plans_;  // per GPU
-  std::vector<Context> contexts_;                              // per execution
+  std::vector<Execution> executions_;
   std::vector<Dims> input_dims_;                               // the batch size is -1 where it is open
 };
 
@@ -152,24 +196,52 @@ void TensorRtEngine::fail(const std::string& what, const char* mend) const {
   throw Error("engine load", what + ": " + log_.reason(), mend);
 }
 
-void TensorRtEngine::do_load_gpu(std::size_t gpu) {
-  const std::string path = text_option("plan", "");
+std::string TensorRtEngine::plan_path() const {
+  std::string path = text_option("plan", "");
   if (path.empty()) throw Error("engine load", "engine tensorrt needs the option plan");
-  const std::string plan = read_file(path);
+  return path;
+}
+
+// A plan is little else than its weights.
+std::vector<MemoryNeed> TensorRtEngine::gpu_needs() const {
+  std::error_code missing;
+  const auto bytes = std::filesystem::file_size(plan_path(), missing);
+  return {{"the plan's weights", missing ? 0 : static_cast<std::size_t>(bytes), false}};
+}
+
+std::vector<MemoryNeed> TensorRtEngine::execution_needs() const {
+  const auto bytes = static_cast<std::size_t>(number_option("context_bytes", 0));
+  return {{"the plan's memory to work in (activations)", bytes, true}};
+}
+
+void TensorRtEngine::do_load_gpu(std::size_t gpu) {
+  const std::string plan = read_file(plan_path());
   if (!runtime_) {
-    runtime_.reset(static_cast<nvinfer1::IRuntime*>(find_tensorrt()(&log_, NV_TENSORRT_VERSION)));
-    if (!runtime_) fail("TensorRT " + version_text(NV_TENSORRT_VERSION) + " does not start");
+    library_ = find_tensorrt(text_option("libraries", ""), text_option("built_with", ""));
+    runtime_.reset(static_cast<nvinfer1::IRuntime*>(library_.create_runtime(&log_, NV_TENSORRT_VERSION)));
+    if (!runtime_) {
+      fail("TensorRT " + library_.version + " (" + library_.path + ") does not start for the headers of " +
+           version_text(NV_TENSORRT_VERSION));
+    }
     // A version-compatible plan carries code for the CPU. Plans are built here and held to their checksums.
     runtime_->setEngineHostCodeAllowed(true);
   }
   log_.clear();
   plans_.emplace_back(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
-  if (!plans_.back()) {
-    fail("TensorRT " + version_text(NV_TENSORRT_VERSION) + " cannot load " + path + " on " + gpu_text(gpu),
-         "a plan fits only the TensorRT and the kind of GPU it was built with, and only whole; build it again: make "
-         "generate_engines RUN_ARGS=--force");
-  }
+  if (!plans_.back()) refuse_plan(gpu);
   check_tensors(*plans_.back());
+}
+
+void TensorRtEngine::refuse_plan(std::size_t gpu) const {
+  const std::string built_with = text_option("built_with", "");
+  const bool other = !built_with.empty() && !built_with.starts_with(library_.version + ".");
+  throw Error("engine load",
+              "TensorRT " + library_.version + " (" + library_.path + ") cannot load " + plan_path() +
+                  (other ? ", which TensorRT " + built_with + " built," : "") + " on " + gpu_text(gpu) + ": " +
+                  log_.reason(),
+              other ? "the harness has to find the TensorRT that builds the plans: name its folder in LD_LIBRARY_PATH, "
+                      "or take the other one off the machine"
+                    : kRebuild);
 }
 
 // Recipe and plan must agree in names, types and shapes, or bytes would be misread without a word.
@@ -184,7 +256,7 @@ void TensorRtEngine::check_tensors(const nvinfer1::ICudaEngine& plan) {
     if (std::any_of(spec().outputs.begin(), spec().outputs.end(), same)) continue;
     throw Error("engine load", "the plan also has the tensor " + name + ", the recipe does not", kRebuild);
   }
-  check_batch_size(plan, 0);
+  check_batch_size(plan);
 }
 
 void TensorRtEngine::check_tensor(const nvinfer1::ICudaEngine& plan, const TensorSpec& wanted, TensorIOMode mode) {
@@ -211,14 +283,14 @@ void TensorRtEngine::check_tensor(const nvinfer1::ICudaEngine& plan, const Tenso
   if (mode == TensorIOMode::kINPUT) input_dims_.push_back(dims);
 }
 
-void TensorRtEngine::check_batch_size(const nvinfer1::ICudaEngine& plan, int profile) const {
+void TensorRtEngine::check_batch_size(const nvinfer1::ICudaEngine& plan) const {
   for (std::size_t i = 0; i < input_dims_.size(); ++i) {
     const char* name = spec().inputs[i].name.c_str();
     const auto wanted = static_cast<std::int64_t>(spec().batch_size);
     std::int64_t least = input_dims_[i].d[0], most = least;
     if (most < 0) {
-      least = plan.getProfileShape(name, profile, OptProfileSelector::kMIN).d[0];
-      most = plan.getProfileShape(name, profile, OptProfileSelector::kMAX).d[0];
+      least = plan.getProfileShape(name, 0, OptProfileSelector::kMIN).d[0];
+      most = plan.getProfileShape(name, 0, OptProfileSelector::kMAX).d[0];
     } else if (most == wanted) {
       continue;
     }
@@ -227,29 +299,26 @@ void TensorRtEngine::check_batch_size(const nvinfer1::ICudaEngine& plan, int pro
                 "batches are of 1 to " + std::to_string(wanted) + " samples, the plan takes " +
                     (least == most ? std::to_string(most) + " only"
                                    : std::to_string(least) + " to " + std::to_string(most)) +
-                    " (input " + name + ", profile " + std::to_string(profile) + ")",
+                    " (input " + name + ")",
                 kRebuild);
   }
 }
 
-std::vector<MemoryNeed> TensorRtEngine::execution_needs(std::size_t gpu) const {
-  const auto bytes = static_cast<std::size_t>(plans_[gpu]->getDeviceMemorySizeV2());
-  return {{"the plan's memory to work in (activations)", bytes, true}};
+void TensorRtEngine::do_load_execution(std::size_t number, std::size_t gpu) {
+  Execution& execution = executions_.emplace_back();
+  execution.name = "instance " + std::to_string(number) + " on " + gpu_text(gpu);
+  execution.plan = plans_[gpu].get();
+  execution.memory = device_memory(static_cast<std::size_t>(execution.plan->getDeviceMemorySizeV2()));
+  execution.usual = make_context(execution);
 }
 
-void TensorRtEngine::do_load_execution(std::size_t execution, std::size_t gpu, std::size_t on_gpu, cudaStream_t stream) {
-  nvinfer1::ICudaEngine& plan = *plans_[gpu];
+TensorRtEngine::Context TensorRtEngine::make_context(const Execution& execution) {
   log_.clear();
-  Context& context = contexts_.emplace_back();
-  context.context.reset(plan.createExecutionContext());
-  const std::string which = "instance " + std::to_string(execution) + " on " + gpu_text(gpu);
-  if (!context.context) fail("TensorRT cannot make a context for " + which);
-  const bool own = static_cast<int>(on_gpu) < plan.getNbOptimizationProfiles();
-  const int profile = own ? static_cast<int>(on_gpu) : 0;
-  check_batch_size(plan, profile);
-  if (profile > 0 && !context.context->setOptimizationProfileAsync(profile, stream)) {
-    fail("TensorRT cannot take profile " + std::to_string(profile) + " for " + which, kRebuild);
-  }
+  Context made;
+  made.context.reset(execution.plan->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
+  if (!made.context) fail("TensorRT cannot make a context for " + execution.name);
+  made.context->setDeviceMemoryV2(execution.memory.get(), execution.plan->getDeviceMemorySizeV2());
+  return made;
 }
 
 void TensorRtEngine::set_batch_size(Context& context, std::size_t batch_size) const {
@@ -264,8 +333,10 @@ void TensorRtEngine::set_batch_size(Context& context, std::size_t batch_size) co
   context.batch_size = batch_size;
 }
 
-void TensorRtEngine::do_enqueue(std::size_t execution, const DeviceBatch& batch, cudaStream_t stream) {
-  Context& context = contexts_[execution];
+void TensorRtEngine::do_enqueue(std::size_t number, const DeviceBatch& batch, cudaStream_t stream) {
+  Execution& execution = executions_[number];
+  Context& context = batch.captured ? execution.captured[{batch.inputs.front(), batch.count}] : execution.usual;
+  if (!context.context) context = make_context(execution);
   set_batch_size(context, batch.count);
   const auto bind = [&](const TensorSpec& tensor, std::byte* memory) {
     if (!context.context->setTensorAddress(tensor.name.c_str(), memory)) fail("TensorRT refuses memory for " + tensor.name);

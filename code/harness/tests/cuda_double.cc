@@ -52,7 +52,7 @@ struct Failing {
   std::string function;
   int nth = 0;
   cudaError_t error = cudaSuccess;
-  bool lost = false;
+  After after = After::kWorks;
 };
 
 std::recursive_mutex mutex;
@@ -74,7 +74,8 @@ cudaError_t enter(const char* function) {
   const int count = ++called[function];
   for (const Failing& each : failing) {
     if (each.function != function || each.nth != count) continue;
-    if (each.lost) lost = each.error;
+    if (each.after == After::kLost) lost = each.error;
+    while (each.after == After::kHangs) ::pause();
     return each.error;
   }
   return cudaSuccess;
@@ -134,9 +135,9 @@ std::size_t used(int device) {
 }  // namespace
 
 void set_devices(std::vector<Device> machine) { devices = std::move(machine); }
-void fail(const std::string& function, int nth, cudaError_t error, bool is_lost) {
+void fail(const std::string& function, int nth, cudaError_t error, After after) {
   const std::lock_guard lock(mutex);
-  failing.push_back({function, called[function] + nth, error, is_lost});
+  failing.push_back({function, called[function] + nth, error, after});
 }
 int calls(const std::string& function) {
   const std::lock_guard lock(mutex);
@@ -180,6 +181,7 @@ const char* cudaGetErrorName(cudaError_t error) {
     case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
     case cudaErrorUnknown: return "cudaErrorUnknown";
+    case cudaErrorDevicesUnavailable: return "cudaErrorDevicesUnavailable";
     case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
     default: return "an error that the double has no name for";
   }
@@ -335,6 +337,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   ENTER(cudaStreamBeginCapture);
   stream->capture = std::make_unique<CUgraph_st>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  ENTER(cudaStreamIsCapturing);
+  *status = stream->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {

@@ -21,9 +21,11 @@ struct Device {
 
 // What the machine has, one GPU where it is not said; before any other call.
 void set_devices(std::vector<Device> devices);
-// The `nth` call of `function` from now on, counted from 1, returns `error`; one that is `lost` takes all later calls of
-// any function along.
-void fail(const std::string& function, int nth, cudaError_t error, bool lost = false);
+// What becomes of CUDA after a call that fails: later ones work, or fail, too; or the call never returns, and all others
+// wait for it.
+enum class After { kWorks, kLost, kHangs };
+// The `nth` call of `function` from now on, counted from 1, fails with `error`.
+void fail(const std::string& function, int nth, cudaError_t error, After after = After::kWorks);
 
 // How often `function` was called.
 int calls(const std::string& function);

@@ -47,23 +47,28 @@ struct Broken {
   const char* function;
   int nth;
   cudaError_t error;
-  bool lost;
+  cuda_double::After after;
   const char* words;
 };
 
+constexpr auto kWorks = cuda_double::After::kWorks, kLost = cuda_double::After::kLost, kHangs = cuda_double::After::kHangs;
+
 // What happens on the way: the n-th call of a function fails, and the test has to end with these words.
 const std::map<std::string, Broken> kBroken{
-    {"no GPU", {"cudaGetDeviceCount", 1, cudaErrorNoDevice, false, "CUDA_VISIBLE_DEVICES='7' names no GPU"}},
-    {"old driver", {"cudaGetDeviceCount", 1, cudaErrorInsufficientDriver, false,
+    {"no GPU", {"cudaGetDeviceCount", 1, cudaErrorNoDevice, kWorks, "CUDA_VISIBLE_DEVICES='7' names no GPU"}},
+    {"old driver", {"cudaGetDeviceCount", 1, cudaErrorInsufficientDriver, kWorks,
                     "the NVIDIA driver is made for CUDA 12.2, the harness for CUDA 13.0"}},
-    {"no memory after all", {"cudaMalloc", 3, cudaErrorMemoryAllocation, false, "cudaErrorMemoryAllocation (2)"}},
-    {"no pinned memory", {"cudaHostAlloc", 1, cudaErrorMemoryAllocation, false, "of page-locked host memory for"}},
-    {"no capture", {"launch_cuda_null", 2, cudaErrorStreamCaptureUnsupported, false, "leave graph_batch_sizes empty"}},
-    {"lost at a copy", {"cudaMemcpyAsync", 60, cudaErrorUnknown, true, "sudo dmesg | grep Xid"}},
+    {"no memory after all", {"cudaMalloc", 3, cudaErrorMemoryAllocation, kWorks, "cudaErrorMemoryAllocation (2)"}},
+    {"no pinned memory", {"cudaHostAlloc", 1, cudaErrorMemoryAllocation, kWorks, "of page-locked host memory for"}},
+    {"no capture", {"launch_cuda_null", 2, cudaErrorStreamCaptureUnsupported, kWorks, "leave graph_batch_sizes empty"}},
+    {"lost at a copy", {"cudaMemcpyAsync", 60, cudaErrorUnknown, kLost, "sudo dmesg | grep Xid"}},
     // Not lasting: another worker may otherwise be the first to tell it, of another call.
-    {"lost at work", {"cudaEventSynchronize", 40, cudaErrorIllegalAddress, false,
+    {"lost at work", {"cudaEventSynchronize", 40, cudaErrorIllegalAddress, kWorks,
                       "cudaEventSynchronize(flight.done.get()): cudaErrorIllegalAddress (700): CUDA's text"}},
-    {"ECC error", {"cudaEventSynchronize", 50, cudaErrorECCUncorrectable, true, "nvidia-smi -q -d ECC"}},
+    {"MIG slice gone", {"cudaMemcpyAsync", 70, cudaErrorDevicesUnavailable, kLost, "the GPU or its MIG slice may be gone"}},
+    {"never returns", {"cudaEventSynchronize", 45, cudaSuccess, kHangs, "has been inside the engine for"}},
+    {"never loads", {"cudaMalloc", 2, cudaSuccess, kHangs, "loading the engine has not returned for"}},
+    {"ECC error", {"cudaEventSynchronize", 50, cudaErrorECCUncorrectable, kLost, "nvidia-smi -q -d ECC"}},
 };
 
 Cases all_cases() {
@@ -100,10 +105,13 @@ void run_case(const Case& test, const fs::path& dir) {
   cuda_double::check_at_exit();
   ::setenv("CUDA_VISIBLE_DEVICES", "7", 1);
   cuda_double::set_devices({{}, {.numa_node = 1}});
+  HarnessConfig run = config(test, dir);
   for (const auto& [name, broken] : kBroken) {
-    if (test.error == broken.words) cuda_double::fail(broken.function, broken.nth, broken.error, broken.lost);
+    if (test.error != broken.words) continue;
+    cuda_double::fail(broken.function, broken.nth, broken.error, broken.after);
+    if (broken.after == kHangs) run.watchdog_s = 0.3;
   }
-  run_test(config(test, dir), factory(test.engine));
+  run_test(run, factory(test.engine));
 }
 
 // --- parts ------------------------------------------------------------------------------------------------------------
@@ -213,6 +221,7 @@ void test_options(const fs::path&) {
   CHECK(load({}) == "no error");
   CHECK(load({{"gpus", "0,1"}, {"copy_streams", "4"}, {"wait", "block"}, {"start_from_device", "false"}}) == "no error");
   CHECK(load({{"gpus", "0,2"}}) == "gpus names 2, this process sees 2 GPUs, counted from 0");
+  CHECK(load({{"gpus", "1,0,1"}}) == "gpus names 1 twice");
   CHECK(load({{"gpus", ""}}) == "gpus names no GPU");
   CHECK(load({{"gpus", "0,,1"}}).find("not whole numbers between commas") != std::string::npos);
   CHECK(load({{"gpus", "all"}}).find("not whole numbers between commas") != std::string::npos);
@@ -242,6 +251,13 @@ void test_memory(const fs::path&) {
   CHECK(cuda_double::calls("cudaMalloc") == 0);
   CHECK(load(8) == "no error");
   CHECK(load(9) != "no error");
+  const auto from_device = [](std::size_t samples) {
+    EngineSpec spec = cuda_null(8, 2, {{"start_from_device", "true"}}, std::size_t{1} << 18);
+    spec.loaded_samples = samples;
+    return error_of([&] { make_cuda_null(spec)->load(); });
+  };
+  CHECK(from_device(3) == "no error");
+  CHECK(from_device(4).find("4 loaded samples (start_from_device) 4.0 MiB, reserve") != std::string::npos);
   cuda_double::set_devices({{.memory_bytes = std::size_t{60} << 20}});
   CHECK(load(1).find("not even a batch of 1 fits") != std::string::npos);
   CHECK(cuda_double::alive() == 0);

@@ -83,7 +83,7 @@ inline EngineSpec engine(const std::string& name, std::size_t batch_size, std::s
                   std::map<std::string, std::string> options = {}, std::size_t numbers = 3) {
   const std::vector<TensorSpec> inputs{{"in", "uint32", {numbers}}};
   const std::vector<TensorSpec> outputs{{"number", "uint32", {}}, {"negated", "uint8", {1}}};
-  return {name, std::move(options), inputs, outputs, instances, batch_size};
+  return {name, std::move(options), inputs, outputs, instances, batch_size, kPerformanceSamples};
 }
 
 // What was answered to each sample, as hexadecimal digits, by index. Each that was answered twice was answered alike.

@@ -1,11 +1,15 @@
 // A double of TensorRT's runtime for tests, behind the real headers' interfaces: computes what cuda_null does.
 //
-// A plan of it is text: `PLAN major least most profiles workspace_bytes`, then a line per tensor, `in` or `out`, name,
-// TensorRT's number of the type, and the shape, in which -1 leaves the batch size open. It refuses what TensorRT refuses.
+// A plan of it is text: `PLAN major least most workspace_bytes`, then a line per tensor, `in` or `out`, name, TensorRT's
+// number of the type, and the shape, in which -1 leaves the batch size open. It refuses what TensorRT refuses, and what
+// has no defined result there: to change a context that a graph was captured from. A file `version` beside the library
+// names another version than that of the headers.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
@@ -32,7 +36,7 @@ struct Tensor {
 };
 
 struct Plan {
-  int major = 0, least = 0, most = 0, profiles = 0;
+  int major = 0, least = 0, most = 0;
   std::size_t workspace_bytes = 0;
   std::vector<Tensor> tensors;
 
@@ -46,7 +50,7 @@ struct Plan {
 
 bool read(std::istringstream text, Plan& plan) {
   std::string word;
-  if (!(text >> word >> plan.major >> plan.least >> plan.most >> plan.profiles >> plan.workspace_bytes)) return false;
+  if (!(text >> word >> plan.major >> plan.least >> plan.most >> plan.workspace_bytes)) return false;
   if (word != "PLAN") return false;
   for (std::string line; std::getline(text, line);) {
     std::istringstream words(line);
@@ -65,17 +69,26 @@ class ContextImpl : public stub::VExecutionContext {
  public:
   ContextImpl(const Plan& plan, ILogger& logger) : plan_(plan), logger_(logger) {}
 
-  bool setOptimizationProfileAsync(int32_t profile, cudaStream_t) noexcept override { return profile < plan_.profiles; }
+  void setDeviceMemoryV2(void* memory, int64_t size) noexcept override {
+    has_memory_ = (memory != nullptr || size == 0) && static_cast<std::size_t>(size) >= plan_.workspace_bytes;
+  }
   bool setInputShape(char const* name, Dims const& dims) noexcept override {
+    if (captured_) return refuse("a graph was captured from this context: its shapes stay");
     if (plan_.find(name) == nullptr || dims.d[0] < plan_.least || dims.d[0] > plan_.most) return false;
     batch_size_ = static_cast<std::size_t>(dims.d[0]);
     return true;
   }
   bool setTensorAddress(char const* name, void* memory) noexcept override {
-    addresses_[name] = static_cast<std::uint8_t*>(memory);
+    std::uint8_t*& address = addresses_[name];
+    if (captured_ && address != memory) return refuse("a graph was captured from this context: its addresses stay");
+    address = static_cast<std::uint8_t*>(memory);
     return plan_.find(name) != nullptr;
   }
   bool enqueueV3(cudaStream_t stream) noexcept override {
+    if (!has_memory_) return refuse("no memory to work in");
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    static_cast<void>(cudaStreamIsCapturing(stream, &status));
+    captured_ = captured_ || status == cudaStreamCaptureStatusActive;
     engineroom::CudaNullBatch batch{};
     batch.count = batch_size_;
     for (const Tensor& tensor : plan_.tensors) {
@@ -102,6 +115,7 @@ class ContextImpl : public stub::VExecutionContext {
 
   const Plan& plan_;
   ILogger& logger_;
+  bool has_memory_ = false, captured_ = false;
   std::size_t batch_size_ = 0;
   std::map<std::string, std::uint8_t*> addresses_;
 };
@@ -121,7 +135,10 @@ class Handle : public Interface {
 
 class PlanImpl : public stub::VCudaEngine {
  public:
-  PlanImpl(Plan plan, ILogger& logger) : plan_(std::move(plan)), logger_(logger) {}
+  PlanImpl(Plan plan, ILogger& logger) : plan_(std::move(plan)), logger_(logger) {
+    static_cast<void>(cudaMalloc(&weights_, 1024));
+  }
+  ~PlanImpl() override { static_cast<void>(cudaFree(weights_)); }
 
   int32_t getNbIOTensors() const noexcept override { return static_cast<int32_t>(plan_.tensors.size()); }
   char const* getIOTensorName(int32_t i) const noexcept override { return plan_.tensors[static_cast<std::size_t>(i)].name.c_str(); }
@@ -139,15 +156,16 @@ class PlanImpl : public stub::VCudaEngine {
     dims.d[0] = which == OptProfileSelector::kMIN ? plan_.least : plan_.most;
     return dims;
   }
-  int32_t getNbOptimizationProfiles() const noexcept override { return plan_.profiles; }
   int64_t getDeviceMemorySizeV2() const noexcept override { return static_cast<int64_t>(plan_.workspace_bytes); }
-  IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy) noexcept override {
+  IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
+    if (strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) return nullptr;  // the double allocates nothing
     return new Handle<IExecutionContext, ContextImpl>(plan_, logger_);
   }
 
  private:
   const Plan plan_;
   ILogger& logger_;
+  void* weights_ = nullptr;
 };
 
 class RuntimeImpl : public stub::VRuntime {
@@ -176,4 +194,13 @@ class RuntimeImpl : public stub::VRuntime {
 
 extern "C" __attribute__((visibility("default"))) void* createInferRuntime_INTERNAL(void* logger, int32_t) noexcept {
   return new Handle<IRuntime, RuntimeImpl>(*static_cast<ILogger*>(logger));
+}
+
+extern "C" __attribute__((visibility("default"))) int32_t getInferLibVersion() noexcept {
+  Dl_info place{};
+  ::dladdr(reinterpret_cast<const void*>(&getInferLibVersion), &place);
+  const std::string path = place.dli_fname;
+  int32_t version = NV_TENSORRT_VERSION;
+  std::ifstream(path.substr(0, path.rfind('/')) + "/version") >> version;
+  return version;
 }

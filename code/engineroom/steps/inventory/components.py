@@ -17,7 +17,7 @@ from typing import Any
 
 from engineroom import packages, registry, versions
 from engineroom.bootstrap import COMPILERS
-from engineroom.errors import EngineroomError
+from engineroom.errors import EngineroomError, RequestError
 from engineroom.paths import OVERLAYS, ROOT, VENV, display, overlay_version, overlays
 
 TIMEOUT_S = 3.0  # for one program to say its version
@@ -251,7 +251,7 @@ def benchmarks() -> list[Component]:
 
 def engines() -> list[Component]:
     """Return the engines; one that cannot be used says why, and how its library is installed."""
-    return _plugins("engines", _with_libraries)
+    return _plugins("engines", _engine)
 
 
 def calibrators() -> list[Component]:
@@ -288,6 +288,17 @@ def _with_libraries(component: Component, plugin: Any) -> Component:
     component = replace(component, version=", ".join(installed) or None)
     if absent := registry.missing(plugin.modules):
         return replace(component, problem=f"needs {', '.join(absent)}", mend=install_command(plugin.name))
+    return component
+
+
+def _engine(component: Component, engine: Any) -> Component:
+    component = _with_libraries(component, engine)
+    if component.problem:
+        return component
+    try:
+        engine.check_installed()
+    except RequestError as lack:
+        return replace(component, problem=lack.what, mend=lack.mend)
     return component
 
 
