@@ -203,7 +203,7 @@ def _engine_spec(recipe: dict[str, Any]) -> native.EngineSpec:
     spec.inputs = [native.TensorSpec(t["name"], t["dtype"], t["shape"]) for t in recipe["inputs"]]
     spec.outputs = [native.TensorSpec(t["name"], t["dtype"], t["shape"]) for t in recipe["outputs"]]
     spec.instances, spec.batch_size = recipe["instances"], recipe["batch_size"]
-    spec.loaded_samples = recipe["performance_sample_count"]
+    spec.loaded_samples, spec.answer_offset = recipe["performance_sample_count"], recipe["answer_offset"]
     return spec
 
 

@@ -51,6 +51,7 @@ struct EngineSpec {
   std::size_t instances = 1;                   // batches that may be in infer() at the same time
   std::size_t batch_size = 1;                  // samples per batch at most
   std::size_t loaded_samples = 0;              // that a SampleMemory will hold
+  std::int64_t answer_offset = 0;              // is added to each number of the first output before it is reported
 };
 
 // Public methods check, do_* methods do. Threads: load() once, by one thread, before all else; infer() by any thread,

@@ -36,6 +36,7 @@ class Lane {
   void gather(std::span<const mlperf::QuerySample> samples);
   void find_runs(std::span<const mlperf::QuerySample> samples);
   void pack(std::size_t count);
+  void shift(std::size_t count);
   void refuse_nan() const;
 
   Engine& engine_;

@@ -55,7 +55,8 @@ NB_MODULE(engineroom_native, module) {
       .def_rw("outputs", &EngineSpec::outputs)
       .def_rw("instances", &EngineSpec::instances)
       .def_rw("batch_size", &EngineSpec::batch_size)
-      .def_rw("loaded_samples", &EngineSpec::loaded_samples);
+      .def_rw("loaded_samples", &EngineSpec::loaded_samples)
+      .def_rw("answer_offset", &EngineSpec::answer_offset);
 
   nb::class_<HarnessConfig>(module, "HarnessConfig", "The values of a recipe; paths are absolute.")
       .def(nb::init<>())

@@ -148,6 +148,7 @@ def make_run(folder: Path, scenario: str, engine: str, *, min_duration: int = 20
             {"name": "double", "dtype": "float32", "shape": [3]},
             {"name": "last", "dtype": "int8", "shape": [1]},
         ],
+        "answer_offset": 0,
         "total_sample_count": SAMPLES,
         "performance_sample_count": 20,
         "user_conf": "user.conf",
@@ -233,6 +234,13 @@ def test_every_sample_is_answered_once_and_rightly(
         assert len(answers) == SAMPLES
     for index, data in answers:
         assert data == (2 * samples[index]).tobytes() + samples[index, -1:].astype(np.int8).tobytes()
+
+
+def test_an_offset_is_added_to_every_answer(tmp_path: Path, samples: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+    run = make_run(tmp_path, "Offline", "pass", test_mode="AccuracyOnly", answer_offset=-1)
+    run.finish()
+    for index, data in run.accuracy():
+        assert data == (2 * samples[index] - 1).tobytes() + samples[index, -1:].astype(np.int8).tobytes()
 
 
 def test_openvino_answers_partial_batches_and_refuses_another_batch_size(

@@ -194,6 +194,7 @@ def trial(
             },
             "inputs": [{"name": "x", "dtype": "float32", "shape": [3], "path": str(place / "input.npy")}],
             "outputs": [{"name": "double", "dtype": "float32", "shape": [3]}],
+            "answer_offset": 0,
             "total_sample_count": SAMPLES,
             "performance_sample_count": SAMPLES,
             "user_conf": "user.conf",

@@ -98,6 +98,7 @@ def _write_recipe(work: Work, config: RunConfig, engine: Artifact, folder: Path,
             for spec in benchmark.inputs
         ],
         "outputs": benchmark.outputs,
+        "answer_offset": benchmark.answer_offset,
         "total_sample_count": total,
         "performance_sample_count": config.performance_sample_count or total,
         "expected": str(expected.file(answers.LABELS)) if expected else None,

@@ -161,6 +161,11 @@ class Benchmark(ABC):
         return self.weights is Weights.SYNTHETIC
 
     @property
+    def answer_offset(self) -> int:
+        """What is added to each number that the model answers, before it is reported to LoadGen."""
+        return 0
+
+    @property
     def made_model(self) -> Made | None:
         """How the model is made that it runs, where the project makes it."""
         return self.synthetic if self.weights is Weights.SYNTHETIC else None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+CLASS_TYPES = ("int64", "int32", "float32")  # of a class that is the answer, as MLCommons' scorer can read it
+
+
 class NotFiniteError(ValueError):
     """An output holds NaN or an infinity."""
 
@@ -30,7 +33,9 @@ class Classification(Benchmark):
     """One class for each sample of a data set of data_maps/.
 
     The one output holds a score per class, in any type, or the class itself. Of one class more than the data set has
-    labels, the first is the background: no label.
+    labels, the first is the background: no label. Where the class itself is the answer, LoadGen's log gets the label,
+    as MLCommons' scorer wants it (vision/classification_and_detection: PostProcessCommon's offset of -1, and
+    tools/accuracy-imagenet.py, which subtracts nothing).
     """
 
     accuracy_metric = "top-1"
@@ -41,6 +46,17 @@ class Classification(Benchmark):
     def data(self) -> Dataset:
         """The data set."""
         return _dataset(self.dataset)
+
+    @property
+    def background(self) -> int:
+        """How many classes come before the first label."""
+        return self.classes - self.data.manifest.labels
+
+    @property
+    def answer_offset(self) -> int:
+        """Of a class, what makes a label of it."""
+        [output] = self.outputs
+        return -self.background if math.prod(output.shape) == 1 and output.dtype in CLASS_TYPES else 0
 
     def data_files(self) -> dict[Path, str]:
         """Return the manifest's raw files, each with the SHA-256 that it gives it."""
@@ -115,7 +131,7 @@ class Classification(Benchmark):
             wanted = f"{math.prod(spec.shape)} {spec.dtype} ({spec.bytes} bytes)"
             raise EngineError(f"the answer for sample {index} has {len(response)} bytes instead of {wanted}")
         try:
-            return self.classes_of(np.frombuffer(response, spec.dtype).reshape(1, *spec.shape))[0]
+            return self.classes_of(np.frombuffer(response, spec.dtype).reshape(1, *spec.shape) - self.answer_offset)[0]
         except NotFiniteError:
             raise
         except ValueError as error:
@@ -134,8 +150,7 @@ class Classification(Benchmark):
         named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
         if len(unknown := named[(named < 0) | (named >= self.classes)]):
             raise ValueError(f"names the class {unknown[0]}; there are {self.classes}")
-        background = self.classes - self.data.manifest.labels
-        return [int(each) - background for each in named]
+        return [int(each) - self.background for each in named]
 
 
 class ImageClassification(Classification):

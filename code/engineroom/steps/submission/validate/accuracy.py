@@ -212,7 +212,7 @@ def right_answers(found: Sequence[bytes], right: Sequence[int]) -> set[int]:
     """Return how many answers are right, in each way in which they can be read; none where they have several sizes.
 
     A class is one number, of a type that the log does not tell (accuracy-imagenet.py, --dtype), or the place of the
-    highest score. It may count the background as class 0.
+    highest score, of which the first may be the background's.
     """
     import numpy as np
 
@@ -222,9 +222,12 @@ def right_answers(found: Sequence[bytes], right: Sequence[int]) -> set[int]:
     data, wanted, good = b"".join(found), np.array(right), set[int]()
     for dtype in ("<i8",) if size == 8 else ("<i4", "<f4") if size == 4 else ("<f4",):
         values = np.frombuffer(data, dtype).reshape(count, -1)
-        with np.errstate(invalid="ignore"):
-            named = values.argmax(axis=1) if values.shape[1] > 1 else values[:, 0].astype(np.int64)
-        good |= {int((named - background == wanted).sum()) for background in (0, 1)}
+        if values.shape[1] > 1:
+            named = values.argmax(axis=1)
+            good |= {int((named - background == wanted).sum()) for background in (0, 1)}
+        else:
+            with np.errstate(invalid="ignore"):
+                good.add(int((values[:, 0].astype(np.int64) == wanted).sum()))
     return good
 
 
