@@ -19,13 +19,14 @@ from engineroom.steps.submission.validate import detail, rulebook, sight, summar
 from engineroom.steps.submission.validate.case import STREAMS, Case
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log, Summary
+from engineroom.steps.submission.validate.sight import BLANKS
 
 MODE = "AccuracyOnly"
 AFTER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 BLANK = str.maketrans("", "", " \t\"'")
 COUNTS = re.compile(r"accuracy=([\d.]+)%, good=(\d{1,18}), total=(\d{1,18})")
 COUNTED = {"top-1", "acc"}  # scores that are a share of the samples
-ANY_HASH = re.compile(r"^\s*hash\s*=\s*(\S*)", re.MULTILINE)
+ANY_HASH = re.compile(rf"^{BLANKS}hash{BLANKS}={BLANKS}(\S*)", re.MULTILINE)
 ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?\d{1,18}, ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
 PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
 TELLING = 10  # answers in either part of a cut log that stand in their order by no chance

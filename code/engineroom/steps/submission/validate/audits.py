@@ -12,10 +12,13 @@ from engineroom.steps.submission.validate import accuracy, detail, loadgen, perf
 from engineroom.steps.submission.validate.case import Case
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
+from engineroom.steps.submission.validate.sight import BLANKS
 from engineroom.terms import Scenario
 
-SCORE = re.compile(r"^\s*(reference|test) score\s*=\s*([-+.\deE]+)\s*$", re.IGNORECASE | re.MULTILINE)
-COUNT = re.compile(r"^\s*(num_\w+)\s*=\s*(\d{1,18})\s*$", re.MULTILINE)
+SCORE = re.compile(
+    rf"^{BLANKS}(reference|test) score{BLANKS}={BLANKS}([-+.\deE]+){BLANKS}$", re.IGNORECASE | re.MULTILINE
+)
+COUNT = re.compile(rf"^{BLANKS}(num_\w+){BLANKS}={BLANKS}(\d{{1,18}}){BLANKS}$", re.MULTILINE)
 MODES = {2: "PerformanceOnly", 1: "AccuracyOnly"}
 OF_LENGTH = ("min_query_count", "min_duration")  # LoadGen may take more of them than an audit asks for
 TOKEN_LINES = {
@@ -106,7 +109,7 @@ def _band(case: Case, audit: AuditTest, log: Log, reference: Log) -> Iterator[Fi
 def _passed(case: Case, file: str) -> Iterator[Finding]:
     """The verdict alone: there is a pass, and nothing that failed."""
     findings: list[Finding] = []
-    text = sight.text(case.root, file, findings)
+    text = sight.text(case.root, file, findings, sight.BRIEF_BYTES)
     yield from findings
     if text is not None:
         yield from _verdict(file, text)
@@ -121,7 +124,7 @@ def _verdict(file: str, text: str) -> Iterator[Finding]:
 
 def _performance(case: Case, audit: AuditTest, file: str, log: Log | None, reference: Log | None) -> Iterator[Finding]:
     findings: list[Finding] = []
-    text = sight.text(case.root, file, findings)
+    text = sight.text(case.root, file, findings, sight.BRIEF_BYTES)
     yield from findings
     if text is None:
         return
@@ -154,7 +157,7 @@ def _accuracy(
     case: Case, test: str, folder: str, files: Mapping[str, int], accuracy_log: Log | None
 ) -> Iterator[Finding]:
     file, findings = f"{folder}/{VERIFY_ACCURACY}", list[Finding]()
-    text = sight.text(case.root, file, findings)
+    text = sight.text(case.root, file, findings, sight.BRIEF_BYTES)
     yield from findings
     if text is None:
         return

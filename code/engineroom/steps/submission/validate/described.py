@@ -9,7 +9,7 @@ from typing import Any
 from engineroom.errors import did_you_mean
 from engineroom.rounds import Round
 from engineroom.steps.submission.validate import rulebook, sight
-from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.findings import MOST, Finding, Near
 
 COUNTS = ("number_of_nodes", "host_processors_per_node", "host_processor_core_count", "accelerators_per_node")
 EXACT = ("system_type",)  # the checker compares it as it stands
@@ -40,9 +40,10 @@ def is_network(told: Mapping[str, Any]) -> bool:
 def _fields(file: str, told: Mapping[str, Any], division: str, rules: Round) -> Iterator[Finding]:
     wanted = rules.system_description
     known = {*wanted.not_empty, *wanted.optional, *wanted.may_be_empty, *wanted.network, *wanted.power}
+    unknown, nearest = [each for each in told if each not in known], Near()
     for name in (*wanted.not_empty, *wanted.may_be_empty):
         if name not in told:
-            near = did_you_mean(name, [each for each in told if each not in known], "")
+            near = did_you_mean(name, unknown[:MOST], "")
             yield rulebook.FIELD_MISSING.at(
                 file, name, found="not there", expected="a text", mend=near and f"{near} rename it"
             )
@@ -54,7 +55,7 @@ def _fields(file: str, told: Mapping[str, Any], division: str, rules: Round) -> 
         if name in wanted.not_empty and isinstance(value, str) and not value.strip():
             yield rulebook.FIELD_EMPTY.at(file, name, found="an empty text", expected="a value")
         if name not in known:
-            mend = did_you_mean(name, known, rulebook.FIELD_UNKNOWN.mend)
+            mend = nearest(name, known, rulebook.FIELD_UNKNOWN.mend)
             yield rulebook.FIELD_UNKNOWN.at(
                 file, name, found="a field of another name", expected="a known field", mend=mend
             )

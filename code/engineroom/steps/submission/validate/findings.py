@@ -7,7 +7,10 @@ from enum import StrEnum
 
 import msgspec
 
+from engineroom.errors import did_you_mean
+
 LONGEST = 160  # characters of what was found that are shown
+MOST = 20  # findings of one rule in one file that are told
 
 
 class Level(StrEnum):
@@ -74,6 +77,35 @@ def printable(text: str) -> str:
         return text
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def few(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the first findings of each rule in each file, and after them how many more there are."""
+    told, counts = list[Finding](), dict[tuple[str, str], int]()
+    last: dict[tuple[str, str], Finding] = {}
+    for each in dict.fromkeys(findings):
+        of = each.file, each.rule
+        counts[of] = counts.get(of, 0) + 1
+        if counts[of] <= MOST:
+            told.append(each)
+        else:
+            last[of] = each
+    more = ((each, counts[of] - MOST) for of, each in last.items())
+    return told + [
+        msgspec.structs.replace(each, key="", found=f"{count:,} more like these", expected="") for each, count in more
+    ]
+
+
+class Near:
+    """Says which known name is nearest to each of the first unknown ones, as many as are told: that takes long."""
+
+    def __init__(self) -> None:
+        self.left = MOST
+
+    def __call__(self, name: str, known: Iterable[str], otherwise: str) -> str:
+        """Return what did_you_mean says, `otherwise` of later names."""
+        self.left -= 1
+        return otherwise if self.left < 0 else did_you_mean(name[:LONGEST], known, otherwise)
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

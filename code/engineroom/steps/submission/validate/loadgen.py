@@ -263,7 +263,7 @@ class Summary:
 def read_summary(root: Path, file: str) -> Summary:
     """Return a summary, with what is wrong in it."""
     summary = Summary(file)
-    text = sight.text(root, file, summary.findings)
+    text = sight.text(root, file, summary.findings, sight.BRIEF_BYTES)
     for number, line in sight.lines_of(text or ""):
         if line in NONE:
             summary.counts[NONE[line]] = 0

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from engineroom.errors import did_you_mean
 from engineroom.steps.submission.entry import REHEARSAL
 from engineroom.steps.submission.layout import README, USER_CONF
 from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
-from engineroom.steps.submission.validate.findings import Finding, Rule
+from engineroom.steps.submission.validate.findings import Finding, Near, Rule
 from engineroom.steps.submission.validate.loadgen import Log
 from engineroom.terms import Scenario
 
 YES = ("yes", "y", "true")
-LINE = re.compile(r"([^\s.=][^\s=]*?)\.([^\s.=]+)\.([^\s.=]+)\s*=\s*(.*?)\s*$")
+LINE = re.compile(r"([^\s.=][^\s=]*?)\.([^\s.=]+)\.([^\s.=]+)\s*=\s*(.*)")  # of a line without blanks at its ends
 # The key in user.conf, and what LoadGen then logs.
 USED = {
     "min_duration": "requested_min_duration_ms",
@@ -67,7 +66,7 @@ def readme(case: Case, folder: str, findings: list[Finding]) -> None:
 def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding]) -> None:
     """Note what is wrong with user.conf, and where it is not what the run of `log` used."""
     file = f"{folder}/{USER_CONF}"
-    if (told := sight.text(case.root, file, findings)) is None:
+    if (told := sight.text(case.root, file, findings, sight.BRIEF_BYTES)) is None:
         return
     ran = str(log.get("effective_scenario")) if log else ""
     scenarios = {
@@ -80,8 +79,11 @@ def user_conf(case: Case, folder: str, log: Log | None, findings: list[Finding])
         for number, line in sight.lines_of(told)
         for entry in _entry(case, file, number, line, scenarios, findings)
     ]
+    pairs, first = {(each.key, each.value) for each in entries}, dict[tuple[str, str, str], Entry]()
+    near = Near()
     for entry in entries:
-        findings += _key(case, file, entry, entries)
+        same = first.setdefault((entry.model, entry.scenario, entry.key), entry)
+        findings += _key(case, file, entry, same, pairs, near)
     fitting = [entry for entry in entries if entry.rank >= 0]
     if entries and not fitting:
         expected = f"a line for {case.place.benchmark} {case.log_scenario()}"
@@ -127,19 +129,22 @@ def _rank(case: Case, model: str, scenario: str, scenarios: set[str]) -> int:
     return 2 * (scenario != "*") + (model != "*")
 
 
-def _key(case: Case, file: str, entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
+def _key(
+    case: Case, file: str, entry: Entry, same: Entry, pairs: Set[tuple[str, str]], near: Near
+) -> Iterator[Finding]:
+    """Judge a line. `same` is the first of its name; `pairs` are the keys and values of all lines."""
     scenario, key, value = entry.scenario, entry.key, entry.value
     if scenario != "*" and scenario not in SCENARIOS:
-        mend = did_you_mean(scenario, SCENARIOS)
+        mend = near(scenario, SCENARIOS, rulebook.CONF_LINE.mend)
         yield rulebook.CONF_LINE.at(file, entry.line, found=scenario, expected="a scenario, or *", mend=mend)
         return
     rules = case.rules.user_conf
     asked = [each for each in Scenario if scenario in ("*", each, "Interactive" if each is Scenario.SERVER else each)]
     if not any(rules.knows(key, each) for each in asked):
         known = [each.rpartition(".")[2] for each in (*rules.allowed, *rules.open_only)]
-        harmless = any(other.key == f"{key}_override" and other.value == value for other in entries)
+        harmless = (f"{key}_override", value) in pairs
         rule = rulebook.CONF_IDLE if harmless else rulebook.CONF_KEY
-        mend = rule.mend if harmless else did_you_mean(key, known, rule.mend)
+        mend = rule.mend if harmless else near(key, known, rule.mend)
         yield rule.at(file, entry.line, found=key, expected="a key that LoadGen reads", mend=mend)
         return
     if case.closed and {key, f"{scenario}.{key}"} & {*rules.open_only} and entry.rank >= 0:
@@ -148,12 +153,9 @@ def _key(case: Case, file: str, entry: Entry, entries: list[Entry]) -> Iterator[
         yield rulebook.CONF_CLOSED.at(file, entry.line, found=f"{key} = {value}", expected="the round's own value")
     if value.lower() not in TEXT_VALUES and not _is_number(value):
         yield rulebook.CONF_VALUE.at(file, entry.line, found=value, expected="a number of at least 0")
-    same = [each for each in entries if (each.model, each.scenario, each.key) == (entry.model, scenario, key)]
-    if same[0] is not entry and same[0].value != value:
-        found = f"{key} = {value}"
-        yield rulebook.CONF_REPEATED.at(
-            file, entry.line, found=found, expected=f"as in line {same[0].line}: {same[0].value}"
-        )
+    if same.value != value:
+        expected = f"as in line {same.line}: {same.value}"
+        yield rulebook.CONF_REPEATED.at(file, entry.line, found=f"{key} = {value}", expected=expected)
 
 
 def _as_usual(case: Case, key: str, value: str) -> bool:
@@ -192,6 +194,11 @@ def _taken(entries: list[Entry]) -> list[Entry]:
 
     What it calls the model is not logged: llama2-70b and llama2-70b-interactive both fit llama2-70b-99.
     """
-    names = {each.model for each in entries} - {"*"} or ({"*"} if entries else set())
-    fitting = ([each for each in entries if each.model in (name, "*")] for name in sorted(names))
-    return [max(each, key=lambda entry: entry.rank) for each in fitting]
+    best: dict[str, Entry] = {}  # the strongest of each name
+    for entry in entries:
+        if entry.rank > best.setdefault(entry.model, entry).rank:
+            best[entry.model] = entry
+    usual = best.pop("*", None)
+    if not best:
+        return [usual] if usual else []
+    return [max(own, usual or own, key=lambda entry: entry.rank) for _, own in sorted(best.items())]

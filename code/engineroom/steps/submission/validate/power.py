@@ -11,6 +11,7 @@ from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
 
 SAMPLES = (PERFORMANCE_RUN / "spl.txt").as_posix()
+SAMPLES_BYTES = 16 << 20  # of a sample each second; those of the round v5.1 have up to 2 MB
 RANGING = tuple(f"performance/ranging/{name}" for name in (DETAIL_LOG, SUMMARY_LOG, "spl.txt"))
 MEASUREMENT = tuple(
     f"performance/power/{name}" for name in ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
@@ -31,7 +32,7 @@ def check(case: Case, seen: sight.Seen, log: Log | None) -> Iterator[Finding]:
 
 def _samples(case: Case, file: str, log: Log) -> Iterator[Finding]:
     findings: list[Finding] = []
-    text = sight.text(case.root, file, findings)
+    text = sight.text(case.root, file, findings, SAMPLES_BYTES)
     yield from findings
     begin, end = detail.moment(log, "power_begin"), detail.moment(log, "power_end")
     if text is None or begin is None or end is None:

@@ -22,7 +22,7 @@ from engineroom.steps.submission.validate import (
     sight,
 )
 from engineroom.steps.submission.validate.case import Case, Subject, case_of
-from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.findings import Finding, few
 from engineroom.steps.submission.validate.loadgen import Log, Summary
 
 DETAIL, SUMMARY = DETAIL_LOG, SUMMARY_LOG
@@ -66,10 +66,11 @@ def check(root: Path, rules: Round, subject: Subject) -> Outcome:
     """Return what is wrong with a result. Whatever its files hold, this returns."""
     case = case_of(root, rules, subject)
     try:
-        return _check(case)
+        found = _check(case)
+        return msgspec.structs.replace(found, findings=few(found.findings))
     except Exception as error:  # a fault of ours must not hide what else is wrong
-        found = f"{type(error).__name__}: {error}"
-        return Outcome(subject, [rulebook.BROKEN.at(case.results, found=found, expected="a verdict")])
+        said = f"{type(error).__name__}: {error}"
+        return Outcome(subject, [rulebook.BROKEN.at(case.results, found=said, expected="a verdict")])
 
 
 def _check(case: Case) -> Outcome:

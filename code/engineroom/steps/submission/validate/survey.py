@@ -12,7 +12,7 @@ from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.layout import Place, Tree
 from engineroom.steps.submission.validate import described, rulebook, sight
 from engineroom.steps.submission.validate.case import SCENARIOS, SPELLED, Subject
-from engineroom.steps.submission.validate.findings import Finding
+from engineroom.steps.submission.validate.findings import Finding, Near
 from engineroom.steps.submission.validate.result import KNOWN
 
 DIVISIONS = ("closed", "network", "open")
@@ -95,14 +95,14 @@ class Survey:
     def _mapping(self, file: str) -> Mapping[str, str]:
         told = sight.json_object(self.root, file, self.findings) or {}
         good: dict[str, str] = {}
-        known = self.rules.mappable()
+        known, nearest = self.rules.mappable(), Near()
         for name, benchmark in told.items():
             if model := known.get(str(benchmark)):
                 good[name] = model
             else:
                 own = self.rules.benchmarks.checker_names.get(str(benchmark), "")
                 near = f"the checkers call it {own}" if own else ""
-                mend = near or did_you_mean(str(benchmark), known, rulebook.MAPPING.mend)
+                mend = near or nearest(str(benchmark), known, rulebook.MAPPING.mend)
                 expected = f"a benchmark of {self.rules.round}, as the checkers call it"
                 self.findings.append(rulebook.MAPPING.at(file, name, found=benchmark, expected=expected, mend=mend))
         return good

@@ -21,7 +21,7 @@ from engineroom.rounds import Round
 from engineroom.steps.submission.layout import DETAIL_LOG, PERFORMANCE_RUN, Place, Tree
 from engineroom.steps.submission.validate import loadgen, result, rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, Subject
-from engineroom.steps.submission.validate.findings import Finding, Level
+from engineroom.steps.submission.validate.findings import Finding, Level, few
 from engineroom.steps.submission.validate.result import Outcome
 from engineroom.steps.submission.validate.survey import DIVISIONS, Survey
 
@@ -71,7 +71,7 @@ def validate(
     survey = Survey(root, rules, only, findings)
     survey.make()
     outcomes = list(_judge(root, name, survey, workers or len(os.sched_getaffinity(0)), progress))
-    findings += [each for outcome in outcomes for each in outcome.findings]
+    findings = few(findings) + [each for outcome in outcomes for each in outcome.findings]
     findings += _duplicates(rules, outcomes)
     submitters = tuple(sorted({each.submitter for each in survey.subjects}))
     return Report(str(root), name, submitters, len(survey.subjects), sorted({*findings}), _scores(outcomes))
