@@ -121,6 +121,10 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
                 summary.file, name, found=f"{told} {name}", expected=f"{counted}, as in the log"
             )
     if "result_validity" not in log.values:
+        # LoadGen, results.cc: a test without results has no more than the two lines about errors and warnings.
+        if summary.title or summary.values:
+            found = "the results of a performance test"
+            yield rulebook.SUMMARY_OTHER.at(summary.file, found=found, expected="no results, as in the log")
         return
     if not summary.title:
         yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected=TITLE)

@@ -78,6 +78,11 @@ add(
     "test-mode",
 )
 add(
+    "accuracy: the performance test's summary",
+    lambda sound: sound.files.update({f"{sound.accuracy}/mlperf_log_summary.txt": sound.files[sound.told]}),
+    "summary-differs",
+)
+add(
     "performance: the accuracy run's log",
     lambda sound: sound.files.update({sound.log: sound.files[accuracy_log(sound)]}),
     "test-mode",
