@@ -55,6 +55,15 @@ def is_folder(root: Path, folder: str) -> bool:
         return False
 
 
+def size_of(root: Path, file: str) -> int | None:
+    """Return the size of a plain file, None where there is none that can be seen."""
+    try:
+        found = os.lstat(f"{root}/{file}")
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
 def look(root: Path, folder: str, *, most_bytes: int) -> Seen:
     """Return what lies in `folder` and below. A file of more than `most_bytes` is a fault."""
     seen = Seen(folder)

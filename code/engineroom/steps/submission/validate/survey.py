@@ -111,17 +111,18 @@ class Survey:
         return self.rules.name_of(name)
 
     def _documents(self, tree: Tree, names: Sequence[str]) -> None:
-        if not (self.root / tree.code).is_dir() or not any(self._list(str(tree.code), quiet=True)):
+        if not sight.is_folder(self.root, str(tree.code)) or not any(self._list(str(tree.code), quiet=True)):
             self.findings.append(rulebook.CODE.at(str(tree.code), found="no sources", expected="a folder with sources"))
         if tree.division != "open":
             self._calibration(tree)
 
     def _calibration(self, tree: Tree) -> None:
-        there = [path for path in tree.calibrations if (self.root / path).is_file()]
+        sizes = {path: sight.size_of(self.root, str(path)) for path in tree.calibrations}
+        there = [path for path, size in sizes.items() if size is not None]
         if not there:
             expected = f"a file, here or as {', or '.join(map(str, tree.calibrations[1:]))}"
             self.findings.append(rulebook.CALIBRATION.at(str(tree.calibration), found="not there", expected=expected))
-        elif not any((self.root / path).stat().st_size for path in there):
+        elif not any(sizes[path] for path in there):
             self.findings.append(rulebook.EMPTY.at(str(there[0]), found="0 bytes", expected="a text"))
 
     def _systems(self, tree: Tree, names: Sequence[str], mapped: Mapping[str, str]) -> None:

@@ -120,11 +120,11 @@ def _detect(root: Path, findings: list[Finding]) -> str:
 def _some_logs(root: Path) -> Iterator[str]:
     count = 0
     for division in DIVISIONS:
-        for submitter in sight.folders(root, division, [])[0] if (root / division).is_dir() else ():
+        for submitter in sight.folders(root, division, [])[0] if sight.is_folder(root, division) else ():
             results = f"{division}/{submitter}/results"
             for place in _places(root, results, 3):
                 log = f"{place}/{(PERFORMANCE_RUN / DETAIL_LOG).as_posix()}"
-                if (root / log).is_file():
+                if sight.size_of(root, log):
                     yield log
                     count += 1
                 if count >= ASKED_FOR_ROUND:
@@ -134,7 +134,7 @@ def _some_logs(root: Path) -> Iterator[str]:
 def _places(root: Path, folder: str, depth: int) -> Iterator[str]:
     if not depth:
         yield folder
-    elif (root / folder).is_dir() and not (root / folder).is_symlink():
+    elif sight.is_folder(root, folder):
         for name in sight.folders(root, folder, [])[0]:
             yield from _places(root, f"{folder}/{name}", depth - 1)
 
