@@ -91,7 +91,7 @@ def test_the_round_is_told_by_loadgens_version_and_the_score_by_the_round(tmp_pa
     assert (found.round, found.value) == ("v4.1", 690.0)
 
 
-@pytest.mark.parametrize("figure", ["many", [1], {}, 1e999])
+@pytest.mark.parametrize("figure", ["many", [1], {}])
 @pytest.mark.parametrize("scenario", ["Offline", "SingleStream"])
 def test_a_log_whose_figure_is_no_number_is_passed_over(tmp_path: Path, figure: Any, scenario: str) -> None:
     put(tmp_path, "Server", effective_scenario="Server", result_completed_samples_per_sec=690.0)
