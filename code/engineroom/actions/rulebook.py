@@ -23,6 +23,18 @@ def remarks(asked: Iterable[Work]) -> list[str]:
     return [f"{name} {', '.join(scenarios)}: {why}" for (name, why), scenarios in found.items() if why]
 
 
+def refused(asked: Iterable[Work], division: str) -> list[str]:
+    """Return a line for each test that its settings alone keep from a division, and why."""
+    found: dict[str, None] = {}
+    for work in asked:
+        for scenario in work.scenarios:
+            for mode in work.request.test_modes:
+                verdict = _of_settings(work.benchmark, work.resolve(scenario, mode).config)
+                if division not in verdict.divisions:
+                    found[f"{work.benchmark.name} {scenario}: {'; '.join(verdict.reasons)}"] = None
+    return list(found)
+
+
 def remark_on(benchmark: Benchmark, config: RunConfig, user_conf: Path) -> str:
     """Return the line for a run by a user.conf that is there already and may have been edited; "" if there is none."""
     settings = rules.read_user_conf(user_conf, config.benchmark, config.scenario)

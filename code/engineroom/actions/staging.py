@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -42,6 +42,28 @@ def scenarios_of(entry: Entry, benchmark: str) -> tuple[Scenario, ...]:
     return tuple(scenario for scenario in Scenario if scenario.value in names)
 
 
+def asked_scenarios(entry: Entry, benchmark: str, asked: Sequence[Scenario]) -> tuple[Scenario, ...]:
+    """Return the scenarios that are asked for, by default all of `scenarios_of`.
+
+    Raises RequestError for one that the round does not have there, or for one that it requires and that is neither
+    asked for nor inferred from one that is.
+    """
+    there = scenarios_of(entry, benchmark)
+    if not asked:
+        return there
+    where, place = "--scenarios", f"{benchmark} in the category {entry.category}"
+    if foreign := [scenario for scenario in asked if scenario not in there]:
+        what = f"{entry.round} has no {', '.join(foreign)} of {place}"
+        raise RequestError(what, where=where, mend=f"it has {', '.join(there)}")
+    rules = rounds.read(entry.round).inferred
+    ways = rules.ways if entry.category == rules.category else ()
+    inferable = [way.scenario for way in ways if way.by in asked]
+    if left_out := _model(entry, benchmark).scenarios(entry.system_type).missing([*asked, *inferable]):
+        what = f"{entry.round} also requires {', '.join(left_out)} of {place}"
+        raise RequestError(what, where=where, mend="ask for it, too: what is there already is not run again")
+    return tuple(asked)
+
+
 def _model(entry: Entry, benchmark: str) -> rounds.Model:
     """Return the benchmark of the round that one here is submitted for. Raises RequestError if there is none."""
     known, plugin = rounds.read(entry.round).benchmarks.models, registry.find("benchmarks").get(benchmark)
@@ -57,9 +79,12 @@ def _model(entry: Entry, benchmark: str) -> rounds.Model:
     return model
 
 
-def prepare(entry: Entry, benchmarks: Sequence[str], system: str) -> Prepared:
+def prepare(
+    entry: Entry, benchmarks: Sequence[str], system: str, counts: Callable[[Run], bool] = lambda run: True
+) -> Prepared:
     """Choose the runs of each benchmark on a system, verify them, and describe the system they ran on.
 
+    Only a run that `counts` is chosen: by default every one.
     Raises Mistakes with everything that is missing, and why what is there was no good.
     """
     mistakes: list[RequestError] = []
@@ -68,7 +93,7 @@ def prepare(entry: Entry, benchmarks: Sequence[str], system: str) -> Prepared:
     for name in benchmarks:
         wanted = scenarios_of(entry, name)
         found = read_runs([name], system)
-        selection = select(found.runs, entry, wanted)
+        selection = select([run for run in found.runs if counts(run)], entry, wanted)
         chosen = _completed(selection, entry, wanted)
         notes += [f"passed over: {each}" for each in found.passed_over]
         notes += [f"{name} {scenario}: {note}" for scenario, each in chosen.items() for note in each.notes]
@@ -81,7 +106,8 @@ def prepare(entry: Entry, benchmarks: Sequence[str], system: str) -> Prepared:
     every = [run for chosen in selected.values() for each in chosen.values() for run in each.all_runs]
     one_machine(every)
     _verify(every)
-    text = _description(entry, every)
+    engines = dict.fromkeys(run.config.engine for run in every)
+    text = described(entry, _machine(every[0]), system, engines)
     items = tuple(
         Item(entry.system(system), benchmark_of(next(iter(chosen.values())).performance.config), chosen, text)
         for chosen in selected.values()
@@ -149,14 +175,12 @@ def _verify(runs: Iterable[Run]) -> None:
         raise Mistakes(mistakes)
 
 
-def _description(entry: Entry, runs: Sequence[Run]) -> str:
-    """Return systems/<id>.json: what the runs recorded of their machine, what a person says of it, and the entry.
+def described(entry: Entry, machine: Machine, system: str, engines: Iterable[str]) -> str:
+    """Return systems/<id>.json: what was found of the machine, what a person says of it, and the entry.
 
     Raises RequestError for fields without which a submission is refused; a rehearsal says that they are unknown.
     """
-    machine, system = _machine(runs[0]), runs[0].config.system
     told = systems.read_all().get(system)
-    engines = dict.fromkeys(run.config.engine for run in runs)
     each = [description.describe(machine, told, engine=engine) for engine in engines]
     fields = {name: value.text for name, value in each[0].items()}
     fields["framework"] = ", ".join(dict.fromkeys(one["framework"].text for one in each if one["framework"].text))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from engineroom import run_args, terminal, versions
-from engineroom.actions import audits, plan, run
-from engineroom.actions.staging import Prepared, benchmarks_of, prepare, scenarios_of
+from engineroom.actions import audits, plan, rulebook, run
+from engineroom.actions.staging import Prepared, asked_scenarios, benchmarks_of, described, prepare
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.artifacts import agree
@@ -117,11 +117,14 @@ def submission(argv: Sequence[str]) -> int:
     request, asked = works(argv, extras={name: text for name, text in extras.items() if name != "round"})
     entry, asked = _asked(request, asked)
     missing = [piece for work in asked for piece in _missing(entry, work)]
+    if missing and not entry.rehearsal:
+        _check_submittable(entry, request, missing)
     if request.plan:
         return _plan(request, asked, missing)
     if missing:
         _run_missing(entry, request, missing)
-    _stage(entry, [work.benchmark.name for work in asked], asked[0].system)
+    by_name = {work.benchmark.name: work for work in asked}
+    _stage(entry, list(by_name), asked[0].system, lambda each: _as_asked(each, by_name[each.config.benchmark], entry))
     with stage.held(entry):
         _truncate(entry)
         code = _checked(entry, request.extras.get("official"))
@@ -153,8 +156,10 @@ def _tree(entry: Entry) -> Tree:
     return tree
 
 
-def _stage(entry: Entry, names: Sequence[str], system: str) -> stage.Staged:
-    prepared = prepare(entry, names, system)
+def _stage(
+    entry: Entry, names: Sequence[str], system: str, counts: Callable[[Run], bool] = lambda run: True
+) -> stage.Staged:
+    prepared = prepare(entry, names, system, counts)
     done = stage.stage(entry, prepared.items, privacy.of_this_machine())
     _show_staged(entry, prepared)
     for name, value in {each.placeholder: each.told for each in done.replaced}.items():
@@ -262,8 +267,8 @@ def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
         entry = entry_of(settings, first.config.round, rehearsal=rehearses)
         entries[entry.round] = entry
         retraining(work.benchmark, entry)  # asked now, not after hours
-        scenarios = request.scenarios or scenarios_of(entry, work.benchmark.name)
-        wanted.append(replace(work, request=replace(work.request, scenarios=tuple(scenarios))))
+        scenarios = asked_scenarios(entry, work.benchmark.name, request.scenarios)
+        wanted.append(replace(work, request=replace(work.request, scenarios=scenarios)))
     if len(entries) > 1:
         raise RequestError(f"one submission is of one round, not of {' and '.join(entries)}", where="round")
     return next(iter(entries.values())), wanted
@@ -333,7 +338,7 @@ def _as_asked(run: Run, work: Work, entry: Entry) -> bool:
         return False
     wanted = work.resolve(config.scenario, config.test_mode).config
     free = (*UNTOLD, "dataset", "weights", "model_path", *(("round",) if entry.rehearsal else ()))
-    names = [name for name in work.request.overrides if name not in free and not fields.about(name).loadgen]
+    names = [name for name in work.request.overrides if name not in free]
     return all(getattr(wanted, name) in ("auto", getattr(config, name)) for name in names)
 
 
@@ -351,17 +356,32 @@ class _Now:
             resolved, engine = self._work.best_precision(self._work.resolve(*key))
             self._found[key] = resolved.config, engine.inputs
         config, inputs = self._found[key]
-        names = [name for name in fields.names() if not fields.about(name).loadgen and name not in (*UNTOLD, "round")]
+        names = [name for name in fields.names() if name not in (*UNTOLD, "round")]
         same = all(getattr(config, name) == getattr(run.config, name) for name in names)
         overlaid = tuple(map(overlay_version, reversed(overlays())))
         same = same and overlaid == tuple(overlay.version for overlay in run.overlays)
         return same and run.revision == versions.git_revision() and agree(run.result.made_from, inputs)
 
 
+def _check_submittable(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
+    """Refuse what no run could mend: it is said now, not after hours. Raises Mistakes."""
+    wrong: list[RequestError] = []
+    if not request.plan and (why := unnamed(versions.git_revision())):
+        wrong.append(RequestError(f"what is missing would be run {why}", where=str(ROOT)))
+    lines = rulebook.refused([piece.work for piece in missing], entry.division)
+    wrong += [RequestError(f"cannot go to the {entry.division} division: {line}", where="--division") for line in lines]
+    first = missing[0].work
+    configs = [piece.work.resolve(piece.work.scenarios[0], TestMode.PERFORMANCE_ONLY).config for piece in missing]
+    try:
+        described(entry, first.machine, first.system, dict.fromkeys(config.engine for config in configs))
+    except RequestError as error:
+        wrong.append(error)
+    if wrong:
+        raise Mistakes(wrong)
+
+
 def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
     """Run what is missing. Raises EngineError if a test fails, RequestError if what comes out cannot be submitted."""
-    if not entry.rehearsal and (why := unnamed(versions.git_revision())):
-        raise RequestError(f"what is missing would be run {why}", where=str(ROOT))
     terminal.say(f"missing: {'; '.join(map(str, missing))}")
     planned = plan.of_run(replace(request, plan=True), *_planned(missing))
     terminal.say(f"this will take {plan.seconds_in_words(planned)}")

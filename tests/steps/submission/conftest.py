@@ -144,17 +144,31 @@ class Runs:
         """Write a performance run, its accuracy run and its audits; `audits` says in what those differ."""
         performance, accuracy = self.pair(scenario, **more)
         for test, beside in (("TEST01", str(accuracy)), ("TEST04", "")):
-            audit = AuditResult(
-                test=test,
-                round=ROUND,
-                reference=str(performance),
-                accuracy_run=beside,
-                passed=True,
-                reference_score=1.0,
-                score=1.0,
-                highest=2.0,
-            )
-            self.add(scenario, audit=audit, **{**more, **(audits or {})})
+            self.audit(test, scenario, performance, beside, **{**more, **(audits or {})})
+
+    def audit(
+        self,
+        test: str,
+        scenario: Scenario,
+        performance: Path,
+        accuracy: Path | str = "",
+        *,
+        agrees: bool = True,
+        **more: Any,
+    ) -> Path:
+        """Write an audit of these runs. One that does not agree found other answers."""
+        verdict = AuditResult(
+            test=test,
+            round=ROUND,
+            reference=str(performance),
+            accuracy_run=str(accuracy),
+            passed=agrees,
+            answers_agree=agrees,
+            reference_score=1.0,
+            score=1.0,
+            highest=2.0,
+        )
+        return self.add(scenario, audit=verdict, **more)
 
     @staticmethod
     def _config(scenario: Scenario, mode: TestMode, settings: Mapping[str, Any]) -> RunConfig:

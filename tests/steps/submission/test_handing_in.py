@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from engineroom.actions import submission as action
 from engineroom.errors import EngineroomError
 from engineroom.paths import locked
-from engineroom.steps.submission import stage
+from engineroom.steps.submission import pack, stage
 from engineroom.terms import Scenario
 
 if TYPE_CHECKING:
@@ -82,6 +83,21 @@ def test_cutting_goes_on_where_it_was_broken_off(staged: Path, monkeypatch: pyte
     assert action.truncate_results(WHO) == 0
     assert (staged / PLACE / "accuracy.txt").read_text().count("hash=") == 1
     assert (staged / PLACE / "mlperf_log_accuracy.json").stat().st_size == 2 * 4096 + 7
+
+
+def test_a_full_disk_leaves_nothing_of_a_cut_that_was_not_finished(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = _all(staged)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(EngineroomError, match="there is no space left"):
+        action.truncate_results(WHO)
+    assert _all(staged) == before
 
 
 def test_what_is_not_cut_or_lost_a_file_is_not_packed(staged: Path) -> None:
@@ -169,6 +185,29 @@ def test_what_a_kill_left_half_way_is_mended_by_whoever_comes_next(staged: Path,
     assert not [path.name for path in built.iterdir() if path.suffix in (".partial", ".former")]
 
 
+def test_a_kill_while_a_broken_off_staging_is_removed_makes_it_no_finished_one(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = tmp_path / "submission"
+    record, root = built / "v6.1-open-Acme.staged.json", built / "v6.1-open-Acme.partial"
+    before = record.read_text()
+    shutil.copytree(staged, root / "open/Acme")
+    (root / ".staged.json").write_text('{"runs": {"new": {}}}')
+    remove = shutil.rmtree
+
+    def killed(path: Path, **more: bool) -> None:
+        if path == root:
+            remove(root / "open")
+            raise KeyboardInterrupt
+        remove(path, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stage.shutil, "rmtree", killed)
+        action.truncate_results([*WHO, "--restore"])
+    action.truncate_results([*WHO, "--restore"])
+    assert record.read_text() == before and not root.exists()
+
+
 def test_who_cuts_packs_or_exports_waits_for_who_stages(staged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, waits = _all(staged), Event()
     monkeypatch.setattr(stage.terminal, "say", lambda text: waits.set())
@@ -231,6 +270,28 @@ def test_an_export_replaces_only_what_it_wrote_itself(staged: Path, tmp_path: Pa
     with pytest.raises(EngineroomError, match="systems/bench.json: is there and not from an export"):
         action.export_submission([*WHO, to])
     assert (ours / "systems/bench.json").read_text() == "somebody's\n"
+
+
+def test_an_export_that_was_broken_off_knows_its_files_again(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action.truncate_results(WHO)
+    to = [*WHO, f"--to={tmp_path / 'repository'}"]
+    system, copy = staged / "systems/bench.json", pack._copy
+
+    def broken(source: Path, target: Path) -> None:
+        copy(source, target)
+        if target.name == system.name:
+            raise KeyboardInterrupt
+
+    for name in ("A CPU", "Another CPU", "Third CPU"):
+        system.write_text(system.read_text().replace("Test CPU", name))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(pack, "_copy", broken)
+            action.export_submission(to)
+        system.write_text(system.read_text().replace(name, "Test CPU"))  # staged anew
+    assert action.export_submission(to) == 0
+    assert _all(tmp_path / "repository/open/Acme") == _all(staged)
 
 
 def test_nothing_staged_is_told(made: Runs) -> None:

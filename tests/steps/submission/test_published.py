@@ -91,6 +91,17 @@ def test_the_round_is_told_by_loadgens_version_and_the_score_by_the_round(tmp_pa
     assert (found.round, found.value) == ("v4.1", 690.0)
 
 
+@pytest.mark.parametrize("figure", ["many", [1], {}])
+@pytest.mark.parametrize("scenario", ["Offline", "SingleStream"])
+def test_a_log_whose_figure_is_no_number_is_passed_over(tmp_path: Path, figure: Any, scenario: str) -> None:
+    put(tmp_path, "Server", effective_scenario="Server", result_completed_samples_per_sec=690.0)
+    values = {"effective_scenario": "SingleStream", "result_90.00_percentile_latency_ns": figure}
+    put(tmp_path, scenario, **values, result_qps_without_loadgen_overhead=figure)
+    found, passed_over = published.read(tmp_path)
+    assert [each.scenario for each in found] == ["Server"]
+    assert len(passed_over) == 1 and ("must be a number" in passed_over[0] or not figure)
+
+
 SERVER = {  # as LoadGen's logs of the rounds have them, of DGX H100 in v4.0 and of GX2560M7 in v4.1
     "result_scheduled_samples_per_sec": 70.98,
     "result_completed_samples_per_sec": 70.42,

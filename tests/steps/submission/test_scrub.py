@@ -260,6 +260,18 @@ def test_logs_and_code_are_never_changed(tmp_path: Path) -> None:
     assert (tmp_path / "mlperf_log_detail.txt").read_text() == "made on crunch7\n"
 
 
+def test_the_code_of_an_overlay_is_the_users_own_and_never_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "src/overlay-0123abc/engines"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text("# by jdoe, ask Alice.Doe@mail.acme.example\n")
+    told = scrub(tmp_path, tmp_path / "src", Scrubber(PRIVATE))
+    assert {(each.kind, each.placeholder) for each in told} == {(Kind.USER, ""), (Kind.MAIL, "")}
+    assert (folder / "mine.py").read_text().startswith("# by jdoe")
+    assert (
+        scrub(tmp_path, tmp_path / "src", Scrubber(PRIVATE, frozenset({"jdoe", "alice.doe@mail.acme.example"}))) == []
+    )
+
+
 def test_a_submission_is_cleaned_or_refused(made: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     who = ["--submitter=Acme", "--division=open", "--benchmarks=resnet50"]
     conf = {"recipe/user.conf": "# by jdoe\nresnet50.SingleStream.min_duration = 600000\n"}

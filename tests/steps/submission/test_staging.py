@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import errno
 import json
+import pydoc
 import re
 import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count as count_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from engineroom import run_args, versions
-from engineroom.actions import staging
+from engineroom import rounds, run_args, versions
+from engineroom.actions import staging, works
 from engineroom.actions import submission as action
 from engineroom.benchmarks.resnet50 import BENCHMARK as RESNET50
 from engineroom.config.values import convert
 from engineroom.errors import EngineroomError
 from engineroom.paths import ROOT
 from engineroom.steps.submission import stage
+from engineroom.steps.submission.layout import Place, Tree
 from engineroom.terms import Scenario, TestMode
 
 if TYPE_CHECKING:
@@ -115,6 +118,7 @@ def test_a_better_run_without_its_accuracy_run_is_told(made: Runs, capsys: pytes
     [
         ({"batch_size": 8}, "differs in batch_size 1 and 8"),
         ({"made_from": {"model": "n" * 64}}, "differs in model mmmmmmmmmmmm... and nnnnnnnnnnnn..."),
+        ({"performance_sample_count": 1024}, "differs in performance_sample_count None and 1024"),
         ({"divisions": ()}, "is not submittable to the open division"),
     ],
 )
@@ -157,6 +161,45 @@ def test_a_submission_says_before_it_runs_anything_that_its_code_has_no_revision
     monkeypatch.setattr(versions, "git_revision", lambda: versions.UNKNOWN)
     with pytest.raises(EngineroomError, match="what is missing would be run outside of a git checkout"):
         action.submission([*WHO, "--benchmarks=resnet50", "--weights=synthetic"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--scenarios=Server",), "v6.1 has no Server of resnet50 in the category edge"),
+        (("--scenarios=Offline",), "v6.1 also requires SingleStream, MultiStream of resnet50 in the category edge"),
+        (("--category=datacenter", "--scenarios=Offline"), "v6.1 has no resnet50 in the category datacenter"),
+        (("--scenarios=SingleStream",), "open division: resnet50 SingleStream: "),
+        (("--scenarios=SingleStream",), "a submission needs these fields of the system's description: "),
+    ],
+)
+def test_what_cannot_succeed_is_refused_before_anything_runs(
+    made: Runs, monkeypatch: pytest.MonkeyPatch, flags: Sequence[str], said: str
+) -> None:
+    monkeypatch.setattr(staging.systems, "read_all", dict)
+    with pytest.raises(EngineroomError) as caught:
+        action.submission([*WHO[:2], "--benchmarks=resnet50", "--weights=synthetic", "--plan", *flags])
+    assert said in str(caught.value)
+
+
+def test_a_submission_stages_no_other_runs_than_those_it_was_asked_for(
+    made: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.answers = 50_000
+    asked, _ = made.pair(SINGLE)
+    made.pair(SINGLE, engine="onnxruntime", log={"early_stopping_latency_ss": 1_000})  # faster, and not meant
+    monkeypatch.setattr(works.systems, "detect", lambda: made.machine)
+    flags = ("--benchmarks=resnet50", "--scenarios=SingleStream", "--engine=openvino", "--precision=fp32")
+    assert action.submission([*WHO, *flags]) == 0
+    assert record(tmp_path)["bench resnet50 SingleStream"]["performance"] == str(asked)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"revision": "x", "machine": []}'])
+def test_a_run_whose_environment_is_damaged_is_named_and_not_used(made: Runs, content: str) -> None:
+    all_scenarios(made)
+    path = next(made.folder.glob("*Offline-PerformanceOnly")) / "env.json"
+    path.write_text(content)
+    assert "env.json: cannot be read" in refused_offline(made)
 
 
 def test_a_partial_run_and_one_of_another_version_are_named_and_not_used(made: Runs) -> None:
@@ -226,6 +269,37 @@ def test_a_system_that_is_staged_already_keeps_its_name(made: Runs, tmp_path: Pa
     assert "two systems bear the name bench: host_processor_model_name is 'Another CPU' there" in refused()
 
 
+@pytest.mark.parametrize(
+    "name", ["host_memory_capacity", "host_processor_core_count", "number_of_nodes", "accelerators_per_node"]
+)
+def test_another_machine_of_the_same_name_is_told_by_any_of_its_parts(tmp_path: Path, name: str) -> None:
+    item, root, layout = another_benchmark(tmp_path, {name: "1"})
+    with pytest.raises(EngineroomError, match=f"two systems bear the name bench: {name} is '1' there, '2' now"):
+        stage._description(root, layout, replace(item, description=described({name: "2"})))
+
+
+def test_a_systems_description_names_the_frameworks_of_all_its_results(tmp_path: Path) -> None:
+    item, root, layout = another_benchmark(tmp_path, {"framework": "TensorRT 10, PyTorch 2"})
+    now = replace(item, description=described({"framework": "PyTorch 2, OpenVINO 2026"}))
+    assert json.loads(stage._description(root, layout, now))["framework"] == "TensorRT 10, PyTorch 2, OpenVINO 2026"
+    with pytest.raises(EngineroomError, match="has results of the category edge there, now it is datacenter"):
+        stage._description(root, layout, replace(item, description=described({"system_type": "datacenter"})))
+
+
+def described(told: dict[str, str]) -> str:
+    return json.dumps({**dict.fromkeys(stage.SAME_SYSTEM, "x"), "framework": "", "system_type": "edge", **told})
+
+
+def another_benchmark(root: Path, told: dict[str, str]) -> tuple[stage.Item, Path, Tree]:
+    """Return an item of a system that another benchmark has results of, with this description."""
+    layout = Tree(rounds.read("v6.1").layout, "open", "Acme")
+    (root / layout.results(Place("bench", "bert-99", "Offline"))).mkdir(parents=True)
+    path = root / layout.system("bench")
+    path.parent.mkdir(parents=True)
+    path.write_text(described(told))
+    return stage.Item("bench", RESNET50, {}, described({})), root, layout
+
+
 def test_staging_again_keeps_other_benchmarks_and_drops_nothing(made: Runs, tmp_path: Path) -> None:
     all_scenarios(made)
     staged()
@@ -242,22 +316,36 @@ def test_staging_again_keeps_other_benchmarks_and_drops_nothing(made: Runs, tmp_
     assert any("bert-99/Offline" in name for name in after)
 
 
-@pytest.mark.parametrize("fails", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("fails", "writer"),
+    [
+        (FULL, "stage._copy"),
+        (KeyboardInterrupt(), "stage._copy"),
+        (FULL, "stage.os.link"),
+        (FULL, "tarfile.copyfileobj"),
+    ],
+)
 def test_a_full_disk_or_an_interrupt_leaves_the_former_tree(
-    made: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: BaseException
+    made: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: BaseException, writer: str
 ) -> None:
     all_scenarios(made)
     staged()
+    shutil.rmtree(next((tree(tmp_path) / "src").glob("engineroom-*")))  # so that it is written again
     before, told = files(tree(tmp_path)), record(tmp_path)
     made.pair(OFFLINE, log={"result_samples_per_second": 999.0})
-    copy, count = stage._copy, iter(range(100))
+    module, _, name = writer.rpartition(".")
+    place = pydoc.locate(module if module == "tarfile" else f"engineroom.steps.submission.{module}")
+    write, count = getattr(place, name), count_of()
 
-    def failing(source: Path, target: Path) -> None:
-        if next(count) == 7:
+    def failing(*words: Any, **more: Any) -> None:
+        if next(count) == (0 if module == "tarfile" else 7):
             raise fails
-        copy(source, target)
+        write(*words, **more)
 
-    monkeypatch.setattr(stage, "_copy", failing)
+    monkeypatch.setattr(place, name, failing)
     with pytest.raises((EngineroomError, KeyboardInterrupt)) as caught:
         action.stage_results([*WHO, "--benchmarks=resnet50"])
     assert isinstance(caught.value, KeyboardInterrupt) or "there is no space left" in str(caught.value)
@@ -334,6 +422,25 @@ def test_an_audit_of_another_machine_is_refused(made: Runs) -> None:
         made.audited(scenario)
     made.audited(OFFLINE, audits={"machine": replace(made.machine, cpu=replace(made.machine.cpu, model="Another CPU"))})
     assert "two machines bear the name bench" in refused(CLOSED)
+
+
+def test_a_newer_accuracy_run_takes_nothing_from_the_audits_of_an_older_one(made: Runs, tmp_path: Path) -> None:
+    made.audited(SINGLE)
+    (older,) = made.folder.glob("*-SingleStream-AccuracyOnly")
+    newer = made.add(SINGLE, TestMode.ACCURACY_ONLY)
+    assert newer.name > older.name
+    staged(CLOSED)
+    kept = json.loads((tmp_path / "submission/v6.1-closed-Acme.staged.json").read_text())["runs"]
+    assert kept["bench resnet50 SingleStream"]["accuracy"] == str(older)
+
+
+def test_an_audit_that_passes_makes_up_for_none_that_found_other_answers(made: Runs) -> None:
+    performance, accuracy = made.pair(SINGLE)
+    caught = made.audit("TEST01", SINGLE, performance, accuracy, agrees=False)
+    for test, beside in (("TEST01", accuracy), ("TEST04", "")):
+        made.audit(test, SINGLE, performance, beside)
+    assert f"has other answers than {performance}: {caught} found it" in refused(CLOSED)
+    staged(WHO)  # the open division asks for no audits
 
 
 @pytest.mark.parametrize("how", ["is not what the run wrote", "is gone", "is not of the run"])
@@ -459,6 +566,12 @@ def test_a_model_and_an_overlay_of_ones_own_can_be_put_back(
         (overlay / name).write_text("# by jdoe\n")
     for scenario in EDGE:
         made.pair(scenario, overlays=(overlay,), model_path="/home/jdoe/mine.onnx", divisions=("open",))
+    assert "engines/mine.py:1: holds a user: jdoe" in refused(WHO, "--retraining=yes")
+    (overlay / "engines/mine.py").write_text("# by me\n")
+    for path in made.folder.iterdir():
+        shutil.rmtree(path)
+    for scenario in EDGE:
+        made.pair(scenario, overlays=(overlay,), model_path="/home/jdoe/mine.onnx", divisions=("open",))
     staged(WHO, "--retraining=yes")
     place = tree(tmp_path) / "results/bench/resnet50/Offline"
     readme = (place / "README.md").read_text()
@@ -468,7 +581,7 @@ def test_a_model_and_an_overlay_of_ones_own_can_be_put_back(
     assert "- `<path-1>`: a path on the machine that it ran on; put the path there" in readme
     (name,) = re.findall(r"^export ENGINEROOM_PATH=\.\./(overlay-\w+)$", readme, re.MULTILINE)
     published = tree(tmp_path) / "src" / name
-    assert files(published) == {"configs/bench/resnet50.yaml": b"# by <user-1>\n", "engines/mine.py": b"# by jdoe\n"}
+    assert files(published) == {"configs/bench/resnet50.yaml": b"# by <user-1>\n", "engines/mine.py": b"# by me\n"}
     assert json.loads((place / "measurements.json").read_text())["retraining"] == "yes"
     (overlay / "engines/mine.py").write_text("changed\n")
     shutil.rmtree(published)

@@ -1,7 +1,7 @@
 """Which runs go into a submission: the best valid performance run whose accuracy run and audits were made alike.
 
 Alike means the same engine, samples, LoadGen and harness, the same settings, and the same revision of the code (rules,
-"The same code in accuracy and performance mode"). What only says how long a test lasts may differ.
+"The same code in accuracy and performance mode"). What only says how long a test lasts and at what rate may differ.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, sha256_file
 from engineroom.runs import Result
+from engineroom.steps import sizing
 from engineroom.steps.submission.entry import Entry
 from engineroom.steps.submission.layout import DETAIL_LOG
 from engineroom.terms import METRICS, Scenario, TestMode
 
 ENVIRONMENT = "env.json"
 LOWER_IS_BETTER = "ms"
-UNTOLD = ("test_mode", "watchdog_s", "probe_s")  # what may differ besides LoadGen's own settings
+UNTOLD = (  # the settings that may differ: of the test's kind, of its watch, of its length and of its rate
+    *("test_mode", "watchdog_s", "probe_s"),
+    *("min_duration", "max_duration", "min_query_count", "max_query_count"),
+    *sizing.FIELDS.values(),
+)
 SHOWN = 4  # differences that are named
 KIND = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
 
@@ -56,8 +61,7 @@ class Run:
     @cached_property
     def alike(self) -> dict[str, str]:
         """What has to be the same in runs that belong together, by its name."""
-        settings = {name: getattr(self.config, name) for name in fields.names() if name not in UNTOLD}
-        told = {name: str(value) for name, value in settings.items() if not fields.about(name).loadgen}
+        told = {name: str(getattr(self.config, name)) for name in fields.names() if name not in UNTOLD}
         made = {name: value for name, value in self.result.made_from.items() if not name.startswith("expected ")}
         harness = {Path(name).name: sha for name, sha in self.result.checksums.items() if "engineroom_native" in name}
         overlays = ", ".join(f"{each.path.name} {each.version}" for each in self.overlays)
@@ -121,8 +125,10 @@ def read_run(folder: Path) -> Run:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         overlays = tuple(Overlay(Path(each["path"]), each["version"]) for each in told.get("overlays", ()))
+        if not isinstance(told["machine"], dict):
+            raise TypeError("its machine is no object")
         return Run(folder, runs.read_config(folder).config, result, str(told["revision"]), told["machine"], overlays)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"cannot be read: {type(error).__name__} {error}", where=display(path)) from None
 
 
@@ -217,7 +223,10 @@ def audits_needed(entry: Entry, benchmark: str) -> tuple[str, ...]:
 
 
 def choose(of_scenario: Sequence[Run], entry: Entry) -> Chosen | Lack:
-    """Return the best performance run that has an accuracy run made alike, and its audits; or what is missing."""
+    """Return the best performance run that has an accuracy run made alike, and its audits; or what is missing.
+
+    Of several such accuracy runs it is the newest of those whose audits lack least.
+    """
     own = [run for run in of_scenario if run.result.audit is None]
     audits = [run for run in of_scenario if run.result.audit is not None]
     performance, accuracy = (
@@ -228,12 +237,13 @@ def choose(of_scenario: Sequence[Run], entry: Entry) -> Chosen | Lack:
     notes: list[str] = []
     lacks: list[tuple[str, ...]] = []
     for run in fit:
-        match, why = _accuracy_of(run, accuracy, entry)
-        if match is None:
+        matches, why = _accuracy_of(run, accuracy, audits, entry)
+        if not matches:
             lacks.append((TestMode.ACCURACY_ONLY,))
             notes.append(f"{run.name} has no accuracy run: {why}")
             continue
-        there, why_not = _audits_of(run, match, audits, entry)
+        tried = [(match, *_audits_of(run, match, audits, entry)) for match in matches]
+        match, there, why_not = min(tried, key=lambda each: len(each[2]))
         if not why_not:
             return Chosen(run, match, there, notes=tuple(notes))
         lacks.append(tuple(why_not))
@@ -265,17 +275,28 @@ def _audits_of(run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry) -> 
     return found, {test: words for test, words in why.items() if test not in found}
 
 
-def _accuracy_of(run: Run, accuracy: Sequence[Run], entry: Entry) -> tuple[Run | None, str]:
-    """Return the newest accuracy run made alike, or why there is none: what the nearest differs in."""
+def _accuracy_of(run: Run, accuracy: Sequence[Run], audits: Sequence[Run], entry: Entry) -> tuple[tuple[Run, ...], str]:
+    """Return the accuracy runs made alike, the newest first, or why there is none: what the nearest differs in."""
     nearest = sorted(accuracy, key=lambda each: (len(run.differences(each)), _descending(each.folder.name)))
-    for each in nearest:
-        if not run.differences(each) and problem_of(each, entry) is None:
-            return each, ""
     if not nearest:
-        return None, "there is none in this scenario"
-    if not run.differences(nearest[0]):
-        return None, f"{nearest[0].name} {problem_of(nearest[0], entry)}"
-    return None, _differs(run, nearest[0])
+        return (), "there is none in this scenario"
+    alike = [each for each in nearest if not run.differences(each)]
+    if not alike:
+        return (), _differs(run, nearest[0])
+    problems = [problem_of(each, entry) or _contradicted(run, each, audits, entry) for each in alike]
+    good = tuple(each for each, problem in zip(alike, problems, strict=True) if problem is None)
+    return good, "" if good else f"{alike[0].name} {problems[0]}"
+
+
+def _contradicted(run: Run, accuracy: Run, audits: Sequence[Run], entry: Entry) -> str | None:
+    """Say which audit found that both runs answer differently: no other audit of them makes up for it."""
+    for each in () if entry.rehearsal else audits:
+        result = each.result.audit
+        assert result
+        of_both = (result.reference, result.accuracy_run) == (run.name, accuracy.name)
+        if of_both and not result.answers_agree and result.test in audits_needed(entry, run.config.benchmark):
+            return f"has other answers than {run.name}: {each.name} found it, and no other audit makes up for that"
+    return None
 
 
 def _differs(run: Run, other: Run) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ SOURCES = (  # what a run is made of: all but tests, documents and what is gener
     *("code", "configs", "data_maps", "systems", "requirements"),
     *("Makefile", "tasks.py", "invoke.yaml", "pyproject.toml", "README.md", "LICENSE"),
 )
+GENERATED = ("__pycache__", "*.egg-info", ".*", "*.pyc")
 TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}  # as MLPerf's results write them
 SOURCES_PREFIX, OVERLAY_PREFIX = "engineroom-", "overlay-"
 REPLACED = "## What was replaced\n\nPut words of your own in their place:"
@@ -273,18 +276,33 @@ def write_sources(revision: str, folder: Path, root: Path = ROOT) -> None:
             where=display(root),
             mend="fetch it, or run the tests again with the code that is here",
         )
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=made.stdout, check=True)
+    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as tar:
+        tar.extractall(folder, filter="data")
     _drop_hidden(folder)
 
 
 def _copy_working_tree(folder: Path, root: Path) -> None:
-    generated = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*", "*.pyc")
     for name in SOURCES:
         source = root / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=generated)
+            copy_tree(source, folder / name, shutil.copy, GENERATED)
         elif source.is_file():
             shutil.copyfile(source, folder / name)
+
+
+def copy_tree(source: Path, target: Path, copy: Callable[[Path, Path], object], left_out: Sequence[str] = ()) -> None:
+    """Copy a folder with `copy`, but for the names that are `left_out`.
+
+    Raises the OSError of the first file that cannot be copied: shutil.copytree goes on, and tells errors in words only.
+    """
+    target.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        if any(path.match(pattern) for pattern in left_out):
+            continue
+        if path.is_dir():
+            copy_tree(path, target / path.name, copy, left_out)
+        else:
+            copy(path, target / path.name)
 
 
 def _drop_hidden(folder: Path) -> None:

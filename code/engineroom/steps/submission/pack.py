@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from engineroom.errors import Mistakes, RequestError
@@ -67,7 +68,9 @@ def export(root: Path, folder: Path, target: Path, record: Path) -> list[str]:
     before = _recorded(record)
     ours = {str(path.relative_to(root)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     there = {name: sha256_file(path) for name in ours if (path := target / name).is_file()}
-    foreign = [name for name, sha in there.items() if sha not in (ours[name], before.get(str(target / name)))]
+    foreign = [
+        name for name, sha in there.items() if sha not in (ours[name], *before.get(str(target / name), "").split())
+    ]
     if foreign:
         mend = "move it away, or export to another folder"
         told = [
@@ -77,19 +80,21 @@ def export(root: Path, folder: Path, target: Path, record: Path) -> list[str]:
     new = [name for name, sha in ours.items() if there.get(name) != sha]
     stale = [
         path
-        for name, sha in before.items()
+        for name, shas in before.items()
         if (path := Path(name)).is_relative_to(target / folder.relative_to(root))
         and str(path.relative_to(target)) not in ours
         and path.is_file()
-        and sha256_file(path) == sha
+        and sha256_file(path) in shas.split()
     ]
+    told_now = {str(target / name): sha for name, sha in ours.items()}
+    both = {name: f"{before.get(name, '')} {sha}".strip() for name, sha in told_now.items()}
+    _write_record(record, {**before, **both})  # first: should this end half-way, what lies there is known as ours
     for name in new:
         _copy(root / name, target / name)
     for path in stale:  # what an earlier export wrote, and nobody touched, and the submission no longer has
         path.unlink()
-    kept = {name: sha for name, sha in before.items() if Path(name) not in stale}
-    told_now = {str(target / name): sha for name, sha in ours.items()}
-    write_text(record, json.dumps({**kept, **told_now}, indent=1) + "\n")
+    kept = {name: shas for name, shas in before.items() if Path(name) not in stale}
+    _write_record(record, {**kept, **told_now})
     return new
 
 
@@ -106,7 +111,14 @@ def _copy(source: Path, target: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _write_record(record: Path, told: Mapping[str, str]) -> None:
+    write_text(record, json.dumps(told, indent=1) + "\n")
+
+
 def _recorded(record: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that was exported; of one that was being replaced that of every state, blanks
+    between them.
+    """
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -8,6 +8,7 @@ field of LoadGen's log is the score stands in the rules of the rounds; here stan
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from engineroom import detail_log, rounds
-from engineroom.errors import RequestError
+from engineroom.errors import RequestError, shown
 from engineroom.paths import display
 from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.entry import REHEARSAL
@@ -197,7 +198,7 @@ def _score(log: Mapping[str, Any], scenario: str, round_name: str, benchmark: st
     if ran == scenario or (is_server and ran == "Server"):
         return *_own_score(log, scenario, ran, round_name, benchmark), ""
     way = next((each for each in _rules(round_name).inferred.ways if (each.by, each.scenario) == (ran, scenario)), None)
-    value = float(log.get(way.field) or 0) if way else 0.0
+    value = _figure(log, way.field) if way else 0.0
     if way is None or not value:
         raise RequestError(f"{scenario} cannot be inferred from a log of {ran}", where=f"{round_name} {scenario}")
     score = way.factor / value if way.inverse else way.factor * value
@@ -245,9 +246,21 @@ def _fields(round_name: str, benchmark: str, scenario: str, ran: str) -> tuple[s
 
 def _first(log: Mapping[str, Any], names: Sequence[str]) -> tuple[str, float]:
     for name in names:
-        if value := float(log.get(name) or 0):
+        if value := _figure(log, name):
             return name, value
     raise RequestError(f"LoadGen's log has no {' or '.join(names)}")
+
+
+def _figure(log: Mapping[str, Any], name: str) -> float:
+    """Return a figure of LoadGen's log, 0 where it has none. Raises RequestError for what is no finite number."""
+    told = log.get(name) or 0
+    try:
+        value = float(told)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise RequestError(f"{name} is {shown(told)} in LoadGen's log, must be a number")
+    return value
 
 
 def _number(round_name: str) -> tuple[int, ...]:

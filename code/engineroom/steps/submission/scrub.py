@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engineroom.steps.submission import privacy
+from engineroom.steps.submission.documents import OVERLAY_PREFIX
 from engineroom.steps.submission.privacy import Hit, Kind, Of, Private
 
 ANSWER = re.compile(  # as LoadGen writes it
@@ -28,9 +29,6 @@ UTF_8 = "utf-8"
 ERRORS = {UTF_8: "surrogateescape", **dict.fromkeys(BOMS.values(), "surrogatepass")}
 CASELESS = (Kind.USER, Kind.HOST, Kind.ADDRESS, Kind.MAIL)
 SHOWN_OF_KEY = 4
-ANSWER = re.compile(  # as LoadGen writes it
-    r'\{ ?"seq_id" ?: ?\d+, ?"qsl_idx" ?: ?\d+, ?"data" ?: ?"[0-9A-Fa-f]*"(?:, ?"token_count" ?: ?\d+)? ?\}'
-)
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,15 @@ def _is_same(hit: Hit, placeholder: str, value: str) -> bool:
 
 
 def kind_of(path: Path, sources: Path) -> Of:
-    """Return what a file of the tree is. `sources` is the folder of the code."""
+    """Return what a file of the tree is. `sources` is the folder of the code.
+
+    An overlay's code is the user's own, so everything is looked for in it; like a log it is never changed.
+    """
     if path.is_relative_to(sources):
-        parents = path.relative_to(sources).parts[:-1]
-        return Of.DOCUMENT if WRITTEN.intersection(parents) and path.suffix in SETTINGS else Of.SOURCE
+        *parents, _ = path.relative_to(sources).parts
+        if WRITTEN.intersection(parents) and path.suffix in SETTINGS:
+            return Of.DOCUMENT
+        return Of.LOG if parents and parents[0].startswith(OVERLAY_PREFIX) else Of.SOURCE
     logs = path.name.startswith(("mlperf_log_", "verify_")) or path.name.endswith("_accuracy.txt")
     return Of.LOG if logs else Of.DOCUMENT
 

@@ -41,8 +41,11 @@ SHOWN = 20
 SAME_SYSTEM = (
     "host_processor_model_name",
     "host_processors_per_node",
+    "host_processor_core_count",
+    "host_memory_capacity",
     "accelerator_model_name",
     "accelerators_per_node",
+    "number_of_nodes",
 )
 
 
@@ -86,6 +89,8 @@ def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Stag
     with held(entry), _beside(entry) as root:
         before = _recorded(entry)
         _take_over(entry, root)
+        for item in items:
+            _drop_former(root, tree, item)
         for item in items:
             _write_item(root, tree, entry, item)
         _write_mapping(root, tree, entry, items)
@@ -221,6 +226,7 @@ def _settle(entry: Entry) -> None:
     elif former.exists() and not entry.folder.exists():
         former.rename(entry.folder)
     shutil.rmtree(former, ignore_errors=True)
+    record.unlink(missing_ok=True)  # before its tree: alone it would be taken for that of a finished staging
     shutil.rmtree(root, ignore_errors=True)
 
 
@@ -228,12 +234,12 @@ def _take_over(entry: Entry, root: Path) -> None:
     """Begin with what is staged already. Its files are shared: nothing writes into one, only in its place."""
     target = root / tree_of(entry).folder
     if entry.folder.is_dir():
-        shutil.copytree(entry.folder, target, copy_function=_share)
+        documents.copy_tree(entry.folder, target, _share)
     else:
         target.mkdir(parents=True)
 
 
-def _share(source: str, target: str) -> None:
+def _share(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
@@ -245,11 +251,13 @@ def _share(source: str, target: str) -> None:
 # What is written
 
 
-def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
+def _drop_former(root: Path, tree: Tree, item: Item) -> None:
     for folder in tree.of_benchmark(item.system, item.benchmark.name):
         shutil.rmtree(root / folder, ignore_errors=True)
-    _check_same_system(root, tree, item)
-    _put(root / tree.system(item.system), item.description)
+
+
+def _write_item(root: Path, tree: Tree, entry: Entry, item: Item) -> None:
+    _put(root / tree.system(item.system), _description(root, tree, item))
     for scenario, chosen in item.chosen.items():
         place = item.place(scenario)
         _write_result(root, tree, entry, item, place, chosen)
@@ -284,13 +292,22 @@ def _write_mapping(root: Path, tree: Tree, entry: Entry, items: Sequence[Item]) 
         path.unlink(missing_ok=True)
 
 
-def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
-    """Refuse a system's name that other results in the tree have for another machine."""
+def _description(root: Path, tree: Tree, item: Item) -> str:
+    """Return the text of the system's file: where other results have the system, it names their frameworks, too.
+
+    Raises RequestError for a name that those have for another machine, or for this one in another category.
+    """
     path = root / tree.system(item.system)
     others = [place for place in tree.places(root) if place.system == item.system]
     if not others or not path.is_file():
-        return
+        return item.description
     before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(item.description)
+    if (told := before.get("system_type")) != now["system_type"]:
+        raise RequestError(
+            f"{item.system} has results of the category {told} there, now it is {now['system_type']}",
+            where=str(tree.system(item.system)),
+            mend="stage all of its benchmarks at once, in one category",
+        )
     if differ := [name for name in SAME_SYSTEM if before.get(name) != now.get(name)]:
         name = differ[0]
         raise RequestError(
@@ -298,6 +315,9 @@ def _check_same_system(root: Path, tree: Tree, item: Item) -> None:
             where=str(tree.system(item.system)),
             mend='give one of them a name of its own: make add_system RUN_ARGS="--id=NAME"',
         )
+    frameworks = [*str(before.get("framework") or "").split(", "), *now["framework"].split(", ")]
+    now["framework"] = ", ".join(dict.fromkeys(filter(None, frameworks)))
+    return msgspec.json.format(msgspec.json.encode(now), indent=2).decode() + "\n"
 
 
 def _write_result(root: Path, tree: Tree, entry: Entry, item: Item, place: Place, chosen: Chosen) -> None:

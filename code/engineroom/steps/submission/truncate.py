@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engineroom.errors import RequestError
-from engineroom.paths import display, ensure_folder, not_writable, sha256_file
+from engineroom.paths import display, ensure_folder, not_writable, sha256_file, write_beside
 from engineroom.rounds import Limits
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG
 
@@ -95,9 +95,8 @@ def _keep(log: Path, original: Path, sha256: str) -> None:
         if before == sha256:
             return
         original.replace(original.with_name(f"{original.name}.{before[:12]}"))
-    beside = original.with_name(f"{original.name}.partial")
-    shutil.copyfile(log, beside)
-    beside.replace(original)
+    with write_beside(original) as beside:
+        shutil.copyfile(log, beside)
 
 
 def _with_hash(accuracy: Path, sha256: str) -> bytes:
@@ -131,6 +130,5 @@ def _restore(log: Path, root: Path, originals: Path) -> Done | None:
 
 def _write(path: Path, content: bytes) -> None:
     """Write beside and rename: the former tree may share the file by a hard link."""
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_bytes(content)
-    beside.replace(path)
+    with write_beside(path) as beside:
+        beside.write_bytes(content)
