@@ -265,7 +265,7 @@ void CudaEngine::load_execution(std::size_t number) {
   try {
     do_load_execution(number, execution.gpu);
   } catch (const Error& error) {
-    fail_with_room(error, "instance " + std::to_string(number + 1) + " of " + std::to_string(execution_count()));
+    fail_with_room(error, std::to_string(number) + " of " + std::to_string(execution_count()) + " instances are made");
   }
 }
 

@@ -311,7 +311,6 @@ void TensorRtEngine::do_load_execution(std::size_t number, std::size_t gpu) {
   execution.plan = plans_[gpu].get();
   execution.memory = device_memory(static_cast<std::size_t>(execution.plan->getDeviceMemorySizeV2()));
   execution.usual = make_context(execution);
-  log_.clear();  // what did not hinder it is no reason for what fails later
 }
 
 TensorRtEngine::Context TensorRtEngine::make_context(const Execution& execution) {
@@ -320,6 +319,7 @@ TensorRtEngine::Context TensorRtEngine::make_context(const Execution& execution)
   made.context.reset(execution.plan->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
   if (!made.context) fail(kLoad, "TensorRT cannot make a context for " + execution.name);
   made.context->setDeviceMemoryV2(execution.memory.get(), execution.plan->getDeviceMemorySizeV2());
+  log_.clear();  // what did not hinder it is no reason for what fails later
   return made;
 }
 

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -90,6 +91,8 @@ class ContextImpl : public stub::VExecutionContext {
   }
   bool enqueueV3(cudaStream_t stream) noexcept override {
     if (!has_memory_) return refuse("no memory to work in");
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
     if (memory_ != nullptr && streams_.try_emplace(memory_, stream).first->second != stream) {
       return refuse("contexts that share their memory work on two streams");
     }

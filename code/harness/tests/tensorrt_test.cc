@@ -133,7 +133,7 @@ void test_refusals(const fs::path& dir) {
   };
   const std::string usual = load("createExecutionContext", 2);
   says(usual, "engine load: TensorRT cannot make a context for instance 1 on GPU 0 (NVIDIA Double): Error Code 2: OutOfMemory");
-  says(usual, "(instance 2 of 2, 1024.0 MiB of memory are free)");
+  says(usual, "(1 of 2 instances are made, 1024.0 MiB of memory are free)");
   says(usual, "--instances");
   const std::string captured = load("createExecutionContext", 5);
   says(captured, "Error Code 2: OutOfMemory (2 of 8 CUDA graphs are made, 1024.0 MiB of memory are free)");
