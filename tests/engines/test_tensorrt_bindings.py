@@ -6,6 +6,7 @@ symbols is compiled. Nothing of it is called: names, arguments and properties ar
 
 from __future__ import annotations
 
+import ast
 import json
 import platform
 import subprocess
@@ -21,6 +22,7 @@ from engineroom.paths import CODE, ROOT
 HERE = Path(__file__).parent
 ENGINES = CODE / "engineroom" / "engines"
 SOURCES = [ENGINES / name for name in ("_trt_builder.py", "_trt_session.py", "tensorrt.py")]
+MODULES = ("tensorrt", "engineroom.engines._trt_builder")  # the second hands on the first
 SYMBOLS = (
     "createInferBuilder_INTERNAL",
     "createInferRefitter_INTERNAL",
@@ -74,6 +76,24 @@ def found_in(bindings: tuple[Path, Path], *sources: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def modules_of(source: Path) -> set[str]:
+    """Return the names of what a source imports, by statement or by a function of that name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            found |= {each.value for each in node.args if isinstance(each, ast.Constant)}
+    return found
+
+
+def test_every_source_that_uses_tensorrt_is_looked_at() -> None:
+    using = [path for path in sorted(CODE.rglob("*.py")) if not modules_of(path).isdisjoint(MODULES)]
+    assert using == SOURCES
 
 
 def test_all_that_is_used_is_there(bindings: tuple[Path, Path]) -> None:

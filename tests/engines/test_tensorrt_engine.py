@@ -158,6 +158,8 @@ def test_a_build_that_fails_tells_tensorrts_words_once(tmp_path: Path, monkeypat
         "TensorRT cannot build this model: Error Code 10: Internal Error (Could not find any implementation)"
     )
     assert not (tmp_path / "model.plan").exists()
+    [cache] = (tmp_path / "timing_cache").glob("*.cache")
+    assert b"kernel of model.onnx" in cache.read_bytes(), "what it measured spares the next build"
 
 
 def test_a_library_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

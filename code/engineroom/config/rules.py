@@ -30,6 +30,8 @@ MEMORY_SHARE = 0.25  # of the device's memory that all batches in flight may tak
 GPU_INSTANCES = 2  # one copies while the other one computes
 COPY_STREAMS = 2  # the same within one instance
 WORKSPACE_SHARE = 0.5  # of the GPU's memory; the rest is for weights, batches and other instances
+# The two usual ways to ask for the CPU, as detection words them.
+HIDDEN_ON_PURPOSE = ('CUDA_VISIBLE_DEVICES="" ', 'CUDA_VISIBLE_DEVICES="-1" ')
 
 Rule = Callable[["Context", Mapping[str, Any]], tuple[Any, str]]
 
@@ -105,7 +107,7 @@ def engine_of(values: Mapping[str, Any]) -> Any:
 def engine_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[str, str]:
     """Choose tensorrt with an NVIDIA GPU, else openvino. If tensorrt cannot run, only the quick start may fall back."""
     if not context.machine.gpus:
-        return "openvino", "no NVIDIA GPU is visible"
+        return "openvino", _why_no_gpu(context)
     gpu, engine = context.machine.gpus[0].name, registry.get("engines", "tensorrt").load().ENGINE
     try:
         engine.check_machine(context.machine)
@@ -119,6 +121,22 @@ def engine_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[str,
             mend=f"{lack.mend}\n  or run on the CPU with --engine=openvino",
         ) from None
     return "tensorrt", f"{gpu} is visible"
+
+
+def _why_no_gpu(context: Context) -> str:
+    """Return why a machine runs on its CPU. Raises RequestError if it has GPUs that should be usable and are not."""
+    problem = context.machine.gpu_problem
+    if problem is None:
+        return "no NVIDIA GPU is visible"
+    if problem.startswith(HIDDEN_ON_PURPOSE):
+        return f"no NVIDIA GPU is visible: {problem}"
+    if context.quick_start:
+        return f"the quick start runs on the CPU, though an NVIDIA GPU is there: {problem}"
+    raise RequestError(
+        f"this machine has an NVIDIA GPU, but {problem}",
+        where=context.benchmark,
+        mend="make doctor says how to mend that\n  or run on the CPU with --engine=openvino",
+    )
 
 
 def instances_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[int, str]:

@@ -63,9 +63,9 @@ def build(
     config.progress_monitor = monitor
     timings: trt.ITimingCache = _attach(config, cache.read())
     serialized: trt.IHostMemory | None = builder.build_serialized_network(network, config)
+    cache.add(lambda known: _merged(config, timings, known))  # also of a build that failed: the next one is faster
     if serialized is None:
         raise EngineError(f"TensorRT cannot build this model: {words_of(logger.errors)}", where=display(model))
-    cache.add(lambda known: _merged(config, timings, known))
     with write_beside(model.with_name(PLAN)) as beside:
         beside.write_bytes(serialized)
     return _facts(serialized, settings, logger, model.with_name(LAYERS))

@@ -26,6 +26,9 @@ constexpr std::string_view kOptions[] = {"gpus", "copy_streams", "graph_batch_si
 constexpr std::size_t kStagedBytes = 16 * 1024;
 // What a GPU keeps for kernels, graphs and the fragments of its memory.
 constexpr std::size_t kReservedBytes = std::size_t{64} << 20;
+// What an execution or a graph keeps for itself beside that is known only when one is made.
+constexpr const char* kLessRoom = "--use_graphs=false needs the least memory; else fewer --cuda_graph_sizes, "
+                                  "--gpu_copy_streams or --instances (nvidia-smi shows who else has memory)";
 
 std::size_t copy_streams_of(const EngineSpec& spec) {
   const auto found = spec.options.find("copy_streams");
@@ -40,6 +43,13 @@ std::size_t copy_streams_of(const EngineSpec& spec) {
 EngineSpec with_flights(EngineSpec spec) {
   spec.instances *= copy_streams_of(spec);
   return spec;
+}
+
+// Of the current GPU.
+std::size_t free_bytes() {
+  std::size_t free = 0, total = 0;
+  ENGINEROOM_CUDA(cudaMemGetInfo(&free, &total));
+  return free;
 }
 
 std::string mebibytes(std::size_t bytes) {
@@ -78,7 +88,7 @@ CudaHostMemory pinned_memory(std::size_t bytes, const std::string& what) {
   const cudaError_t error = cudaHostAlloc(&memory, bytes, cudaHostAllocPortable);
   if (error == cudaErrorMemoryAllocation) {
     throw Error("GPU", "no " + mebibytes(bytes) + " of page-locked host memory for " + what,
-                "is the machine's or the container's memory full, or `ulimit -l` set? use a smaller batch_size");
+                "is the machine's or the container's memory full, or `ulimit -l` set? use a smaller --batch_size");
   }
   ENGINEROOM_CUDA(error);
   std::memset(memory, 0, bytes);
@@ -183,9 +193,13 @@ void CudaEngine::find_homes() {
 
 void CudaEngine::use(std::size_t gpu) const { ENGINEROOM_CUDA(cudaSetDevice(gpus_[gpu].device)); }
 
-// Everything that will lie in a GPU's memory.
+std::size_t CudaEngine::executions_on(std::size_t gpu) const {
+  return (execution_count() + gpus_.size() - 1 - gpu) / gpus_.size();
+}
+
+// Everything that will lie in a GPU's memory, but for what executions and graphs keep for themselves.
 std::vector<MemoryNeed> CudaEngine::needs(std::size_t gpu) const {
-  const std::size_t executions = (execution_count() + gpus_.size() - 1 - gpu) / gpus_.size();
+  const std::size_t executions = executions_on(gpu);
   std::vector<MemoryNeed> all = gpu_needs();
   for (MemoryNeed need : execution_needs()) {
     all.push_back({std::to_string(executions) + " x " + need.what, need.bytes * executions, need.grows});
@@ -202,11 +216,15 @@ std::vector<MemoryNeed> CudaEngine::needs(std::size_t gpu) const {
   return all;
 }
 
+std::size_t CudaEngine::graphs_on(std::size_t gpu) const {
+  return executions_on(gpu) * copy_streams_ * graph_batch_sizes_.size();
+}
+
 // Before anything is allocated, so that what is said is the whole of it.
 void CudaEngine::check_memory(std::size_t gpu) const {
   const std::vector<MemoryNeed> all = needs(gpu);
-  std::size_t free = 0, total = 0, needed = 0;
-  ENGINEROOM_CUDA(cudaMemGetInfo(&free, &total));
+  std::size_t needed = 0;
+  const std::size_t free = free_bytes();
   for (const MemoryNeed& need : all) needed += need.bytes;
   if (needed > free) refuse_memory(gpu, free, all);
 }
@@ -225,8 +243,15 @@ void CudaEngine::refuse_memory(std::size_t gpu, std::size_t free, const std::vec
               gpu_text(gpu) + " has " + mebibytes(free) + " of memory free, " + mebibytes(needed) + " are needed: " + parts,
               fits > 0 ? "the largest batch that fits is " + std::to_string(fits) + ": --batch_size=" +
                              std::to_string(fits)
-                       : "not even a batch of 1 fits: use fewer instances or copy_streams, or free the GPU's memory "
-                         "(nvidia-smi shows who has it)");
+                       : "not even a batch of 1 fits: use fewer --instances or --gpu_copy_streams, or free the GPU's "
+                         "memory (nvidia-smi shows who has it)");
+}
+
+void CudaEngine::fail_with_room(const Error& error, const std::string& made) const {
+  std::size_t free = 0, total = 0;
+  if (cudaMemGetInfo(&free, &total) != cudaSuccess) throw error;  // the GPU is lost: its memory does not matter
+  throw Error(error.where, std::string(error.what()) + " (" + made + ", " + mebibytes(free) + " of memory are free)",
+              error.mend.empty() ? kLessRoom : error.mend);
 }
 
 void CudaEngine::load_execution(std::size_t number) {
@@ -237,7 +262,11 @@ void CudaEngine::load_execution(std::size_t number) {
   cudaStream_t stream = nullptr;
   ENGINEROOM_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   execution.stream.reset(stream);
-  do_load_execution(number, execution.gpu);
+  try {
+    do_load_execution(number, execution.gpu);
+  } catch (const Error& error) {
+    fail_with_room(error, std::to_string(number) + " of " + std::to_string(execution_count()) + " instances are made");
+  }
 }
 
 void CudaEngine::load_flight(Flight& flight, Execution& execution) {
@@ -277,25 +306,54 @@ CudaMemory CudaEngine::device_memory(std::size_t bytes) const {
   return owned;
 }
 
-// Only the computation: where the samples come from and the answers go to differs from batch to batch.
 void CudaEngine::capture_graphs(Flight& flight) {
+  Gpu& gpu = gpus_[flight.execution->gpu];
+  for (std::size_t size : graph_batch_sizes_) {
+    try {
+      capture_graph(flight, size);
+    } catch (const Error& error) {
+      fail_with_room(error, std::to_string(gpu.graphs) + " of " + std::to_string(graphs_on(flight.execution->gpu)) +
+                                " CUDA graphs are made");
+    }
+    ++gpu.graphs;
+    check_graphs(flight.execution->gpu);
+  }
+}
+
+// Only the computation: where the samples come from and the answers go to differs from batch to batch.
+void CudaEngine::capture_graph(Flight& flight, std::size_t size) {
   const Execution& execution = *flight.execution;
   cudaStream_t stream = execution.stream.get();
-  for (std::size_t size : graph_batch_sizes_) {
-    const DeviceBatch batch{size, flight.inputs, flight.outputs, true};
-    do_enqueue(execution.number, batch, stream);  // what is settled at first use cannot be captured
-    ENGINEROOM_CUDA(cudaStreamSynchronize(stream));
-    cudaGraph_t captured = nullptr;
-    cudaGraphExec_t made = nullptr;
-    ENGINEROOM_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    do_enqueue(execution.number, batch, stream);
-    ENGINEROOM_CUDA(cudaStreamEndCapture(stream, &captured));
-    const CudaGraph graph(captured);
-    ENGINEROOM_CUDA(cudaGraphInstantiateWithFlags(&made, captured, 0));
-    flight.graphs[size].reset(made);
-    ENGINEROOM_CUDA(cudaGraphUpload(made, stream));
-  }
+  const DeviceBatch batch{size, flight.inputs, flight.outputs, true};
+  const std::size_t free = free_bytes();
+  do_enqueue(execution.number, batch, stream);  // what is settled at first use cannot be captured
   ENGINEROOM_CUDA(cudaStreamSynchronize(stream));
+  cudaGraph_t captured = nullptr;
+  cudaGraphExec_t made = nullptr;
+  ENGINEROOM_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  do_enqueue(execution.number, batch, stream);
+  ENGINEROOM_CUDA(cudaStreamEndCapture(stream, &captured));
+  const CudaGraph graph(captured);
+  ENGINEROOM_CUDA(cudaGraphInstantiateWithFlags(&made, captured, 0));
+  flight.graphs[size].reset(made);
+  ENGINEROOM_CUDA(cudaGraphUpload(made, stream));
+  ENGINEROOM_CUDA(cudaStreamSynchronize(stream));
+  // With the first one, CUDA also loads kernels, once: what a graph takes is told by those after it.
+  Gpu& gpu = gpus_[execution.gpu];
+  if (gpu.graphs > 0) gpu.graph_bytes += free - std::min(free, free_bytes());
+}
+
+// Refuses as soon as those that are made show that the rest will not fit.
+void CudaEngine::check_graphs(std::size_t number) const {
+  const Gpu& gpu = gpus_[number];
+  if (gpu.graphs < 2) return;
+  const std::size_t each = gpu.graph_bytes / (gpu.graphs - 1), rest = graphs_on(number) - gpu.graphs, free = free_bytes();
+  if (each * rest <= free) return;
+  throw Error("GPU",
+              gpu_text(number) + " has " + mebibytes(free) + " of memory free, " + mebibytes(each * rest) +
+                  " are needed: " + std::to_string(rest) + " more CUDA graphs of " + std::to_string(graphs_on(number)) +
+                  ", " + mebibytes(each) + " each",
+              kLessRoom);
 }
 
 // --- samples ----------------------------------------------------------------------------------------------------------

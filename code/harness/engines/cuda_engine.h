@@ -14,6 +14,8 @@
 
 namespace engineroom {
 
+class Error;
+
 // Streams, events, graphs and memory of CUDA, given back when they go out of scope.
 template <typename Handle, auto kDestroy>
 struct CudaDestroy {
@@ -90,6 +92,7 @@ class CudaEngine : public Engine, private SampleMemory {
     int numa_node = -1;
     std::size_t home = 0;  // of its samples
     std::string name;
+    std::size_t graphs = 0, graph_bytes = 0;  // that are made, and what all but the first took
   };
   struct Execution {
     std::size_t number = 0, gpu = 0;
@@ -123,12 +126,18 @@ class CudaEngine : public Engine, private SampleMemory {
   void open_gpus();
   void find_homes();
   void use(std::size_t gpu) const;
+  std::size_t executions_on(std::size_t gpu) const;
+  std::size_t graphs_on(std::size_t gpu) const;
   std::vector<MemoryNeed> needs(std::size_t gpu) const;
   void check_memory(std::size_t gpu) const;
   [[noreturn]] void refuse_memory(std::size_t gpu, std::size_t free, const std::vector<MemoryNeed>& needs) const;
+  // Throws the error again, with what was `made` until then and the free memory of the current GPU.
+  [[noreturn]] void fail_with_room(const Error& error, const std::string& made) const;
   void load_execution(std::size_t number);
   void load_flight(Flight& flight, Execution& execution);
   void capture_graphs(Flight& flight);
+  void capture_graph(Flight& flight, std::size_t size);
+  void check_graphs(std::size_t gpu) const;
   bool is_staged(std::size_t input) const;
   void upload(Flight& flight, const Batch& batch);
   void compute(Flight& flight, std::size_t count);

@@ -41,7 +41,8 @@ std::string advice(cudaError_t error) {
     case cudaErrorSystemNotReady:
       return "is nvidia-fabricmanager running? see: systemctl status nvidia-fabricmanager";
     case cudaErrorMemoryAllocation:
-      return "use a smaller batch_size, fewer instances or copy_streams; see nvidia-smi for who else has memory";
+      return "use a smaller --batch_size, fewer --instances or --gpu_copy_streams, or --use_graphs=false; see nvidia-smi for "
+             "who else has memory";
     case cudaErrorECCUncorrectable:
       return "the GPU's memory is damaged: see nvidia-smi -q -d ECC,ROW_REMAPPER; reset the GPU (nvidia-smi -r), or "
              "replace it";
@@ -54,7 +55,7 @@ std::string advice(cudaError_t error) {
     case cudaErrorStreamCaptureIsolation:
     case cudaErrorStreamCaptureUnjoined:
     case cudaErrorStreamCaptureUnmatched:
-      return "this model cannot run as a CUDA graph: leave graph_batch_sizes empty";
+      return "this model cannot run as a CUDA graph: --use_graphs=false";
     case cudaErrorDevicesUnavailable:
     case cudaErrorDeviceUninitialized:
     case cudaErrorContextIsDestroyed:

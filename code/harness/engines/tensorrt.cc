@@ -32,6 +32,7 @@ using nvinfer1::Dims;
 using nvinfer1::OptProfileSelector;
 using nvinfer1::TensorIOMode;
 
+constexpr const char *kLoad = "engine load", *kInfer = "engine infer";  // stages that an error names
 constexpr const char* kRebuild = "build it again: make generate_engines RUN_ARGS=--force";
 
 std::string version_text(std::int64_t version) {  // NV_TENSORRT_VERSION: major, 2 digits each of minor and patch
@@ -121,16 +122,16 @@ std::optional<Library> open_library(const std::string& name, std::string& why) {
 // plan's version, the first of them: a version-compatible plan runs on later ones.
 Library find_tensorrt(const std::string& folder, const std::string& built_with) {
   const std::string name = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR);
-  std::vector<std::string> places{name};
-  if (!folder.empty()) places.insert(places.begin(), folder + "/" + name);
-  std::optional<Library> first;
   std::string why;
-  for (const std::string& place : places) {
-    const std::optional<Library> found = open_library(place, why);
-    if (found && built_with.starts_with(found->version + ".")) return *found;
-    if (!first) first = found;
+  // The system's is opened first: once the folder's is loaded, the bare name means that one, as it has it inside (SONAME).
+  std::vector<std::optional<Library>> found{open_library(name, why)};
+  if (!folder.empty()) found.insert(found.begin(), open_library(folder + "/" + name, why));
+  for (const std::optional<Library>& each : found) {
+    if (each && built_with.starts_with(each->version + ".")) return *each;
   }
-  if (first) return *first;
+  for (const std::optional<Library>& each : found) {
+    if (each) return *each;
+  }
   const std::string major = std::to_string(NV_TENSORRT_MAJOR);
   throw Error("engine load", "the harness is compiled for TensorRT " + major + ", whose library is not here: " + why,
               "install TensorRT " + major +
@@ -181,8 +182,8 @@ class TensorRtEngine : public CudaEngine {
   std::string plan_path() const;
   [[noreturn]] void refuse_plan(std::size_t gpu) const;
   Context make_context(const Execution& execution);
-  void set_batch_size(Context& context, std::size_t batch_size) const;
-  [[noreturn]] void fail(const std::string& what, const char* mend = "") const;
+  void set_batch_size(Context& context, std::size_t batch_size, const char* stage) const;
+  [[noreturn]] void fail(const char* stage, const std::string& what) const;
 
   Log log_;  // outlives all that writes to it
   Library library_{};
@@ -192,8 +193,8 @@ class TensorRtEngine : public CudaEngine {
   std::vector<Dims> input_dims_;                               // the batch size is -1 where it is open
 };
 
-void TensorRtEngine::fail(const std::string& what, const char* mend) const {
-  throw Error("engine load", what + ": " + log_.reason(), mend);
+void TensorRtEngine::fail(const char* stage, const std::string& what) const {
+  throw Error(stage, what + ": " + log_.reason());
 }
 
 std::string TensorRtEngine::plan_path() const {
@@ -220,7 +221,7 @@ void TensorRtEngine::do_load_gpu(std::size_t gpu) {
     library_ = find_tensorrt(text_option("libraries", ""), text_option("built_with", ""));
     runtime_.reset(static_cast<nvinfer1::IRuntime*>(library_.create_runtime(&log_, NV_TENSORRT_VERSION)));
     if (!runtime_) {
-      fail("TensorRT " + library_.version + " (" + library_.path + ") does not start for the headers of " +
+      fail(kLoad, "TensorRT " + library_.version + " (" + library_.path + ") does not start for the headers of " +
            version_text(NV_TENSORRT_VERSION));
     }
     // A version-compatible plan carries code for the CPU. Plans are built here and held to their checksums.
@@ -316,19 +317,20 @@ TensorRtEngine::Context TensorRtEngine::make_context(const Execution& execution)
   log_.clear();
   Context made;
   made.context.reset(execution.plan->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
-  if (!made.context) fail("TensorRT cannot make a context for " + execution.name);
+  if (!made.context) fail(kLoad, "TensorRT cannot make a context for " + execution.name);
   made.context->setDeviceMemoryV2(execution.memory.get(), execution.plan->getDeviceMemorySizeV2());
+  log_.clear();  // what did not hinder it is no reason for what fails later
   return made;
 }
 
-void TensorRtEngine::set_batch_size(Context& context, std::size_t batch_size) const {
+void TensorRtEngine::set_batch_size(Context& context, std::size_t batch_size, const char* stage) const {
   if (context.batch_size == batch_size) return;
   for (std::size_t i = 0; i < input_dims_.size(); ++i) {
     Dims dims = input_dims_[i];
     if (dims.d[0] >= 0) continue;  // fixed: always computes the whole batch
     dims.d[0] = static_cast<std::int64_t>(batch_size);
     const char* name = spec().inputs[i].name.c_str();
-    if (!context.context->setInputShape(name, dims)) fail("TensorRT refuses " + shape_text(dims) + " for " + name);
+    if (!context.context->setInputShape(name, dims)) fail(stage, "TensorRT refuses " + shape_text(dims) + " for " + name);
   }
   context.batch_size = batch_size;
 }
@@ -337,15 +339,19 @@ void TensorRtEngine::do_enqueue(std::size_t number, const DeviceBatch& batch, cu
   Execution& execution = executions_[number];
   Context& context = batch.captured ? execution.captured[{batch.inputs.front(), batch.count}] : execution.usual;
   if (!context.context) context = make_context(execution);
-  set_batch_size(context, batch.count);
+  const char* const stage = batch.captured ? kLoad : kInfer;
+  set_batch_size(context, batch.count, stage);
   const auto bind = [&](const TensorSpec& tensor, std::byte* memory) {
-    if (!context.context->setTensorAddress(tensor.name.c_str(), memory)) fail("TensorRT refuses memory for " + tensor.name);
+    if (context.context->setTensorAddress(tensor.name.c_str(), memory)) return;
+    fail(stage, "TensorRT refuses memory for " + tensor.name);
   };
   for (std::size_t i = 0; i < batch.inputs.size(); ++i) bind(spec().inputs[i], batch.inputs[i]);
   for (std::size_t i = 0; i < batch.outputs.size(); ++i) bind(spec().outputs[i], batch.outputs[i]);
-  if (context.context->enqueueV3(stream)) [[likely]] return;
-  ENGINEROOM_CUDA(cudaGetLastError());  // where the GPU is the reason, CUDA says it in better words
-  throw Error("engine infer", "TensorRT cannot run a batch of " + std::to_string(batch.count) + ": " + log_.reason());
+  if (!context.context->enqueueV3(stream)) [[unlikely]] {
+    ENGINEROOM_CUDA(cudaGetLastError());  // where the GPU is the reason, CUDA says it in better words
+    fail(stage, "TensorRT cannot run a batch of " + std::to_string(batch.count));
+  }
+  if (batch.captured) log_.clear();
 }
 
 }  // namespace

@@ -17,13 +17,14 @@
 
 #include "../engines/cuda_null.h"
 
-using Work = std::function<void()>;
+using Work = std::function<void(cudaStream_t)>;  // told the stream that does it
 
 struct CUgraph_st {
   std::vector<Work> work;
 };
 
 struct CUgraphExec_st {
+  int device = 0;
   std::vector<Work> work;
 };
 
@@ -36,6 +37,7 @@ struct CUstream_st {
 
 struct CUevent_st {
   int device = 0;
+  unsigned flags = 0;
   cudaStream_t stream = nullptr;
   std::uint64_t position = 0;
 };
@@ -64,22 +66,13 @@ std::map<std::uintptr_t, Allocation> allocations;
 std::size_t handles = 0;
 std::vector<std::size_t> uploaded;
 std::string breached;
+std::map<std::string, std::vector<unsigned>> flags_of;
+std::vector<Done> all_done;
 std::vector<cudaStream_t> streams;
+std::vector<cudaGraphExec_t> graphs;
 thread_local int current = 0;
 
 void breach(const std::string& what) { breached += what + "\n"; }
-
-cudaError_t enter(const char* function) {
-  if (lost != cudaSuccess) return lost;
-  const int count = ++called[function];
-  for (const Failing& each : failing) {
-    if (each.function != function || each.nth != count) continue;
-    if (each.after == After::kLost) lost = each.error;
-    while (each.after == After::kHangs) ::pause();
-    return each.error;
-  }
-  return cudaSuccess;
-}
 
 // The allocation that all of these bytes lie in; none: ordinary host memory.
 const Allocation* allocation_of(const void* memory, std::size_t bytes, const char* what) {
@@ -96,7 +89,7 @@ void run_until(cudaStream_t stream, std::uint64_t position) {
   while (stream->done < position) {
     const Work work = std::move(stream->waiting.front());
     stream->waiting.pop_front();
-    work();
+    work(stream);
     ++stream->done;
   }
 }
@@ -129,6 +122,9 @@ cudaError_t release(void* memory) {
 std::size_t used(int device) {
   std::size_t sum = 0;
   for (const auto& [address, each] : allocations) sum += each.device == device ? each.bytes : 0;
+  for (cudaGraphExec_t each : graphs) {
+    sum += each->device == device ? devices[static_cast<std::size_t>(device)].graph_bytes : 0;
+  }
   return sum;
 }
 
@@ -138,6 +134,26 @@ void set_devices(std::vector<Device> machine) { devices = std::move(machine); }
 void fail(const std::string& function, int nth, cudaError_t error, After after) {
   const std::lock_guard lock(mutex);
   failing.push_back({function, called[function] + nth, error, after});
+}
+cudaError_t enter(const char* function) {
+  const std::lock_guard lock(mutex);
+  if (lost != cudaSuccess) return lost;
+  const int count = ++called[function];
+  for (const Failing& each : failing) {
+    if (each.function != function || each.nth != count) continue;
+    if (each.after == After::kLost) lost = each.error;
+    while (each.after == After::kHangs) ::pause();
+    return each.error;
+  }
+  return cudaSuccess;
+}
+std::vector<unsigned> flags(const std::string& function) {
+  const std::lock_guard lock(mutex);
+  return flags_of[function];
+}
+std::vector<Done> done() {
+  const std::lock_guard lock(mutex);
+  return all_done;
 }
 int calls(const std::string& function) {
   const std::lock_guard lock(mutex);
@@ -208,8 +224,9 @@ cudaError_t cudaSetDevice(int device) {
   current = device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDeviceFlags(unsigned) {
+cudaError_t cudaSetDeviceFlags(unsigned flags) {
   ENTER(cudaSetDeviceFlags);
+  flags_of["cudaSetDeviceFlags"].push_back(flags);
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -275,12 +292,17 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   } else if (target->device >= 0 && source->device < 0) {
     uploaded.push_back(bytes);
   }
-  hand_over(stream, [=] { std::memcpy(to, from, bytes); }, "cudaMemcpyAsync");
+  const auto copy = [=](cudaStream_t by) {
+    std::memcpy(to, from, bytes);
+    all_done.push_back({by, false, bytes});
+  };
+  hand_over(stream, copy, "cudaMemcpyAsync");
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   ENTER(cudaStreamCreateWithFlags);
+  flags_of["cudaStreamCreateWithFlags"].push_back(flags);
   *stream = streams.emplace_back(new CUstream_st{.device = current, .waiting = {}, .capture = {}});
   ++handles;
   return cudaSuccess;
@@ -300,18 +322,19 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   ENTER(cudaStreamWaitEvent);
   if (event->stream == nullptr) return cudaSuccess;
-  hand_over(stream, [on = event->stream, position = event->position] { run_until(on, position); }, "cudaStreamWaitEvent");
+  const auto wait = [on = event->stream, position = event->position](cudaStream_t) { run_until(on, position); };
+  hand_over(stream, wait, "cudaStreamWaitEvent");
   return cudaSuccess;
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
   ENTER(cudaLaunchHostFunc);
-  hand_over(stream, [=] { function(data); }, "cudaLaunchHostFunc");
+  hand_over(stream, [=](cudaStream_t) { function(data); }, "cudaLaunchHostFunc");
   return cudaSuccess;
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   ENTER(cudaEventCreateWithFlags);
-  *event = new CUevent_st{.device = current};
+  *event = new CUevent_st{.device = current, .flags = flags};
   ++handles;
   return cudaSuccess;
 }
@@ -330,6 +353,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   ENTER(cudaEventSynchronize);
+  flags_of["cudaEventSynchronize"].push_back(event->flags);
   if (event->stream != nullptr) run_until(event->stream, event->position);
   return cudaSuccess;
 }
@@ -352,7 +376,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 }
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
   ENTER(cudaGraphInstantiateWithFlags);
-  *made = new CUgraphExec_st{graph->work};
+  if (used(current) + devices[static_cast<std::size_t>(current)].graph_bytes >
+      devices[static_cast<std::size_t>(current)].memory_bytes) {
+    return cudaErrorMemoryAllocation;
+  }
+  *made = graphs.emplace_back(new CUgraphExec_st{current, graph->work});
   ++handles;
   return cudaSuccess;
 }
@@ -373,6 +401,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
   ENTER(cudaGraphExecDestroy);
+  std::erase(graphs, graph);
   delete graph;
   --handles;
   return cudaSuccess;
@@ -383,8 +412,9 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 // The kernel's place is taken by the same function on the host.
 cudaError_t engineroom::launch_cuda_null(const CudaNullBatch& batch, cudaStream_t stream) {
   ENTER(launch_cuda_null);
-  const auto answer = [batch] {
+  const auto answer = [batch](cudaStream_t by) {
     for (std::size_t i = 0; i < batch.count; ++i) engineroom::answer_with_checksum(batch, i);
+    all_done.push_back({by, true, batch.count});
   };
   hand_over(stream, answer, "launch_cuda_null");
   return cudaSuccess;

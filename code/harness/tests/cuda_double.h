@@ -17,6 +17,7 @@ namespace cuda_double {
 struct Device {
   std::size_t memory_bytes = std::size_t{1} << 30;
   int numa_node = 0;
+  std::size_t graph_bytes = 0;  // that each graph takes of the memory
 };
 
 // What the machine has, one GPU where it is not said; before any other call.
@@ -27,8 +28,21 @@ enum class After { kWorks, kLost, kHangs };
 // The `nth` call of `function` from now on, counted from 1, fails with `error`.
 void fail(const std::string& function, int nth, cudaError_t error, After after = After::kWorks);
 
+// Counts a call of `function` by another double; returns what it has to fail with.
+cudaError_t enter(const char* function);
+
 // How often `function` was called.
 int calls(const std::string& function);
+// The flags of its calls so far, in their order: of cudaSetDeviceFlags, cudaStreamCreateWithFlags, and
+// cudaEventSynchronize, which are those that the event was made with.
+std::vector<unsigned> flags(const std::string& function);
+// What streams have done so far, in its order: a copy of `size` bytes or the kernel for `size` samples.
+struct Done {
+  cudaStream_t stream = nullptr;
+  bool kernel = false;
+  std::size_t size = 0;
+};
+std::vector<Done> done();
 // Sizes of all copies so far from the host to a device, in bytes.
 std::vector<std::size_t> uploads();
 // Allocations, streams, events and graphs that nobody has given back.

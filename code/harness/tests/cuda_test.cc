@@ -1,5 +1,7 @@
 // Tests of CudaEngine by way of cuda_null, on a double of the CUDA runtime: whole LoadGen tests, and what goes wrong.
+#include <algorithm>
 #include <cstring>
+#include <set>
 #include <thread>
 
 #include "../engines/gpu_library.h"
@@ -60,7 +62,7 @@ const std::map<std::string, Broken> kBroken{
                     "the NVIDIA driver is made for CUDA 12.2, the harness for CUDA 13.0"}},
     {"no memory after all", {"cudaMalloc", 3, cudaErrorMemoryAllocation, kWorks, "cudaErrorMemoryAllocation (2)"}},
     {"no pinned memory", {"cudaHostAlloc", 1, cudaErrorMemoryAllocation, kWorks, "of page-locked host memory for"}},
-    {"no capture", {"launch_cuda_null", 2, cudaErrorStreamCaptureUnsupported, kWorks, "leave graph_batch_sizes empty"}},
+    {"no capture", {"launch_cuda_null", 2, cudaErrorStreamCaptureUnsupported, kWorks, "cannot run as a CUDA graph: --use_graphs=false"}},
     {"lost at a copy", {"cudaMemcpyAsync", 60, cudaErrorUnknown, kLost, "sudo dmesg | grep Xid"}},
     // Not lasting: another worker may otherwise be the first to tell it, of another call.
     {"lost at work", {"cudaEventSynchronize", 40, cudaErrorIllegalAddress, kWorks,
@@ -180,15 +182,85 @@ void test_copies(const fs::path&) {
 
 void test_graphs(const fs::path&) {
   Bench bench(cuda_null(16, 1, {{"graph_batch_sizes", "8,1,4"}}));
+  const auto computed = [] {  // samples of the last computation
+    const auto done = cuda_double::done();
+    return std::find_if(done.rbegin(), done.rend(), [](const auto& each) { return each.kernel; })->size;
+  };
   const auto launched = [&](std::size_t count) {
     const int graphs = cuda_double::calls("cudaGraphLaunch"), kernels = cuda_double::calls("launch_cuda_null");
     bench.infer(0, {{0, count}});
     bench.infer(1, {{3, count}});
     return std::pair(cuda_double::calls("cudaGraphLaunch") - graphs, cuda_double::calls("launch_cuda_null") - kernels);
   };
-  for (std::size_t count = 1; count <= 8; ++count) CHECK(launched(count) == std::pair(2, 0));
-  CHECK(launched(9) == std::pair(0, 2));  // larger than all
-  CHECK(launched(16) == std::pair(0, 2));
+  for (std::size_t count = 1; count <= 8; ++count) {
+    CHECK(launched(count) == std::pair(2, 0));
+    CHECK(computed() == (count == 1 ? 1u : count <= 4 ? 4u : 8u));  // the nearest larger size
+  }
+  for (std::size_t count : {std::size_t{9}, std::size_t{16}}) {  // larger than all
+    CHECK(launched(count) == std::pair(0, 2));
+    CHECK(computed() == count);
+  }
+}
+
+// Each execution computes on one stream of its own, and nothing else is on it; each batch in flight is copied on another.
+// A worker waits only for its whole batch: nothing keeps the next one from being copied meanwhile.
+void test_streams(const fs::path&) {
+  using Streams = std::set<cudaStream_t>;
+  Bench bench(cuda_null(8, 2, {{"copy_streams", "3"}, {"graph_batch_sizes", "4"}}));
+  const int waits = cuda_double::calls("cudaStreamSynchronize") + cuda_double::calls("cudaDeviceSynchronize");
+  std::vector<Streams> computes(2), copies(6);
+  for (std::size_t instance : {0, 1, 2, 3, 4, 5, 0, 5}) {
+    const std::size_t before = cuda_double::done().size();
+    bench.infer(instance, {{0, 3}});  // a graph
+    bench.infer(instance, {{5, 8}});  // none
+    const auto done = cuda_double::done();
+    for (std::size_t i = before; i < done.size(); ++i) {
+      (done[i].kernel ? computes[instance % 2] : copies[instance]).insert(done[i].stream);
+    }
+  }
+  Streams all;
+  for (const auto& each : computes) CHECK(each.size() == 1);
+  for (const auto& each : copies) CHECK(each.size() == 1);
+  for (const auto& each : computes) all.insert(each.begin(), each.end());
+  for (const auto& each : copies) all.insert(each.begin(), each.end());
+  CHECK(all.size() == 8);
+  CHECK(cuda_double::calls("cudaStreamSynchronize") + cuda_double::calls("cudaDeviceSynchronize") == waits);
+  for (unsigned flags : cuda_double::flags("cudaStreamCreateWithFlags")) CHECK(flags == cudaStreamNonBlocking);
+}
+
+// "block" leaves the core to others, in the engine's own waiting and in CUDA's; "spin" does not.
+void test_waiting(const fs::path&) {
+  const auto waited_with = [](const std::string& wait) {
+    Bench bench(cuda_null(8, 1, {{"wait", wait}}));
+    bench.infer(1, {{0, 3}});
+    return std::pair(cuda_double::flags("cudaSetDeviceFlags").back(), cuda_double::flags("cudaEventSynchronize").back());
+  };
+  using Flags = std::pair<unsigned, unsigned>;
+  CHECK(waited_with("block") == Flags(cudaDeviceScheduleBlockingSync, cudaEventBlockingSync | cudaEventDisableTiming));
+  CHECK(waited_with("spin") == Flags(cudaDeviceScheduleSpin, cudaEventDisableTiming));
+}
+
+// What a graph takes is known when some are made: where the rest does not fit, no more are.
+void test_memory_of_graphs(const fs::path&) {
+  const auto load = [](std::size_t graph_mebibytes) {
+    cuda_double::set_devices({{.memory_bytes = std::size_t{100} << 20, .graph_bytes = graph_mebibytes << 20}});
+    try {
+      make_cuda_null(cuda_null(8, 1, {{"graph_batch_sizes", "1,2,4,8"}}))->load();
+    } catch (const Error& error) {
+      return std::string(error.what()) + "\n" + error.mend;
+    }
+    return std::string("no error");
+  };
+  const auto has = [](const std::string& words, const std::string& part) { return words.find(part) != std::string::npos; };
+  CHECK(load(12) == "no error");
+  const std::string words = load(16);  // 8 of them are 128 MiB
+  CHECK(has(words, "GPU 0 (NVIDIA Double) has 68.0 MiB of memory free, 96.0 MiB are needed: 6 more CUDA graphs of 8, "
+                   "16.0 MiB each"));
+  CHECK(has(words, "--use_graphs=false") && has(words, "--cuda_graph_sizes") && has(words, "--gpu_copy_streams"));
+  const std::string second = load(60);  // the second already has no room
+  CHECK(has(second, "cudaErrorMemoryAllocation") && has(second, "(1 of 8 CUDA graphs are made, 40.0 MiB of memory are free)"));
+  CHECK(has(second, "--use_graphs=false"));
+  CHECK(cuda_double::alive() == 0);
 }
 
 // Several threads on one execution and on several GPUs, every batch another.
@@ -265,6 +337,9 @@ void test_memory(const fs::path&) {
 
 const Parts kParts{{"part: copies", test_copies},
                    {"part: graphs", test_graphs},
+                   {"part: streams", test_streams},
+                   {"part: waiting", test_waiting},
+                   {"part: memory of graphs", test_memory_of_graphs},
                    {"part: threads", test_threads},
                    {"part: options", test_options},
                    {"part: memory", test_memory}};

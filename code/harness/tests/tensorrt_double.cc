@@ -2,8 +2,8 @@
 //
 // A plan of it is text: `PLAN major least most workspace_bytes`, then a line per tensor, `in` or `out`, name, TensorRT's
 // number of the type, and the shape, in which -1 leaves the batch size open. It refuses what TensorRT refuses, and what
-// has no defined result there: to change a context that a graph was captured from. A file `version` beside the library
-// names another version than that of the headers.
+// has no defined result there: to change a context that a graph was captured from, or to work on two streams in one memory.
+// A file `version` beside the library names another version than that of the headers.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
@@ -11,11 +11,13 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include "../engines/cuda_null.h"
+#include "cuda_double.h"
 #include "tensorrt_stubs.h"
 
 using namespace nvinfer1;
@@ -67,13 +69,16 @@ bool read(std::istringstream text, Plan& plan) {
 
 class ContextImpl : public stub::VExecutionContext {
  public:
-  ContextImpl(const Plan& plan, ILogger& logger) : plan_(plan), logger_(logger) {}
+  ContextImpl(const Plan& plan, ILogger& logger, std::map<void*, cudaStream_t>& streams)
+      : plan_(plan), logger_(logger), streams_(streams) {}
 
   void setDeviceMemoryV2(void* memory, int64_t size) noexcept override {
     has_memory_ = (memory != nullptr || size == 0) && static_cast<std::size_t>(size) >= plan_.workspace_bytes;
+    memory_ = memory;
   }
   bool setInputShape(char const* name, Dims const& dims) noexcept override {
     if (captured_) return refuse("a graph was captured from this context: its shapes stay");
+    if (cuda_double::enter("setInputShape") != cudaSuccess) return refuse("no such shape");
     if (plan_.find(name) == nullptr || dims.d[0] < plan_.least || dims.d[0] > plan_.most) return false;
     batch_size_ = static_cast<std::size_t>(dims.d[0]);
     return true;
@@ -86,6 +91,11 @@ class ContextImpl : public stub::VExecutionContext {
   }
   bool enqueueV3(cudaStream_t stream) noexcept override {
     if (!has_memory_) return refuse("no memory to work in");
+    static std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    if (memory_ != nullptr && streams_.try_emplace(memory_, stream).first->second != stream) {
+      return refuse("contexts that share their memory work on two streams");
+    }
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     static_cast<void>(cudaStreamIsCapturing(stream, &status));
     captured_ = captured_ || status == cudaStreamCaptureStatusActive;
@@ -115,6 +125,8 @@ class ContextImpl : public stub::VExecutionContext {
 
   const Plan& plan_;
   ILogger& logger_;
+  std::map<void*, cudaStream_t>& streams_;  // by the memory that contexts share
+  void* memory_ = nullptr;
   bool has_memory_ = false, captured_ = false;
   std::size_t batch_size_ = 0;
   std::map<std::string, std::uint8_t*> addresses_;
@@ -159,12 +171,18 @@ class PlanImpl : public stub::VCudaEngine {
   int64_t getDeviceMemorySizeV2() const noexcept override { return static_cast<int64_t>(plan_.workspace_bytes); }
   IExecutionContext* createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
     if (strategy != ExecutionContextAllocationStrategy::kUSER_MANAGED) return nullptr;  // the double allocates nothing
-    return new Handle<IExecutionContext, ContextImpl>(plan_, logger_);
+    if (cuda_double::enter("createExecutionContext") != cudaSuccess) {
+      logger_.log(ILogger::Severity::kERROR, "Error Code 2: OutOfMemory");
+      return nullptr;
+    }
+    logger_.log(ILogger::Severity::kERROR, "an error that hinders nothing");
+    return new Handle<IExecutionContext, ContextImpl>(plan_, logger_, streams_);
   }
 
  private:
   const Plan plan_;
   ILogger& logger_;
+  std::map<void*, cudaStream_t> streams_;
   void* weights_ = nullptr;
 };
 

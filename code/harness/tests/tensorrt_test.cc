@@ -1,6 +1,5 @@
 // Tests of the tensorrt engine on doubles of CUDA's and TensorRT's runtimes, behind TensorRT's real headers.
 #include <NvInferVersion.h>
-#include <dlfcn.h>
 
 #include "../engines/gpu_library.h"
 #include "../failure.h"
@@ -53,6 +52,10 @@ Cases all_cases() {
   refused.status = 3;
   refused.error = "TensorRT cannot run a batch of 8: Error Code 1: Cuda Runtime";
   refused.check = {};
+  Case& shape = cases["refused shape"] = answers("Server", tensorrt(plan("1 8 0"), 8, 1));
+  shape.status = 3;
+  shape.error = "for in: no such shape";
+  shape.check = {};
   return cases;
 }
 
@@ -66,6 +69,7 @@ void run_case(const Case& test, const fs::path& dir) {
   cuda_double::check_at_exit();
   cuda_double::set_devices({{}, {}});
   if (test.status != 0) cuda_double::fail("launch_cuda_null", 20, cudaErrorLaunchOutOfResources);
+  if (test.error == "for in: no such shape") cuda_double::fail("setInputShape", 1, cudaErrorUnknown);
   const EngineSpec spec = with_plan_file(test.engine, dir);
   run_test(config(test, dir), [spec] { return make_tensorrt(spec); });
 }
@@ -112,13 +116,40 @@ void test_memory(const fs::path& dir) {
   CHECK(cuda_double::alive() == 0);
 }
 
+// What TensorRT refuses says when, why and, where memory may be the reason, how much there is and how to need less.
+void test_refusals(const fs::path& dir) {
+  const EngineSpec spec = with_plan_file(tensorrt(plan("1 8 1000"), 8, 2, {{"graph_batch_sizes", "1,4"}}), dir);
+  const auto load = [&](const char* function, int nth) {
+    cuda_double::fail(function, nth, cudaErrorMemoryAllocation);
+    try {
+      make_tensorrt(spec)->load();
+    } catch (const Error& error) {
+      return error.where + ": " + error.what() + "\n" + error.mend;
+    }
+    return std::string("no error");
+  };
+  const auto says = [](const std::string& words, const std::string& part) {
+    if (words.find(part) == std::string::npos) throw std::runtime_error("'" + words + "' has no '" + part + "'");
+  };
+  const std::string usual = load("createExecutionContext", 2);
+  says(usual, "engine load: TensorRT cannot make a context for instance 1 on GPU 0 (NVIDIA Double): Error Code 2: OutOfMemory");
+  says(usual, "(1 of 2 instances are made, 1024.0 MiB of memory are free)");
+  says(usual, "--instances");
+  const std::string captured = load("createExecutionContext", 5);
+  says(captured, "Error Code 2: OutOfMemory (2 of 8 CUDA graphs are made, 1024.0 MiB of memory are free)");
+  says(captured, "--use_graphs=false");
+  says(captured, "--cuda_graph_sizes");
+  says(captured, "--gpu_copy_streams");
+  says(load("setInputShape", 1), "engine load: TensorRT refuses [1,3] for in: no such shape");
+  CHECK(cuda_double::alive() == 0);
+}
+
 // Puts TensorRT's double into a folder, as one of another version if that is named.
 std::string library_in(const fs::path& folder, const std::string& version = "") {
   const std::string name = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR);
-  Dl_info place{};
-  ::dladdr(::dlsym(::dlopen(name.c_str(), RTLD_NOW), "getInferLibVersion"), &place);
   fs::create_directories(folder);
-  fs::copy_file(place.dli_fname, folder / name);
+  // Not loaded here: who loads it first is what is tested.
+  fs::copy_file(fs::read_symlink("/proc/self/exe").parent_path() / "tensorrt_double" / name, folder / name);
   if (!version.empty()) std::ofstream(folder / "version") << version;
   return folder;
 }
@@ -155,7 +186,10 @@ void test_libraries(const fs::path& dir) {
   says(load(dir / "none", current + ".9"), "--force");
 }
 
-const Parts kParts{{"part: plans", test_plans}, {"part: memory", test_memory}, {"part: libraries", test_libraries}};
+const Parts kParts{{"part: plans", test_plans},
+                   {"part: memory", test_memory},
+                   {"part: refusals", test_refusals},
+                   {"part: libraries", test_libraries}};
 
 }  // namespace
 }  // namespace engineroom
