@@ -15,7 +15,7 @@ from engineroom.actions.verification import Audit
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.artifacts import Artifact
-from engineroom.config import Resolved, RunConfig
+from engineroom.config import Resolved, RunConfig, fields
 from engineroom.errors import EngineroomError, ExitCode, Mistakes, RequestError
 from engineroom.paths import ROOT, RUNS, display, sha256_file
 from engineroom.run_args import Request
@@ -205,7 +205,7 @@ def _same_settings(folder: Path, asked: RunConfig) -> bool:
     What is asked to be probed may have been probed as anything. LoadGen heeds no length of an accuracy test.
     """
     ran = runs.read_config(folder).config
-    expected = sizing.FIELDS[asked.scenario]
+    expected = fields.EXPECTED[asked.scenario]
     free = {expected} if getattr(asked, expected) is None else set()
     if asked.test_mode is TestMode.ACCURACY_ONLY:
         free |= {expected, *OF_LENGTH}
@@ -248,7 +248,7 @@ def _until_passed(task: Task, test: str, references: dict[TestMode, Reference]) 
 
 def _expecting_the_same(performance: Reference) -> Resolved:
     """Return the settings of the performance run: with what it expected, where that was probed."""
-    resolved, expected = performance.resolved, sizing.FIELDS[performance.resolved.config.scenario]
+    resolved, expected = performance.resolved, fields.EXPECTED[performance.resolved.config.scenario]
     if getattr(resolved.config, expected) is not None:
         return resolved
     value = getattr(runs.read_config(performance.folder).config, expected)

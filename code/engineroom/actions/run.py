@@ -10,7 +10,7 @@ from engineroom.actions.plan import times
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
 from engineroom.artifacts import Artifact
-from engineroom.config import Resolved
+from engineroom.config import Resolved, fields
 from engineroom.errors import EngineroomError, ExitCode, Mistakes, RequestError
 from engineroom.run_args import Request
 from engineroom.runs import Result
@@ -101,7 +101,7 @@ def _check_memory(work: Work, resolved: Resolved) -> None:
     limit = machine.memory_bytes + machine.swap_bytes
     if needed > limit:
         expected = (sizing.expected_rate(config) or 0) * sizing.min_duration_s(config)
-        field = sizing.FIELDS[config.scenario] if expected > (config.min_query_count or 0) else "min_query_count"
+        field = fields.EXPECTED[config.scenario] if expected > (config.min_query_count or 0) else "min_query_count"
         raise RequestError(
             f"LoadGen's queries alone would take {needed / 1e9:,.0f} GB; this machine has {limit / 1e9:,.0f} GB",
             where=resolved.origins[field].text,

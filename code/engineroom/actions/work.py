@@ -27,7 +27,6 @@ from engineroom.run_args import Request
 from engineroom.steps import answers, build, calibrate, estimate, fetch, native, preprocess, recipes
 from engineroom.steps.estimate import Cost
 from engineroom.steps.fetch import Making
-from engineroom.steps.sizing import FIELDS
 from engineroom.terms import ExecutionProvider, Precision, Scenario, TestMode
 
 
@@ -281,7 +280,7 @@ class Work:
         these missed it?
         """
         settled, engine = self._best_precision(resolved, supposed_missed)
-        expected = FIELDS[settled.config.scenario]
+        expected = fields.EXPECTED[settled.config.scenario]
         if getattr(settled.config, expected) is not None:  # only then are earlier runs worth reading
             before = estimate.earlier(settled.config, engine.inputs)
             if measured := next((run for run in before if run.rate), None):

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.bench.recipe import Recipe, prepared
+from engineroom.config import fields
 from engineroom.errors import EngineError
-from engineroom.steps import native, sizing
+from engineroom.steps import native
 from engineroom.steps.harness import read_log
 from engineroom.terms import Scenario
 
@@ -57,7 +58,7 @@ def measure(pairs: int) -> list[Figure]:
 
 
 def _figure(contest: Contest, pairs: int) -> Figure:
-    expected = f"--{sizing.FIELDS[contest.scenario]}={EXPECTED[contest.scenario]}"
+    expected = f"--{fields.EXPECTED[contest.scenario]}={EXPECTED[contest.scenario]}"
     with (
         prepared("--engine=null", f"--scenarios={contest.scenario}", expected) as recipe,
         product.scratch() as folder,

@@ -29,6 +29,14 @@ ON_CUDA = ("tensorrt", "cuda_null")  # the engines that the harness drives by CU
 # Whose members a field can hold.
 ENUMS = (Scenario, TestMode, Precision, Observer, Weights, ExecutionProvider, Wait, HardwareCompatibility)
 
+# The settings that hold the expectation of each scenario.
+EXPECTED = {
+    Scenario.SINGLE_STREAM: "single_stream_expected_latency_ns",
+    Scenario.MULTI_STREAM: "multi_stream_expected_latency_ns",
+    Scenario.SERVER: "server_target_qps",
+    Scenario.OFFLINE: "offline_expected_qps",
+}
+
 ZERO_IS_NONE = ("max_duration", "max_query_count")  # LoadGen's 0 is no limit
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]

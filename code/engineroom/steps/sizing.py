@@ -5,17 +5,9 @@ An expectation that is too low leaves the test short; one that is too high costs
 
 from __future__ import annotations
 
-from engineroom.config import Resolved, RunConfig
+from engineroom.config import Resolved, RunConfig, fields
 from engineroom.runs import Probe, Result
 from engineroom.terms import Scenario, TestMode
-
-# The settings that hold the expectation of each scenario.
-FIELDS = {
-    Scenario.SINGLE_STREAM: "single_stream_expected_latency_ns",
-    Scenario.MULTI_STREAM: "multi_stream_expected_latency_ns",
-    Scenario.SERVER: "server_target_qps",
-    Scenario.OFFLINE: "offline_expected_qps",
-}
 
 # Queries issued one by one take LoadGen 6.0 at least about 1 us each, whatever answers them (2.8 us on a busy machine).
 # Where it is faster, an engine that answers at once makes the first test too short, and the second is sized by that.
@@ -54,7 +46,7 @@ def min_duration_s(config: RunConfig) -> float:
 
 def expected_rate(config: RunConfig) -> float | None:
     """Return what the settings expect, in samples/s (Offline) or queries/s; None if it will be probed."""
-    expected: float | None = getattr(config, FIELDS[config.scenario])
+    expected: float | None = getattr(config, fields.EXPECTED[config.scenario])
     if expected is None or config.scenario in (Scenario.SERVER, Scenario.OFFLINE):
         return expected
     return 1e9 / expected
@@ -84,7 +76,7 @@ def needs_probe(config: RunConfig) -> bool:
     LoadGen's own target of 1 query/s would make that 14 hours for ImageNet.
     """
     issues_by_rate = config.test_mode is not TestMode.ACCURACY_ONLY or config.scenario is Scenario.SERVER
-    return issues_by_rate and getattr(config, FIELDS[config.scenario]) is None
+    return issues_by_rate and getattr(config, fields.EXPECTED[config.scenario]) is None
 
 
 def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
@@ -103,7 +95,7 @@ def sized(resolved: Resolved, probe: Probe, memory_bytes: int) -> Resolved:
             value = min(probe.samples_per_second * OFFLINE_MARGIN, rate_max)
     found = f"{probe.samples_per_second:,.0f} samples/s, {probe.latency_p50_ns:,.0f} ns a query"
     origin = f"{PROBED}: {found}, measured for {probe.seconds:.1f} s"
-    return resolved.replace(origin, **{FIELDS[config.scenario]: value})
+    return resolved.replace(origin, **{fields.EXPECTED[config.scenario]: value})
 
 
 def _rate_max(config: RunConfig, memory_bytes: int) -> float:
@@ -118,7 +110,7 @@ def after_short_test(resolved: Resolved, result: Result, memory_bytes: int) -> R
     None if it was long enough, or if somebody had said what to expect: then INVALID is the answer.
     """
     config = resolved.config
-    field = FIELDS[config.scenario]
+    field = fields.EXPECTED[config.scenario]
     too_short = result.performance is not None and result.loadgen.get("result_min_duration_met") is False
     if not too_short or config.scenario is Scenario.SERVER or not resolved.origins[field].text.startswith(PROBED):
         return None

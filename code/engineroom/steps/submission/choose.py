@@ -18,7 +18,6 @@ from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
 from engineroom.paths import RUNS, display, sha256_file
 from engineroom.runs import Result
-from engineroom.steps import sizing
 from engineroom.steps.submission.entry import Entry
 from engineroom.steps.submission.layout import DETAIL_LOG
 from engineroom.terms import METRICS, Scenario, TestMode
@@ -28,7 +27,7 @@ LOWER_IS_BETTER = "ms"
 UNTOLD = (  # the settings that may differ: of the test's kind, of its watch, of its length and of its rate
     *("test_mode", "watchdog_s", "probe_s"),
     *("min_duration", "max_duration", "min_query_count", "max_query_count"),
-    *sizing.FIELDS.values(),
+    *fields.EXPECTED.values(),
 )
 SHOWN = 4  # differences that are named
 KIND = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
