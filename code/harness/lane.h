@@ -46,7 +46,7 @@ class Lane {
   const SampleCopies* const copies_;  // where the engine gathers batches by itself; else none
   std::vector<Run> runs_;
   std::vector<HostMemory> input_buffers_, output_buffers_;
-  HostMemory packed_;  // responses of models with several outputs: a sample's outputs one behind the other
+  HostMemory packed_;  // responses of models with several outputs, one behind the other, or with an answer_offset
   std::vector<const std::byte*> inputs_;
   std::vector<std::byte*> outputs_;
   std::vector<std::size_t> input_bytes_, output_bytes_;
