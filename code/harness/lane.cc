@@ -77,7 +77,8 @@ Lane::Lane(Engine& engine, std::size_t instance, const SampleLibrary& library, W
     response_bytes += output_bytes_.back();
   }
   if (spec.answer_offset != 0 && (spec.outputs.empty() || !add_to_each(spec.outputs.front().dtype, nullptr, 0, 0))) {
-    throw Error("engine load", "answer_offset is for a first output of int64, int32 or float32");
+    throw Error("engine load", "answer_offset is for a first output of int64, int32 or float32",
+                "a score per class takes none: set it to 0 in the recipe");
   }
   if (outputs_.size() > 1 || spec.answer_offset != 0) packed_ = allocate(spec.batch_size * response_bytes);
   const std::byte* answers = packed_ ? packed_.get() : outputs_.empty() ? nullptr : outputs_.front();

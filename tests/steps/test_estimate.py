@@ -7,29 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import examples
 import msgspec
 import pytest
 
 from engineroom import artifacts
-from engineroom.config import RunConfig
 from engineroom.steps import estimate
 from engineroom.steps.estimate import RECORDED, ROUGH, SETTINGS, SIZES, Amount, Workload
-from engineroom.terms import Precision, Scenario, TestMode
+from engineroom.terms import Scenario, TestMode
 
-CONFIG = RunConfig(
-    benchmark="digits",
-    system="s",
-    scenario=Scenario.OFFLINE,
-    test_mode=TestMode.PERFORMANCE_ONLY,
-    engine="openvino",
-    precision=Precision.INT8,
-    batch_size=64,
-    instances=2,
-    threads_per_instance=1,
-    min_duration=3000,
-    min_query_count=24_576,
-    probe_s=0.5,
-)
+CONFIG = examples.config(instances=2, min_duration=3000, min_query_count=24_576, probe_s=0.5)
 SETTINGS_OF_ENGINE = {
     "PERFORMANCE_HINT": "THROUGHPUT",
     "INFERENCE_PRECISION_HINT": "f32",

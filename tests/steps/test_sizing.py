@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+import examples
 import pytest
 
 from engineroom.config import Origin, Resolved, RunConfig
@@ -16,17 +16,7 @@ MEMORY = 8 << 30
 
 
 def resolved(scenario: Scenario, **changes: Any) -> Resolved:
-    config = RunConfig(
-        benchmark="digits",
-        system="s",
-        scenario=scenario,
-        test_mode=TestMode.PERFORMANCE_ONLY,
-        batch_size=1,
-        instances=1,
-        threads_per_instance=1,
-        min_duration=3000,
-    )
-    config = msgspec.structs.replace(config, **changes)
+    config = examples.config(**{"scenario": scenario, "batch_size": 1, "min_duration": 3000, **changes})
     return Resolved(config, dict.fromkeys(RunConfig.__struct_fields__, Origin("default")))
 
 
@@ -37,19 +27,7 @@ def probe(rate: float = 1000.0, latency_ns: float = 1e6) -> Probe:
 def result(scenario: Scenario, rate: float, *, long_enough: bool) -> Result:
     figure = PerformanceResult(metric="", unit="", value=rate, valid=long_enough, min_duration_s=3.0, samples=1)
     log = {"result_min_duration_met": long_enough, "result_samples_per_second": rate}
-    return Result(
-        benchmark="digits",
-        scenario=scenario,
-        test_mode="PerformanceOnly",
-        system="s",
-        engine="null",
-        precision="fp32",
-        exit_code=0,
-        started="",
-        seconds=1.0,
-        performance=figure,
-        loadgen=log,
-    )
+    return examples.result(scenario=scenario, engine="null", performance=figure, loadgen=log)
 
 
 def test_offline_expects_more_than_the_probe_saw_and_streams_a_shorter_latency() -> None:
