@@ -25,16 +25,19 @@ class Peer(NamedTuple):
     limit: float | None
 
 
-PEERS = (Peer("bare null SUT, one by one", 0, 1.0), Peer("bare null SUT, coalesced", 1, 0.9))
+ONE_BY_ONE, COALESCED = 0, 1  # by LoadGen's default, and by ours
+PEERS = (Peer("bare null SUT, one by one", ONE_BY_ONE, 1.0), Peer("bare null SUT, coalesced", COALESCED, 0.9))
 
 
-def flags() -> tuple[str, ...]:
+def flags(coalesce_queries: int) -> tuple[str, ...]:
     """Return what our side is run with.
 
-    At such rates LoadGen's issuing thread takes a core for itself, and each worker one of the others. Batches are as
-    large as an engine's that is worth such a rate; a worker fills one with what waits, and waits for none.
+    A worker per core, but where queries come one by one: at such rates LoadGen's issuing thread then takes a core for
+    itself. Batches are as large as an engine's that is worth such a rate; a worker fills one with what waits, and waits
+    for none.
     """
-    workers = max(1, len(os.sched_getaffinity(0)) - 1)
+    cores = len(os.sched_getaffinity(0))
+    workers = cores if coalesce_queries else max(1, cores - 1)
     return (
         *("--engine=null", "--scenarios=Server", "--server_target_qps=1000"),
         *(f"--instances={workers}", "--batch_size=64"),
@@ -44,8 +47,8 @@ def flags() -> tuple[str, ...]:
 def measure(pairs: int) -> list[Figure]:
     """Return the highest rate at which LoadGen calls a test VALID whose p99 latency may be 10 ms."""
     native.build_program("bare_null_sut")
-    with prepared(*flags()) as recipe:
-        take = {"engineroom": partial(ours, recipe)}
+    with prepared(*flags(COALESCED)) as recipe:
+        take = {"engineroom": partial(ours, recipe, COALESCED)}
         take |= {peer.name: partial(_bare, recipe, peer) for peer in PEERS}
         taken = interleaved("null engine, Server", pairs, take)
     return [
@@ -62,8 +65,8 @@ def measure(pairs: int) -> list[Figure]:
     ]
 
 
-def ours(recipe: Recipe, coalesce_queries: int = 1) -> float:
-    """Return the highest rate of the recipe's engine, with coalesced queries, as by default, or one by one."""
+def ours(recipe: Recipe, coalesce_queries: int) -> float:
+    """Return the highest rate of the recipe's engine, with coalesced queries or one by one."""
 
     def valid(rate: float) -> bool:
         settings = {**SETTINGS, "target_qps": rate, "coalesce_queries": coalesce_queries}

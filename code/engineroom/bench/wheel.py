@@ -6,6 +6,7 @@ The peer is this file as a program, in a process of its own: `python -m enginero
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 
 from engineroom import registry
@@ -32,7 +33,7 @@ SETTINGS: dict[Scenario, dict[str, float]] = {
     Scenario.OFFLINE: {"min_duration": 1, "min_query_count": OFFLINE_SAMPLES, "target_qps": 1000},
 }
 # How LoadGen issues queries, by its default and by ours. Coalesced, it enters Python once for many of them.
-ISSUES = {"one by one": 0, "coalesced": 1}
+ISSUES = {"one by one": rates.ONE_BY_ONE, "coalesced": rates.COALESCED}
 # Ours, the wheel's, and the ratio to reach: like for like, and each by its default. What is only to be known has none.
 SERVERS = (("one by one", "one by one", 4.0), ("coalesced", "one by one", 4.0), ("coalesced", "coalesced", None))
 
@@ -60,16 +61,19 @@ def _figure(contest: Contest, pairs: int) -> Figure:
 
 
 def _server(pairs: int) -> list[Figure]:
-    def peer(coalesce_queries: int) -> float:
+    def peer(recipe: Recipe, coalesce_queries: int) -> float:
         def valid(rate: float) -> bool:
             settings = {**rates.SETTINGS, "target_qps": rate, "coalesce_queries": coalesce_queries}
             return bool(_wheel(recipe, settings)["result_validity"] == "VALID")
 
         return highest_rate(valid, LOWEST_QPS)
 
-    with prepared(*rates.flags()) as recipe:
-        take = {f"engineroom, {name}": partial(rates.ours, recipe, coalesce) for name, coalesce in ISSUES.items()}
-        take |= {f"{PEER}, {name}": partial(peer, coalesce) for name, coalesce in ISSUES.items()}
+    with ExitStack() as recipes:
+        take = {}
+        for name, coalesce in ISSUES.items():
+            recipe = recipes.enter_context(prepared(*rates.flags(coalesce)))
+            take[f"engineroom, {name}"] = partial(rates.ours, recipe, coalesce)
+            take[f"{PEER}, {name}"] = partial(peer, recipe, coalesce)
         taken = interleaved("wheel, Server", pairs, take)
 
     def figure(name: str, beside: str, limit: float | None) -> Figure:
