@@ -140,7 +140,7 @@ class TensorRt(Engine):
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """Build as `build_telling` does, and tell nobody."""
-        return self.build_telling(request, folder, lambda done, text: None)
+        return self.build_telling(request, folder, lambda done, text: True)
 
     def build_telling(self, request: BuildRequest, folder: Path, tell: Tell) -> dict[str, str]:
         """Write the plan, the ONNX file that it is made from, the same as a command of trtexec, and facts of it.
@@ -206,7 +206,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _cuda_major() -> int | None:
     """Return the CUDA that the installed TensorRT is made for, where its package says it."""
     return next(
-        (major for major in DRIVERS if versions.of_distribution(f"tensorrt-cu{major}") != "not installed"), None
+        (major for major in DRIVERS if versions.of_distribution(f"tensorrt-cu{major}") != versions.NOT_INSTALLED), None
     )
 
 
