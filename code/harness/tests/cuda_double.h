@@ -9,6 +9,7 @@
 #include <driver_types.h>
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,16 @@ struct Done {
   std::size_t size = 0;
 };
 std::vector<Done> done();
+// By what policy the calling thread gets its memory, as get_mempolicy tells: the mode, and the nodes 0 to 63 as bits.
+// None where the system does not tell, as many containers do not.
+struct MemoryPolicy {
+  int mode = 0;
+  unsigned long nodes = 0;
+  bool operator==(const MemoryPolicy&) const = default;
+};
+std::optional<MemoryPolicy> memory_policy();
+// What it was in each call of cudaHostAlloc so far.
+std::vector<std::optional<MemoryPolicy>> host_policies();
 // Sizes of all copies so far from the host to a device, in bytes.
 std::vector<std::size_t> uploads();
 // Allocations, streams, events and graphs that nobody has given back.

@@ -1,6 +1,11 @@
 // Tests of CudaEngine by way of cuda_null, on a double of the CUDA runtime: whole LoadGen tests, and what goes wrong.
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
+#include <regex>
 #include <set>
 #include <thread>
 
@@ -285,6 +290,48 @@ void test_threads(const fs::path&) {
   CHECK(cuda_double::breaches() == "");
 }
 
+// Page-locked memory is asked for near the GPU, and the thread has its own policy again afterwards, such as numactl's,
+// whether there was room or not.
+void test_numa(const fs::path&) {
+  using cuda_double::MemoryPolicy;
+  const MemoryPolicy own{MPOL_INTERLEAVE, 1};
+  // Many containers let nobody set where memory lies: nothing can be told there.
+  if (::syscall(SYS_set_mempolicy, own.mode, &own.nodes, 8 * sizeof own.nodes) != 0) return;
+  const auto load = [] {
+    const Bench bench(cuda_null(8, 1));  // with samples and answers
+    CHECK(bench.engine->spec().instances == 2);
+  };
+  const auto all_with = [](const MemoryPolicy& policy) {
+    const auto asked = cuda_double::host_policies();
+    return !asked.empty() && std::all_of(asked.begin(), asked.end(), [&](const auto& each) { return each == policy; });
+  };
+  CHECK(cuda_double::memory_policy() == own);
+  cuda_double::set_devices({{.numa_node = 0}});
+  load();
+  CHECK(all_with({MPOL_PREFERRED, 1}));
+  CHECK(cuda_double::memory_policy() == own);
+  cuda_double::fail("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+  CHECK(error_of(load).find("of page-locked host memory for") != std::string::npos);
+  CHECK(cuda_double::memory_policy() == own);
+}
+
+// Where the machine does not tell which node is near, memory lies as the thread's own policy has it.
+void test_no_numa(const fs::path&) {
+  cuda_double::set_devices({{.numa_node = -1}});
+  const auto own = cuda_double::memory_policy();
+  const Bench bench(cuda_null(8, 1));
+  for (const auto& each : cuda_double::host_policies()) CHECK(each == own);
+  CHECK(!cuda_double::host_policies().empty());
+}
+
+// An error says where in our source, of which expression, and CUDA's name, number and text.
+void test_errors(const fs::path&) {
+  cuda_double::fail("cudaGetDeviceCount", 1, cudaErrorNoDevice);
+  const std::string words = error_of([] { make_cuda_null(cuda_null(8, 1))->load(); });
+  const std::regex wanted(R"(cuda_engine\.cc:\d+: cudaGetDeviceCount\(&count\): cudaErrorNoDevice \(100\): .+)");
+  CHECK(std::regex_match(words, wanted));
+}
+
 void test_options(const fs::path&) {
   cuda_double::set_devices({{}, {}});
   const auto load = [](Options options, std::size_t batch_size = 8, std::size_t numbers = 3) {
@@ -341,6 +388,9 @@ const Parts kParts{{"part: copies", test_copies},
                    {"part: waiting", test_waiting},
                    {"part: memory of graphs", test_memory_of_graphs},
                    {"part: threads", test_threads},
+                   {"part: numa", test_numa},
+                   {"part: no numa", test_no_numa},
+                   {"part: errors", test_errors},
                    {"part: options", test_options},
                    {"part: memory", test_memory}};
 
