@@ -29,9 +29,19 @@ from engineroom.terms import HardwareCompatibility, Precision, Scenario, Wait
 def test_a_machine_without_a_gpu_is_refused(machine: Machine) -> None:
     with pytest.raises(RequestError, match=r"needs an NVIDIA GPU: none is here\n.*--engine=openvino"):
         ENGINE.check_machine(machine)
-    hidden = replace(machine, gpu_problem='CUDA_VISIBLE_DEVICES="7" hides all 2 GPUs; unset it to use them')
-    with pytest.raises(RequestError, match='CUDA_VISIBLE_DEVICES="7" hides all 2 GPUs'):
+    hidden = replace(machine, gpu_problem='CUDA_VISIBLE_DEVICES="7" hides all GPUs (2 x NVIDIA H200); unset it')
+    with pytest.raises(RequestError, match='NVIDIA GPU: CUDA_VISIBLE_DEVICES="7" hides all GPUs'):
         ENGINE.check_machine(hidden)
+
+
+def test_a_gpu_in_mig_mode_without_a_slice_is_none(gpu_machine: Machine) -> None:
+    empty = replace(GPU, mig=True)
+    with pytest.raises(RequestError, match=r"NVIDIA GPU: GPU 0 is in MIG mode and has no slice.*\n.*--engine=openvino"):
+        ENGINE.check_machine(replace(gpu_machine, gpus=(empty,)))
+    beside = replace(gpu_machine, gpus=(empty, replace(GPU, index=1, numa_node=1)))
+    ENGINE.check_machine(beside)
+    assert ENGINE.run_options(CONFIG, beside)["gpus"] == "0", "CUDA counts those that it shows"
+    assert ENGINE.numa_node_of(0, beside) == 1
 
 
 def test_a_driver_too_old_and_mixed_gpus_are_refused(gpu_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

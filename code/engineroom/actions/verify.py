@@ -82,8 +82,8 @@ def test_gpu(argv: Sequence[str]) -> int:
     """
     house.help_with_pytest(argv)
     machine = systems.detect()
-    if not machine.gpus:
-        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_problem or 'none is here'}")
+    if not machine.cuda_gpus:
+        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_trouble or 'none is here'}")
         return ExitCode.GOOD
     setup.install("test")
     native.build_harness()
