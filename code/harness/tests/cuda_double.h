@@ -23,8 +23,8 @@ struct Device {
 
 // What the machine has, one GPU where it is not said; before any other call.
 void set_devices(std::vector<Device> devices);
-// What becomes of CUDA after a call that fails: later ones work, or fail, too; or the call never returns, and all others
-// wait for it.
+// What becomes of CUDA after a call that fails: later ones work, or fail, too; or the call never returns, and all
+// others wait for it.
 enum class After { kWorks, kLost, kHangs };
 // The `nth` call of `function` from now on, counted from 1, fails with `error`.
 void fail(const std::string& function, int nth, cudaError_t error, After after = After::kWorks);
@@ -60,8 +60,8 @@ std::vector<std::size_t> uploads();
 std::size_t alive();
 // Breaches of CUDA's rules, in words; empty if there were none.
 std::string breaches();
-// When this process ends, and with it whatever lives until then, lets it fail if something is alive or CUDA's rules were
-// breached.
+// When this process ends, and with it whatever lives until then, lets it fail if something is alive or CUDA's rules
+// were breached.
 void check_at_exit();
 
 }  // namespace cuda_double
