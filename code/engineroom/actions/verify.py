@@ -222,4 +222,5 @@ def _row(result: Result) -> tuple[str, ...]:
 
 def _tensorrt_versions() -> Iterator[str]:
     engine: Engine = registry.get("engines", ENGINE).load().ENGINE
-    yield from (found for found in versions.of_distributions(engine.distributions).values() if found != "not installed")
+    found = versions.of_distributions(engine.distributions).values()
+    yield from (version for version in found if version != versions.NOT_INSTALLED)

@@ -74,13 +74,16 @@ void run_case(const Case& test, const fs::path& dir) {
   run_test(config(test, dir), [spec] { return make_tensorrt(spec); });
 }
 
+// --- parts ----------------------------------------------------------------------------------------------------------
+
+void says(const std::string& words, const std::string& part) {
+  if (words.find(part) == std::string::npos) throw std::runtime_error("'" + words + "' has no '" + part + "'");
+}
+
 void test_plans(const fs::path& dir) {
   const auto load = [&](const std::string& plan, std::size_t batch_size = 8, std::size_t instances = 1) {
     const EngineSpec spec = with_plan_file(tensorrt(plan, batch_size, instances), dir);
     return error_of([&] { make_tensorrt(spec)->load(); });
-  };
-  const auto says = [](const std::string& words, const std::string& part) {
-    if (words.find(part) == std::string::npos) throw std::runtime_error("'" + words + "' has no '" + part + "'");
   };
   CHECK(load(plan("1 8 0")) == "no error");
   says(load(plan("1 8 0", kTensors, 7)), "model.plan on GPU 0 (NVIDIA Double): the plan is of another version");
@@ -130,9 +133,6 @@ void test_refusals(const fs::path& dir) {
     }
     return std::string("no error");
   };
-  const auto says = [](const std::string& words, const std::string& part) {
-    if (words.find(part) == std::string::npos) throw std::runtime_error("'" + words + "' has no '" + part + "'");
-  };
   const std::string usual = load("createExecutionContext", 2);
   says(usual, "engine load: TensorRT cannot make a context for instance 1 on GPU 0 (NVIDIA Double)");
   says(usual, "(NVIDIA Double): Error Code 2: OutOfMemory");
@@ -171,9 +171,6 @@ void test_libraries(const fs::path& dir) {
       return std::string(error.what()) + "\n" + error.mend;
     }
     return std::string("no error");
-  };
-  const auto says = [](const std::string& words, const std::string& part) {
-    if (words.find(part) == std::string::npos) throw std::runtime_error("'" + words + "' has no '" + part + "'");
   };
   const std::string current = std::to_string(NV_TENSORRT_MAJOR) + "." + std::to_string(NV_TENSORRT_MINOR) + "." +
                               std::to_string(NV_TENSORRT_PATCH);
