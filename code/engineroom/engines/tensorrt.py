@@ -211,7 +211,7 @@ def _cuda_major() -> int | None:
 
 
 def _timed_on() -> dict[str, str]:
-    """Return what the speed of a kernel depends on: this GPU, driver and TensorRT. Raises RequestError without NVML."""
+    """Return what the speed of a kernel depends on: this GPU, driver and TensorRT, as far as they are known."""
     machine = systems.detect()
     gpu, driver = next(iter(machine.cuda_gpus), None), machine.gpu_driver
     return {
