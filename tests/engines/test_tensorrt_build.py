@@ -36,7 +36,12 @@ pytestmark = pytest.mark.usefixtures("double")
 
 def test_a_plan_is_built_from_the_typed_model_and_says_how(tmp_path: Path) -> None:
     told: list[tuple[float | None, str]] = []
-    options = ENGINE.build_telling(request_for(), tmp_path, lambda *words: told.append(words))
+
+    def tell(done: float | None, text: str) -> bool:
+        told.append((done, text))
+        return True
+
+    options = ENGINE.build_telling(request_for(), tmp_path, tell)
     assert options == {"plan": "./model.plan", "built_with": "11.4.0.106", "context_bytes": "4096"}
     assert (tmp_path / "model.plan").read_bytes() == b"plan of model.onnx"
     [profile] = Behaviour.asked["profiles"]

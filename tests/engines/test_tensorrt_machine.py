@@ -22,7 +22,6 @@ from engineroom.errors import RequestError
 from engineroom.steps import build, recipes
 from engineroom.terms import HardwareCompatibility, Precision, Scenario, Wait
 
-
 # What is refused
 
 

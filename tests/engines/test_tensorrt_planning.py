@@ -23,7 +23,6 @@ from engineroom.engines._timing_cache import TimingCache
 from engineroom.errors import EngineError
 from engineroom.terms import HardwareCompatibility
 
-
 # Shapes and graphs
 
 
