@@ -24,7 +24,7 @@ struct HarnessConfig {
   std::vector<SampleFile> samples;     // one file per input
   std::size_t total_sample_count = 0, performance_sample_count = 0;
   std::int64_t queue_delay_us = 0;     // Server: how long a batch may wait to fill
-  std::vector<std::vector<int>> cpu_affinity;  // per instance, in Server and Offline
+  std::vector<std::vector<int>> cpu_affinity;  // per instance
   double watchdog_s = 30;
 };
 

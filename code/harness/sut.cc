@@ -18,15 +18,30 @@ namespace {
 constexpr std::int64_t kQuickNs = 5000;
 constexpr std::uint64_t kTimedOfQuick = 16;
 
+// Gives the thread that makes it the CPUs back that it had.
+class RestoresCpus {
+ public:
+  RestoresCpus() : known_(::pthread_getaffinity_np(::pthread_self(), sizeof before_, &before_) == 0) {}
+  ~RestoresCpus() {
+    if (known_) ::pthread_setaffinity_np(::pthread_self(), sizeof before_, &before_);
+  }
+  RestoresCpus(const RestoresCpus&) = delete;
+  RestoresCpus& operator=(const RestoresCpus&) = delete;
+
+ private:
+  cpu_set_t before_;
+  const bool known_;
+};
+
 }  // namespace
 
 void Sut::note_start() {
   parts_.counters.issue.start_ns.set(static_cast<std::uint64_t>(now_ns()));
 }
 
-void PooledSut::pin(std::size_t worker) const {
+void Sut::pin(std::size_t instance) const {
   if (parts_.cpu_affinity.empty()) return;
-  const std::vector<int>& wanted = parts_.cpu_affinity[worker % parts_.cpu_affinity.size()];
+  const std::vector<int>& wanted = parts_.cpu_affinity[instance % parts_.cpu_affinity.size()];
   if (wanted.empty()) return;
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
@@ -34,17 +49,21 @@ void PooledSut::pin(std::size_t worker) const {
     if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(static_cast<std::size_t>(cpu), &cpus);
   }
   if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof cpus, &cpus); error != 0) {
-    throw Error("engine load", "cannot pin worker " + std::to_string(worker) + " to its CPUs: " + std::strerror(error),
+    throw Error("engine load",
+                "cannot pin worker " + std::to_string(instance) + " to its CPUs: " + std::strerror(error),
                 "cpu_affinity names CPUs that this process may not use");
   }
 }
 
-InlineSut::InlineSut(SutParts parts)
-    : Sut(std::move(parts)), lane_(parts_.engine, 0, parts_.library, parts_.counters.workers[0]) {
-  timed_one_in_ = lane_.warm_up() < kQuickNs ? kTimedOfQuick : 1;
+InlineSut::InlineSut(SutParts parts) : Sut(std::move(parts)) {
+  const RestoresCpus restores;  // LoadGen's log thread, made by this one before the first query, is not to share them
+  pin(0);
+  lane_.emplace(parts_.engine, 0, parts_.library, parts_.counters.workers[0]);
+  timed_one_in_ = lane_->warm_up() < kQuickNs ? kTimedOfQuick : 1;
 }
 
 void InlineSut::IssueQuery(const std::vector<mlperf::QuerySample>& samples) try {
+  if (batches_ == 0) [[unlikely]] pin(0);
   count(samples);
   const std::size_t batch_size = parts_.engine.spec().batch_size;
   const std::span<const mlperf::QuerySample> query(samples);
@@ -52,9 +71,9 @@ void InlineSut::IssueQuery(const std::vector<mlperf::QuerySample>& samples) try 
     const auto batch = query.subspan(first, std::min(batch_size, query.size() - first));
     const bool timed = batches_++ % timed_one_in_ == 0;
     const std::int64_t begin_ns = timed ? now_ns() : 0;
-    lane_.infer(batch);
+    lane_->infer(batch);
     if (timed) parts_.counters.workers[0].compute_time.note(now_ns() - begin_ns);
-    lane_.complete(batch);
+    lane_->complete(batch);
   }
   count_fingerprints(samples);
 } catch (...) {

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,8 +27,8 @@ struct SutParts {
   const SampleLibrary& library;
   Counters& counters;
   Failure& failure;
-  // Pooled worker i takes the CPUs at i modulo the length: where an engine has several batches in flight per instance,
-  // it has several workers per instance. Empty: anywhere.
+  // The thread that works for instance i takes the CPUs at i modulo the length: where an engine has several batches in
+  // flight per instance, it has several workers per instance. Empty: anywhere.
   std::vector<std::vector<int>> cpu_affinity;
 };
 
@@ -49,6 +50,8 @@ class Sut : public mlperf::SystemUnderTest {
   void count_fingerprints(const std::vector<mlperf::QuerySample>& samples) {
     parts_.counters.issue.fingerprints.add(fingerprint(samples));
   }
+  // Puts the calling thread, which works for this instance, on its CPUs.
+  void pin(std::size_t instance) const;
 
   const SutParts parts_;
 
@@ -64,7 +67,7 @@ class InlineSut : public Sut {
   void IssueQuery(const std::vector<mlperf::QuerySample>& samples) override;
 
  private:
-  Lane lane_;
+  std::optional<Lane> lane_;  // made when the thread is on its CPUs
   std::uint64_t timed_one_in_ = 1, batches_ = 0;
 };
 
@@ -79,7 +82,6 @@ class PooledSut : public Sut {
   void FlushQueries() override;
 
  private:
-  void pin(std::size_t worker) const;
   void work(std::size_t worker);
   void answer(Lane& lane, WorkerCounters& counters);
 

@@ -69,23 +69,6 @@ def test_with_a_gpu_only_the_quick_start_falls_back_to_the_cpu(machine: Machine)
     assert _resolve(machine, Scenario.OFFLINE, engine="onnxruntime").config.engine == "onnxruntime"
 
 
-def test_gpus_that_cannot_be_used_are_no_quiet_reason_for_the_cpu(machine: Machine) -> None:
-    """Unless they were hidden on purpose; the words are detection's own."""
-
-    def with_visible(wanted: str) -> Machine:
-        return replace(machine, gpu_problem=f'CUDA_VISIBLE_DEVICES="{wanted}" hides all 2 GPUs; unset it to use them')
-
-    with pytest.raises(RequestError, match=r'has an NVIDIA GPU, but CUDA_VISIBLE_DEVICES="7" hides all') as caught:
-        _resolve(with_visible("7"), Scenario.OFFLINE)
-    assert "--engine=openvino" in str(caught.value.mend)
-    found = _resolve(with_visible("7"), Scenario.OFFLINE, quick_start=True)
-    assert found.config.engine == "openvino"
-    assert 'though an NVIDIA GPU is there: CUDA_VISIBLE_DEVICES="7"' in found.origins["engine"].text
-    assert _resolve(with_visible("7"), Scenario.OFFLINE, engine="onnxruntime").config.engine == "onnxruntime"
-    for wanted in ("", "-1"):
-        assert _resolve(with_visible(wanted), Scenario.OFFLINE).config.engine == "openvino"
-
-
 def test_with_tensorrt_a_gpu_is_used(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TENSORRT, "check_installed", lambda: None)
     found = _resolve(replace(machine, gpus=(Gpu("NVIDIA H200"),)), Scenario.OFFLINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -321,6 +322,15 @@ def test_a_gpu_is_seen_without_any_library(record: Records) -> None:
     found = record("one_h200").detect()
     assert [each.name for each in found.gpus] == ["NVIDIA H200"]
     assert _says(found, "libnvidia-ml")
+
+
+def test_without_nvmls_module_a_machine_with_a_driver_is_detected_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.nvml, "is_driver_visible", lambda root: True)
+    monkeypatch.setattr(gpu.gpu_files, "gpus", lambda root: (Gpu("NVIDIA L4"),))
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    found = gpu.detect(Path("/"), {})
+    assert [each.name for each in found.gpus] == ["NVIDIA L4"]
+    assert found.problem and "NVML cannot be asked (import of pynvml halted" in found.problem
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,15 @@ def test_what_was_allocated_is_given_back_when_the_rest_has_no_room(cuda: Runtim
     assert cuda.buffers == {}
 
 
+def test_cuda_python_is_asked_for_when_a_plan_is_run_and_not_before(
+    cuda: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineError, match=r"cuda-python cannot be loaded: .*\n.*make install .*--engine=tensorrt"):
+        session(tmp_path)
+
+
 def test_what_the_plan_does_not_take_is_refused(cuda: Runtime, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="the plan takes no .* of shape"):
         session(tmp_path)((images(5),))

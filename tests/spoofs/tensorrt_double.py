@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import json
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +20,6 @@ class Behaviour:
     unsupported: tuple[tuple[int, ...], ...] = ()  # subgraphs of nodes
     logged: tuple[str, ...] = ()
     fails = False
-    step_s = 0.0
     asked: dict[str, Any] = {}
 
 
@@ -131,13 +129,14 @@ class Builder:
             self.logger.log(ILogger.Severity.ERROR, text)
         monitor = config.progress_monitor  # type: ignore[attr-defined]
         monitor.phase_start("Building", None, 4)
+        stopped = False
         for step in range(4):
-            time.sleep(Behaviour.step_s)
-            monitor.step_complete("Building", step)
+            if stopped := not monitor.step_complete("Building", step):
+                break
         monitor.phase_finish("Building")
         config.cache.entries |= {f"kernel of {network.file}".encode()}
         Behaviour.asked |= {name: value for name, value in vars(config).items() if name not in ("asked", "cache")}
-        return None if Behaviour.fails else memory(f"plan of {network.file}".encode())
+        return None if Behaviour.fails or stopped else memory(f"plan of {network.file}".encode())
 
 
 def memory(data: bytes) -> Any:

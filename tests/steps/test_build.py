@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -119,6 +120,14 @@ def test_a_corrupt_model_is_told_in_one_line(machine: Machine, tmp_path: Path, e
     assert not list(engines.rglob("manifest.json"))
 
 
+def _child(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a script stand for the process that builds."""
+    python = folder / "python"
+    python.write_text(f"#!{sys.executable}\nimport json, time\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -132,13 +141,57 @@ def test_a_corrupt_model_is_told_in_one_line(machine: Machine, tmp_path: Path, e
 def test_a_build_that_dies_is_told(
     machine: Machine, tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
 ) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!{sys.executable}\n{script}\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
+    _child(tmp_path, monkeypatch, script)
     with pytest.raises(EngineError, match=f"building the fixed_delay engine of digits Offline in fp32 {said}"):
         _built(machine)
     assert not list(engines.rglob("manifest.json"))
+
+
+def test_a_build_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "STOP_S", 0)
+    _child(tmp_path, monkeypatch, "time.sleep(60)")
+    with pytest.raises(EngineError, match=r"took longer than 0\.5 s and was ended\n.*--engine_build_limit_s"):
+        build._make("the engine", "{}", tmp_path, 0.5)
+
+
+def test_a_build_has_time_to_stop_by_itself_before_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "STOP_S", 60)
+    _child(tmp_path, monkeypatch, "time.sleep(1)\nopen('stored', 'w')\nprint('{\"stopped\": true}')\nexit(3)")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineError, match=r"took longer than 0\.5 s and was ended"):
+        build._make("the engine", "{}", tmp_path, 0.5)
+    assert (tmp_path / "stored").exists()
+
+
+def test_progress_and_lines_reach_the_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"progress": [0.5, "Timing 1 of 2"]}, {"say": "by hand: trtexec"}, {"options": {"plan": "./model.plan"}}]
+    _child(tmp_path, monkeypatch, "".join(f"print({json.dumps(line)!r}, flush=True)\n" for line in lines))
+    assert build._make("the engine", "{}", tmp_path, 30) == {"options": {"plan": "./model.plan"}}
+    assert "by hand: trtexec\n" in capsys.readouterr().err
+
+
+def test_an_interrupted_build_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _child(tmp_path, monkeypatch, 'print(\'{"say": "x"}\', flush=True)\ntime.sleep(60)')
+    started: list[subprocess.Popen[str]] = []
+    real = subprocess.Popen
+
+    def popen(*args: Any, **kwargs: Any) -> Any:
+        started.append(real(*args, **kwargs))
+        return started[-1]
+
+    def interrupt(text: str) -> None:
+        if text == "x":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(build.subprocess, "Popen", popen)
+    monkeypatch.setattr(build.terminal, "say", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build._make("the engine", "{}", tmp_path, 30)
+    assert [process.poll() is not None for process in started] == [True]
 
 
 def test_an_engine_whose_library_is_missing_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,10 +123,10 @@ def _run_options(work: Work, config: RunConfig) -> dict[str, str]:
 
 
 def cpu_affinity(config: RunConfig, machine: Machine) -> list[list[int]]:
-    """Return the CPUs for the workers of each instance, of those that this process may use; none for "anywhere".
+    """Return the CPUs that each instance's work is done on, of those this process may use; none for "anywhere".
 
     Where the engine runs an instance on a GPU, they are near that one. Pinned workers get CPUs of their own, as far as
-    there are some near the GPU, and consecutive ones.
+    there are some near the GPU, and consecutive ones. For a stream's one instance LoadGen's issuing thread works.
     """
     engine: Engine = registry.get("engines", config.engine).load().ENGINE
     free = list(config.cpus or machine.cpu.usable)

@@ -13,7 +13,7 @@ from engineroom.benchmarks import Benchmark, Part
 from engineroom.config import Resolved, RunConfig, resolve
 from engineroom.config.fields import OF_BENCHMARK
 from engineroom.config.layers import COMMON, Kind
-from engineroom.config.rules import Context
+from engineroom.config.rules import Context, gpu_here
 from engineroom.config.values import ranges
 from engineroom.detection import Machine
 from engineroom.engines import Engine
@@ -176,7 +176,7 @@ def _threads(config: RunConfig) -> int:
 
 def _fallen_back(resolved: Resolved, machine: Machine) -> str | None:
     chosen = resolved.config.engine
-    if not machine.gpus or resolved.origins["engine"].kind is not Kind.RULE or chosen == "tensorrt":
+    if gpu_here(machine) is None or resolved.origins["engine"].kind is not Kind.RULE or chosen == "tensorrt":
         return None
     why = resolved.origins["engine"].text.partition(": ")[2]
     return f"{why}; --engine=openvino says so without this warning"

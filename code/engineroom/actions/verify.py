@@ -82,8 +82,8 @@ def test_gpu(argv: Sequence[str]) -> int:
     """
     house.help_with_pytest(argv)
     machine = systems.detect()
-    if not machine.gpus:
-        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_problem or 'none is here'}")
+    if not machine.cuda_gpus:
+        print(f"skipped: the tests of GPUs need an NVIDIA GPU: {machine.gpu_trouble or 'none is here'}")
         return ExitCode.GOOD
     setup.install("test")
     native.build_harness()
@@ -222,4 +222,5 @@ def _row(result: Result) -> tuple[str, ...]:
 
 def _tensorrt_versions() -> Iterator[str]:
     engine: Engine = registry.get("engines", ENGINE).load().ENGINE
-    yield from (found for found in versions.of_distributions(engine.distributions).values() if found != "not installed")
+    found = versions.of_distributions(engine.distributions).values()
+    yield from (version for version in found if version != versions.NOT_INSTALLED)

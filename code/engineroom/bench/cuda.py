@@ -37,8 +37,8 @@ def measure(pairs: int) -> list[Figure]:
 
     Raises EngineError where there is no GPU.
     """
-    if not (machine := systems.detect()).gpus:
-        raise EngineError(f"cannot be measured without an NVIDIA GPU: {machine.gpu_problem or 'none is here'}")
+    if not (machine := systems.detect()).cuda_gpus:
+        raise EngineError(f"cannot be measured without an NVIDIA GPU: {machine.gpu_trouble or 'none is here'}")
     native.build_program(PROGRAM)
     with prepared("--engine=null", "--scenarios=Offline", "--offline_expected_qps=1000") as recipe:
         figures = [_copies(recipe, size, dtype, pairs) for size, dtype in COPIED]

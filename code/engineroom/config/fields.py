@@ -149,7 +149,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     engine_build_limit_s: Annotated[
         int,
         Meta(ge=1, le=604_800),
-        _about("an engine build that takes longer is ended", "s", usual=(60, 86_400)),
+        _about("an engine build that takes longer is ended; TensorRT's timings are kept", "s", usual=(60, 86_400)),
     ] = 7200
     gpu_copy_streams: Annotated[
         Annotated[int, Meta(ge=1, le=64)] | None,

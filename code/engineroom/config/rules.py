@@ -61,30 +61,23 @@ class Context:
 
     def devices(self, values: Mapping[str, Any]) -> tuple[int, str]:
         """Return how many accelerators the engine can use, and their name; (0, "") for an engine on the CPU."""
-        if accelerator_of(values) is None or not self.machine.gpus:
+        gpus = self.machine.cuda_gpus
+        if accelerator_of(values) is None or not gpus:
             return 0, ""
-        slices = [part for gpu in self.machine.gpus for part in gpu.slices]
-        if slices:  # a process sees one of them (NVIDIA, "MIG User Guide", "CUDA Device Enumeration")
-            return 1, f"MIG slice of {self.machine.gpus[0].name}"
-        return len(self.machine.gpus), self.machine.gpus[0].name
+        return len(gpus), f"MIG slice of {gpus[0].name}" if gpus[0].slices else gpus[0].name
 
     @property
     def multiprocessors(self) -> int | None:
         """The multiprocessors of the smallest GPU or slice; None if they are not known."""
-        known = [part.multiprocessors for gpu in self.machine.gpus for part in (gpu.slices or (gpu,))]
+        known = [part.multiprocessors for gpu in self.machine.cuda_gpus for part in (gpu.slices or (gpu,))]
         return min((count for count in known if count), default=None)
 
     def memory_bytes(self, values: Mapping[str, Any]) -> tuple[int, str]:
         """Return the memory that a batch has to fit into, and whose it is: the smallest GPU's or slice's, or ours."""
         if accelerator_of(values) is not None:
-            sizes = [
-                size
-                for gpu in self.machine.gpus
-                for size in (*(part.memory_bytes for part in gpu.slices), *(() if gpu.slices else (gpu.memory_bytes,)))
-                if size
-            ]
-            if sizes:
-                return min(sizes), self.devices(values)[1]
+            sizes = [part.memory_bytes for gpu in self.machine.cuda_gpus for part in (gpu.slices or (gpu,))]
+            if known := [size for size in sizes if size]:
+                return min(known), self.devices(values)[1]
         return self.machine.memory_bytes, "this machine"
 
     def numa_nodes(self) -> int:
@@ -106,37 +99,41 @@ def engine_of(values: Mapping[str, Any]) -> Any:
 
 def engine_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[str, str]:
     """Choose tensorrt with an NVIDIA GPU, else openvino. If tensorrt cannot run, only the quick start may fall back."""
-    if not context.machine.gpus:
-        return "openvino", _why_no_gpu(context)
-    gpu, engine = context.machine.gpus[0].name, registry.get("engines", "tensorrt").load().ENGINE
+    gpu, problem = gpu_here(context.machine), context.machine.gpu_problem
+    if gpu is None:
+        return "openvino", f"no NVIDIA GPU is visible{f': {problem}' if problem else ''}"
+    lack = _lack_of_tensorrt(context.machine)
+    if lack is None:
+        return "tensorrt", f"{gpu} is visible"
+    if context.quick_start:
+        return "openvino", f"the quick start runs on the CPU, though {gpu} is there: {lack.what} ({lack.mend})"
+    raise RequestError(
+        f"this machine has {gpu}, but {lack.what}",
+        where=context.benchmark,
+        mend=f"{lack.mend}\n  or run on the CPU with --engine=openvino",
+    )
+
+
+def gpu_here(machine: Machine) -> str | None:
+    """Return the name of a GPU that should be usable, whether it is or not; None if none is here, or all are hidden."""
+    if machine.gpus:
+        return machine.gpus[0].name
+    problem = machine.gpu_problem
+    return "an NVIDIA GPU" if problem and not problem.startswith(HIDDEN_ON_PURPOSE) else None
+
+
+def _lack_of_tensorrt(machine: Machine) -> RequestError | None:
+    """Return why TensorRT cannot be used on a machine that has GPUs; None if it can."""
+    if machine.gpu_trouble:
+        tries = ", --engine=tensorrt tries it all the same" if machine.cuda_gpus else ""
+        return RequestError(machine.gpu_trouble, mend=f"make doctor says how to mend that{tries}")
+    engine = registry.get("engines", "tensorrt").load().ENGINE
     try:
-        engine.check_machine(context.machine)
+        engine.check_machine(machine)
         engine.check_installed()
     except RequestError as lack:
-        if context.quick_start:
-            return "openvino", f"the quick start runs on the CPU, though {gpu} is there: {lack.what} ({lack.mend})"
-        raise RequestError(
-            f"this machine has {gpu}, but {lack.what}",
-            where=context.benchmark,
-            mend=f"{lack.mend}\n  or run on the CPU with --engine=openvino",
-        ) from None
-    return "tensorrt", f"{gpu} is visible"
-
-
-def _why_no_gpu(context: Context) -> str:
-    """Return why a machine runs on its CPU. Raises RequestError if it has GPUs that should be usable and are not."""
-    problem = context.machine.gpu_problem
-    if problem is None:
-        return "no NVIDIA GPU is visible"
-    if problem.startswith(HIDDEN_ON_PURPOSE):
-        return f"no NVIDIA GPU is visible: {problem}"
-    if context.quick_start:
-        return f"the quick start runs on the CPU, though an NVIDIA GPU is there: {problem}"
-    raise RequestError(
-        f"this machine has an NVIDIA GPU, but {problem}",
-        where=context.benchmark,
-        mend="make doctor says how to mend that\n  or run on the CPU with --engine=openvino",
-    )
+        return lack
+    return None
 
 
 def instances_by_machine(context: Context, values: Mapping[str, Any]) -> tuple[int, str]:
@@ -200,7 +197,7 @@ def _memory_of_batches(values: Mapping[str, Any]) -> tuple[float, float]:
 
 def _busy(context: Context) -> tuple[int, str]:
     """Return an Offline batch by the GPU's multiprocessors and the bandwidth that each of them has."""
-    count, gpu = context.multiprocessors, context.machine.gpus[0]
+    count, gpu = context.multiprocessors, context.machine.cuda_gpus[0]
     if count is None:
         return GPU_BATCH_SIZE, "enough to keep a device busy"
     share = (gpu.memory_bytes_per_s or 0) / (gpu.multiprocessors or count)

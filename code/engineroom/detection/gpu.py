@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ ANSWER_S = 30.0
 
 @dataclass(frozen=True)
 class Gpus:
-    """All that a machine's GPUs add to it."""
+    """All that a machine's GPUs add to it. `silent` says of each GPU that does not answer why, by its index."""
 
     gpus: tuple[Gpu, ...] = ()
     links: tuple[tuple[str, ...], ...] = ()
     driver: GpuDriver | None = None
     hidden: int = 0
     problem: str | None = None
+    silent: Mapping[int, str] = field(default_factory=dict)
 
 
 def detect(root: Path, environ: Mapping[str, str], module: Any = None) -> Gpus:
@@ -39,9 +41,11 @@ def detect(root: Path, environ: Mapping[str, str], module: Any = None) -> Gpus:
     if wanted is None or not found.gpus:
         return found
     shown = visible(found.gpus, wanted)
-    problem = found.problem
+    problem = _together(found.silent, shown) if found.silent else found.problem
     if not shown:
-        problem = f'CUDA_VISIBLE_DEVICES="{wanted[:60]}" hides all {len(found.gpus)} GPUs; unset it to use them'
+        kinds = Counter(each.name for each in found.gpus)
+        all_of_them = ", ".join(f"{count} x {name}" for name, count in kinds.items())
+        problem = f'CUDA_VISIBLE_DEVICES="{wanted[:60]}" hides all GPUs ({all_of_them}); unset it to use them'
     order = [gpu.index for gpu in shown]
     return replace(
         found,
@@ -90,20 +94,26 @@ def _by_nvml(root: Path, library: Nvml) -> Gpus:
     known = gpu_files.gpus(root)
     gpus: list[Gpu] = []
     handles: list[Any] = []
-    problems: list[str] = []
+    silent: dict[int, str] = {}
     for index in range(count):
         handle, refusal = library.answer("nvmlDeviceGetHandleByIndex", index)
         if refusal:
             gpu = known[index] if len(known) == count else Gpu("an NVIDIA GPU")
             gpus.append(replace(gpu, index=index))
-            problems.append(gpu_files.no_answer(index, refusal))
+            silent[index] = gpu_files.no_answer(index, refusal)
         else:
             gpus.append(with_clocks(_gpu(root, library, handle, index), library, handle))
         handles.append(handle)
     if not gpus:
         return replace(_by_files(root, None), driver=_driver(root, library), problem=gpu_files.none_given(root))
     addresses = [gpu.pci_bus_id for gpu in gpus]
-    return Gpus(tuple(gpus), links(library, handles, addresses), _driver(root, library), 0, "; ".join(problems) or None)
+    joined = links(library, handles, addresses)
+    return Gpus(tuple(gpus), joined, _driver(root, library), 0, _together(silent, gpus), silent)
+
+
+def _together(silent: Mapping[int, str], gpus: Iterable[Gpu]) -> str | None:
+    """Return what is told of those among `gpus` that do not answer, None if all do."""
+    return "; ".join(silent[gpu.index] for gpu in gpus if gpu.index in silent) or None
 
 
 def _driver(root: Path, library: Nvml) -> GpuDriver:

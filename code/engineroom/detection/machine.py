@@ -173,7 +173,8 @@ class Machine:
     `numa` are the nodes that have CPUs, `memory_nodes` those that have memory only. `gpus` are those that
     CUDA_VISIBLE_DEVICES shows, in its order; it hides `gpus_hidden` more. `gpu_links[a][b]` is how gpus[a] reaches
     gpus[b], in nvidia-smi's words ("NV18", "PIX", "SYS", "X" for itself, "N/A" if the driver does not say).
-    `gpu_problem` says why GPUs that are there could not be asked or used, and how to mend it.
+    `gpu_problem` says why GPUs that are there could not be asked or used, and how to mend it; `gpu_trouble`, why they
+    cannot be used.
     """
 
     cpu: Cpu
@@ -197,3 +198,23 @@ class Machine:
     kernel: str = ""
     transparent_huge_pages: str | None = None  # "always", "madvise" or "never"
     virtualization: str | None = None  # "wsl2", "hypervisor"; None on bare metal
+
+    @property
+    def cuda_gpus(self) -> tuple[Gpu, ...]:
+        """The GPUs that a process can compute on, in CUDA's order: where some are split, the first of those alone.
+
+        A process sees one MIG device at most, and nothing of a GPU in MIG mode that has none (NVIDIA, "MIG User Guide",
+        "CUDA Device Enumeration").
+        """
+        split = tuple(gpu for gpu in self.gpus if gpu.slices)
+        return split[:1] or tuple(gpu for gpu in self.gpus if not gpu.mig)
+
+    @property
+    def gpu_trouble(self) -> str | None:
+        """What keeps GPUs that are there from being used; None if nothing does. A Jetson's works without NVML."""
+        if self.gpu_problem and not any(gpu.shares_host_memory for gpu in self.gpus):
+            return self.gpu_problem
+        if self.gpus and not self.cuda_gpus:
+            empty = ", ".join(str(gpu.index) for gpu in self.gpus)
+            return f"GPU {empty} is in MIG mode and has no slice, so that nothing can run there"
+        return None

@@ -20,8 +20,9 @@ from engineroom.networks import layout
 from engineroom.terms import Precision, TensorSpec
 
 MODEL = "model.onnx"
-# Told while a build lasts: (part done, a few words), or (None, a line that stays).
-Tell = Callable[[float | None, str], None]
+# Told while a build lasts: (part done, a few words), or (None, a line that stays). Returns whether there is time to go
+# on: if not, a builder that can stop by itself should, and keep what the next build can use.
+Tell = Callable[[float | None, str], bool]
 # The instruction sets that compute in a precision. Without one, a CPU computes int8 with what it has for 16 bits, and
 # bf16 not at all, or eight times as slowly as fp32 (PyTorch, ResNet-50).
 INSTRUCTIONS = {

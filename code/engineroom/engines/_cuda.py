@@ -10,7 +10,7 @@ from engineroom.terms import Wait
 
 if TYPE_CHECKING:
     from engineroom.config import RunConfig
-    from engineroom.detection import Gpu, Machine
+    from engineroom.detection import Machine
 
 FROM_DEVICE = (
     "The samples lay in GPU memory before the clock ran (start_from_device): MLPerf's rules allow that only where "
@@ -20,31 +20,22 @@ FROM_DEVICE = (
 
 def check_gpu(engine: str, machine: Machine) -> None:
     """Raise RequestError unless `machine` has a GPU that the engine can use."""
-    if not machine.gpus:
+    if not machine.cuda_gpus:
         raise RequestError(
-            f"the engine {engine} needs an NVIDIA GPU: {machine.gpu_problem or 'none is here'}",
+            f"the engine {engine} needs an NVIDIA GPU: {machine.gpu_trouble or 'none is here'}",
             mend=f'run on the CPU: --engine=openvino; make doctor RUN_ARGS="--engine={engine}" says what is missing',
         )
 
 
-def gpus_of(machine: Machine) -> tuple[Gpu, ...]:
-    """Return the GPUs that instances run on, in CUDA's order: instance i on the i-th of them, and from the first again.
-
-    A process sees one MIG device at most (NVIDIA, "MIG User Guide", "CUDA Device Enumeration").
-    """
-    split = tuple(gpu for gpu in machine.gpus if gpu.slices)
-    return split[:1] or machine.gpus
-
-
 def numa_node_of(instance: int, machine: Machine) -> int | None:
     """Return the NUMA node whose CPUs are near the GPU of an instance, if that is known."""
-    gpus = gpus_of(machine)
+    gpus = machine.cuda_gpus
     return gpus[instance % len(gpus)].numa_node if gpus else None
 
 
 def run_options(config: RunConfig, machine: Machine) -> dict[str, str]:
     """Return the options of a run that no build depends on. Instance i runs on gpus[i % n], by CUDA's numbers."""
-    count = max(1, len(gpus_of(machine)))
+    count = max(1, len(machine.cuda_gpus))
     sizes = graph_sizes(config.batch_size, config.cuda_graph_sizes) if config.use_graphs else []
     return {
         "gpus": ",".join(map(str, range(count))),

@@ -121,9 +121,9 @@ def shapes_of(request: BuildRequest, model: onnx.ModelProto) -> tuple[Shapes, ..
             where=where,
             mend=f"add --batch_size={min(fixed)}, or export it with a batch of any length",
         )
-    size = request.batch_size
     if fixed:
         return ()
+    size = request.batch_size
     return tuple(
         Shapes(spec.name, min=(1, *spec.shape), opt=(size, *spec.shape), max=(size, *spec.shape))
         for spec in request.inputs

@@ -49,7 +49,8 @@ def build(
 ) -> dict[str, str]:
     """Build the plan of the ONNX file `model`, whose content `typed` is, beside it as PLAN; return facts of it.
 
-    Raises EngineError with TensorRT's words: for nodes that it does not take, with the name and operator of each.
+    Raises EngineError with TensorRT's words: for nodes that it does not take, with the name and operator of each. So it
+    does when `tell` says that there is no time to go on.
     """
     api = imported()
     logger = logger_of(settings.detailed_profiling)
@@ -63,7 +64,7 @@ def build(
     config.progress_monitor = monitor
     timings: trt.ITimingCache = _attach(config, cache.read())
     serialized: trt.IHostMemory | None = builder.build_serialized_network(network, config)
-    cache.add(lambda known: _merged(config, timings, known))  # also of a build that failed: the next one is faster
+    cache.add(lambda known: _merged(config, timings, known))  # also of a build that failed or was stopped
     if serialized is None:
         raise EngineError(f"TensorRT cannot build this model: {words_of(logger.errors)}", where=display(model))
     with write_beside(model.with_name(PLAN)) as beside:
@@ -181,8 +182,7 @@ def _monitor(tell: Tell) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             phases.step(phase_name, step)
-            tell(*phases.told())
-            return True  # go on
+            return tell(*phases.told())  # False ends the build early, and build_serialized_network returns
 
         def phase_finish(self, phase_name: str) -> None:
             phases.finish(phase_name)

@@ -64,7 +64,7 @@ class TensorRt(Engine):
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those that every GPU computes in; all where their compute capability is not known."""
-        known = [plans.capability_of(gpu) for gpu in machine.gpus]
+        known = [plans.capability_of(gpu) for gpu in machine.cuda_gpus]
         return tuple(
             each
             for each in self.precisions
@@ -75,7 +75,7 @@ class TensorRt(Engine):
         """Raise RequestError unless one plan serves all GPUs, and the driver serves the CUDA of this TensorRT."""
         cuda.check_gpu(self.name, machine)
         level = config.hardware_compatibility if config else HardwareCompatibility.NONE
-        if len(kinds := plans.kinds_of(cuda.gpus_of(machine), level)) > 1:
+        if len(kinds := plans.kinds_of(machine.cuda_gpus, level)) > 1:
             raise RequestError(
                 f"a plan is for one kind of GPU, and these are {', '.join(kinds)}",
                 mend="name those of one kind: CUDA_VISIBLE_DEVICES=0,1; "
@@ -110,7 +110,7 @@ class TensorRt(Engine):
         if config.version_compatible:
             packages = {"TensorRT": f"{(self.installed_version or 'unknown').partition('.')[0]}, version-compatible"}
         if self.serves_machines(config):
-            kinds = plans.kinds_of(cuda.gpus_of(machine), config.hardware_compatibility)
+            kinds = plans.kinds_of(machine.cuda_gpus, config.hardware_compatibility)
             exact = {"platform": machine.cpu.architecture, "GPU": ", ".join(kinds)}
         return {**packages, **exact}
 
@@ -140,7 +140,7 @@ class TensorRt(Engine):
 
     def build(self, request: BuildRequest, folder: Path) -> dict[str, str]:
         """Build as `build_telling` does, and tell nobody."""
-        return self.build_telling(request, folder, lambda done, text: None)
+        return self.build_telling(request, folder, lambda done, text: True)
 
     def build_telling(self, request: BuildRequest, folder: Path, tell: Tell) -> dict[str, str]:
         """Write the plan, the ONNX file that it is made from, the same as a command of trtexec, and facts of it.
@@ -206,14 +206,14 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _cuda_major() -> int | None:
     """Return the CUDA that the installed TensorRT is made for, where its package says it."""
     return next(
-        (major for major in DRIVERS if versions.of_distribution(f"tensorrt-cu{major}") != "not installed"), None
+        (major for major in DRIVERS if versions.of_distribution(f"tensorrt-cu{major}") != versions.NOT_INSTALLED), None
     )
 
 
 def _timed_on() -> dict[str, str]:
-    """Return what the speed of a kernel depends on: this GPU, driver and TensorRT. Raises RequestError without NVML."""
+    """Return what the speed of a kernel depends on: this GPU, driver and TensorRT, as far as they are known."""
     machine = systems.detect()
-    gpu, driver = machine.gpus[0] if machine.gpus else None, machine.gpu_driver
+    gpu, driver = next(iter(machine.cuda_gpus), None), machine.gpu_driver
     return {
         "TensorRT": getattr(builder.imported(), "__version__", "unknown"),
         "GPU": gpu.name if gpu else "unknown",

@@ -27,6 +27,7 @@ from engineroom.paths import ENGINES, sha256_files, write_text
 RECIPE = "engine.json"
 LOG = "build.log"
 ACCURACY = "accuracy.json"
+STOP_S = 30  # so long a builder that stops by itself at the limit has for that; then it is killed, as others are
 
 
 def engine_of(config: RunConfig) -> Engine:
@@ -138,7 +139,7 @@ def remember_accuracy(engine: Artifact, record: AccuracyRecord) -> None:
 
 def _make(title: str, recipe: str, folder: Path, limit_s: float) -> dict[str, Any]:
     write_text(folder / RECIPE, recipe)
-    command = [sys.executable, "-m", "engineroom.build_engine", str(folder / RECIPE), str(folder)]
+    command = [sys.executable, "-m", "engineroom.build_engine", str(folder / RECIPE), str(folder), f"{limit_s:g}"]
     log = folder / LOG
     shell.show(command)
     environ = {**os.environ, PARENT_VARIABLE: str(os.getpid())}
@@ -147,7 +148,7 @@ def _make(title: str, recipe: str, folder: Path, limit_s: float) -> dict[str, An
         terminal.progress(f"build {title}", 1) as update,
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environ, text=True) as process,
-        _ended_after(process, limit_s) as limit,
+        _ended_after(process, limit_s + STOP_S) as limit,
     ):
         for line in process.stdout or ():
             answer = _answer(line)
@@ -155,7 +156,7 @@ def _make(title: str, recipe: str, folder: Path, limit_s: float) -> dict[str, An
                 update(*answer["progress"])
             elif "say" in answer:
                 terminal.say(answer["say"])
-    if limit.is_set() and process.returncode:
+    if process.returncode and (limit.is_set() or answer.get("stopped")):
         raise EngineError(
             f"building {title} took longer than {limit_s:g} s and was ended",
             mend="allow it more: --engine_build_limit_s=SECONDS",

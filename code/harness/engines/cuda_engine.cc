@@ -117,7 +117,7 @@ std::string CudaEngine::gpu_text(std::size_t gpu) const {
   return "GPU " + std::to_string(gpus_[gpu].device) + " (" + gpus_[gpu].name + ")";
 }
 
-// --- loading ----------------------------------------------------------------------------------------------------------
+// --- loading ---------------------------------------------------------------------------------------------------------
 
 void CudaEngine::do_load() {
   read_options();
@@ -210,7 +210,8 @@ std::vector<MemoryNeed> CudaEngine::needs(std::size_t gpu) const {
                  flights * size * (sum(input_bytes_) + sum(output_bytes_)), true});
   if (start_from_device_) {
     const std::size_t samples = spec().loaded_samples;
-    all.push_back({std::to_string(samples) + " loaded samples (start_from_device)", samples * sum(input_bytes_), false});
+    const std::size_t bytes = samples * sum(input_bytes_);
+    all.push_back({std::to_string(samples) + " loaded samples (start_from_device)", bytes, false});
   }
   all.push_back({"reserve", kReservedBytes, false});
   return all;
@@ -240,7 +241,8 @@ void CudaEngine::refuse_memory(std::size_t gpu, std::size_t free, const std::vec
   const double grows = static_cast<double>(needed - fixed) / static_cast<double>(spec().batch_size);
   const auto fits = free > fixed ? static_cast<std::size_t>(static_cast<double>(free - fixed) / grows) : 0;
   throw Error("GPU",
-              gpu_text(gpu) + " has " + mebibytes(free) + " of memory free, " + mebibytes(needed) + " are needed: " + parts,
+              gpu_text(gpu) + " has " + mebibytes(free) + " of memory free, " + mebibytes(needed) +
+                  " are needed: " + parts,
               fits > 0 ? "the largest batch that fits is " + std::to_string(fits) + ": --batch_size=" +
                              std::to_string(fits)
                        : "not even a batch of 1 fits: use fewer --instances or --gpu_copy_streams, or free the GPU's "
@@ -347,7 +349,8 @@ void CudaEngine::capture_graph(Flight& flight, std::size_t size) {
 void CudaEngine::check_graphs(std::size_t number) const {
   const Gpu& gpu = gpus_[number];
   if (gpu.graphs < 2) return;
-  const std::size_t each = gpu.graph_bytes / (gpu.graphs - 1), rest = graphs_on(number) - gpu.graphs, free = free_bytes();
+  const std::size_t each = gpu.graph_bytes / (gpu.graphs - 1), rest = graphs_on(number) - gpu.graphs;
+  const std::size_t free = free_bytes();
   if (each * rest <= free) return;
   throw Error("GPU",
               gpu_text(number) + " has " + mebibytes(free) + " of memory free, " + mebibytes(each * rest) +
@@ -356,7 +359,7 @@ void CudaEngine::check_graphs(std::size_t number) const {
               kLessRoom);
 }
 
-// --- samples ----------------------------------------------------------------------------------------------------------
+// --- samples ---------------------------------------------------------------------------------------------------------
 
 std::byte* CudaEngine::allocate(std::size_t home, std::size_t bytes) {
   const auto at_home = [home](const Gpu& gpu) { return gpu.home == home; };
@@ -378,7 +381,7 @@ void CudaEngine::write(std::size_t, std::byte* to, const std::byte* from, std::s
   }
 }
 
-// --- work -------------------------------------------------------------------------------------------------------------
+// --- work ------------------------------------------------------------------------------------------------------------
 
 void CudaEngine::do_infer(std::size_t instance, const Batch& batch) {
   Flight& flight = flights_[instance];
@@ -414,7 +417,8 @@ void CudaEngine::copy_runs(Flight& flight, std::size_t input, const Batch& batch
     to += run.count * bytes;
   }
   if (!gathers) return;
-  ENGINEROOM_CUDA(cudaMemcpyAsync(flight.inputs[input], begin, batch.count * bytes, cudaMemcpyHostToDevice, flight.copies));
+  ENGINEROOM_CUDA(cudaMemcpyAsync(flight.inputs[input], begin, batch.count * bytes, cudaMemcpyHostToDevice,
+                                  flight.copies));
 }
 
 void CudaEngine::compute(Flight& flight, std::size_t count) {

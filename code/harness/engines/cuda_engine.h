@@ -31,8 +31,8 @@ using CudaGraphExec = CudaHandle<cudaGraphExec_t, cudaGraphExecDestroy>;
 using CudaMemory = CudaHandle<std::byte*, cudaFree>;
 using CudaHostMemory = CudaHandle<std::byte*, cudaFreeHost>;
 
-// A batch in the GPU's memory, with room for batch_size samples behind each pointer. `captured`: its computation becomes
-// a graph, which is launched as long as the engine lives.
+// A batch in the GPU's memory, with room for batch_size samples behind each pointer. `captured`: its computation
+// becomes a graph, which is launched as long as the engine lives.
 struct DeviceBatch {
   std::size_t count = 0;
   std::span<std::byte* const> inputs, outputs;
@@ -76,8 +76,8 @@ class CudaEngine : public Engine, private SampleMemory {
   // Makes an execution ready on its GPU, which is the current one.
   virtual void do_load_execution(std::size_t execution, std::size_t gpu) = 0;
   // Hands the computation of `batch` to the stream and returns. Never called at the same time for one execution. One
-  // that is `captured` is called twice, the second time while the stream is captured: it may then only do what a capture
-  // allows. What such a batch uses must never change afterwards.
+  // that is `captured` is called twice, the second time while the stream is captured: it may then only do what a
+  // capture allows. What such a batch uses must never change afterwards.
   virtual void do_enqueue(std::size_t execution, const DeviceBatch& batch, cudaStream_t stream) = 0;
 
   std::size_t gpu_count() const { return gpus_.size(); }

@@ -10,7 +10,9 @@
 namespace engineroom {
 namespace {
 
-std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 // The versions are asked for here, where something is wrong already: what cannot be had is 0.0.
 std::string driver_advice() {
@@ -25,7 +27,8 @@ std::string driver_advice() {
 std::string visible_advice() {
   const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
   if (visible == nullptr) return "see nvidia-smi: are there GPUs, and may this user open /dev/nvidia*?";
-  return "CUDA_VISIBLE_DEVICES='" + std::string(visible) + "' names no GPU or MIG slice of this machine; see nvidia-smi -L";
+  return "CUDA_VISIBLE_DEVICES='" + std::string(visible) +
+         "' names no GPU or MIG slice of this machine; see nvidia-smi -L";
 }
 
 std::string advice(cudaError_t error) {
@@ -41,8 +44,8 @@ std::string advice(cudaError_t error) {
     case cudaErrorSystemNotReady:
       return "is nvidia-fabricmanager running? see: systemctl status nvidia-fabricmanager";
     case cudaErrorMemoryAllocation:
-      return "use a smaller --batch_size, fewer --instances or --gpu_copy_streams, or --use_graphs=false; see nvidia-smi for "
-             "who else has memory";
+      return "use a smaller --batch_size, fewer --instances or --gpu_copy_streams, or --use_graphs=false; see "
+             "nvidia-smi for who else has memory";
     case cudaErrorECCUncorrectable:
       return "the GPU's memory is damaged: see nvidia-smi -q -d ECC,ROW_REMAPPER; reset the GPU (nvidia-smi -r), or "
              "replace it";
@@ -65,8 +68,8 @@ std::string advice(cudaError_t error) {
     case cudaErrorHardwareStackError:
     case cudaErrorExternalDevice:
     case cudaErrorUnknown:
-      return "the GPU or its MIG slice may be gone: the kernel's log names the reason as an Xid (sudo dmesg | grep Xid), "
-             "nvidia-smi shows what is left";
+      return "the GPU or its MIG slice may be gone: the kernel's log names the reason as an Xid (sudo dmesg | grep "
+             "Xid), nvidia-smi shows what is left";
     default:
       return "";
   }

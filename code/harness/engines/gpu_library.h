@@ -1,5 +1,5 @@
-// The library of the engines for GPUs, which is loaded when one of them is made. CUDA's runtime, which is linked into it,
-// keeps 8 kB per thread: in the Python module that would have to be among what threads have from the start, because
+// The library of the engines for GPUs, which is loaded when one of them is made. CUDA's runtime, which is linked into
+// it, keeps 8 kB per thread: in the Python module that would have to be among what threads have from the start, because
 // LoadGen's buffers are (-ftls-model=initial-exec), and there is no such room when Python loads it.
 #pragma once
 

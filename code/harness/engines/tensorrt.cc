@@ -1,14 +1,14 @@
 // tensorrt: runs a plan that TensorRT has built.
 //
 // Options, beside those of CudaEngine: `plan` (path); and what the builder says of it, all of which may be missing:
-// `built_with` (TensorRT's version), `context_bytes` (what an execution needs to work in), `libraries` (the folder of the
-// library that built it). TensorRT 10 and 11 alike: only what both have is called. Its library is looked for when the
-// engine is made, so that the harness loads on machines without it; it must be of the major version of the headers.
+// `built_with` (TensorRT's version), `context_bytes` (what an execution needs to work in), `libraries` (the folder of
+// the library that built it). TensorRT 10 and 11 alike: only what both have is called. Its library is looked for when
+// the engine is made, so that the harness loads on machines without it; it must be of the headers' major version.
 //
-// A graph is bound to the state of the context that it was captured from, and NVIDIA advises a context for each graph and
-// memory that they share ("Best Practices", CUDA Graphs; NVIDIA/TensorRT, issue 3798). So the shapes and addresses of a
-// captured context never change, and one more context takes the batches without a graph. All of an execution take turns on
-// its stream. A plan has one optimization profile, which they share (see engines/_plans.py).
+// A graph is bound to the state of the context that it was captured from, and NVIDIA advises a context for each graph
+// and memory that they share ("Best Practices", CUDA Graphs; NVIDIA/TensorRT, issue 3798). So the shapes and addresses
+// of a captured context never change, and one more context takes the batches without a graph. All of an execution take
+// turns on its stream. A plan has one optimization profile, which they share (see engines/_plans.py).
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 
@@ -32,7 +32,8 @@ using nvinfer1::Dims;
 using nvinfer1::OptProfileSelector;
 using nvinfer1::TensorIOMode;
 
-constexpr const char *kLoad = "engine load", *kInfer = "engine infer";  // stages that an error names
+// Stages that an error names.
+constexpr const char *kLoad = "engine load", *kInfer = "engine infer";
 constexpr const char* kRebuild = "build it again: make generate_engines RUN_ARGS=--force";
 
 std::string version_text(std::int64_t version) {  // NV_TENSORRT_VERSION: major, 2 digits each of minor and patch
@@ -118,12 +119,13 @@ std::optional<Library> open_library(const std::string& name, std::string& why) {
                  version_text(reinterpret_cast<std::int32_t (*)()>(version)())};
 }
 
-// The one that built the plan, which is that of the Python package in `folder`; else the system's. Where neither has the
-// plan's version, the first of them: a version-compatible plan runs on later ones.
+// The one that built the plan, which is that of the Python package in `folder`; else the system's. Where neither has
+// the plan's version, the first of them: a version-compatible plan runs on later ones.
 Library find_tensorrt(const std::string& folder, const std::string& built_with) {
   const std::string name = "libnvinfer.so." + std::to_string(NV_TENSORRT_MAJOR);
   std::string why;
-  // The system's is opened first: once the folder's is loaded, the bare name means that one, as it has it inside (SONAME).
+  // The system's is opened first: once the folder's is loaded, the bare name means that one, which has it inside
+  // (SONAME).
   std::vector<std::optional<Library>> found{open_library(name, why)};
   if (!folder.empty()) found.insert(found.begin(), open_library(folder + "/" + name, why));
   for (const std::optional<Library>& each : found) {
@@ -133,7 +135,7 @@ Library find_tensorrt(const std::string& folder, const std::string& built_with) 
     if (each) return *each;
   }
   const std::string major = std::to_string(NV_TENSORRT_MAJOR);
-  throw Error("engine load", "the harness is compiled for TensorRT " + major + ", whose library is not here: " + why,
+  throw Error(kLoad, "the harness is compiled for TensorRT " + major + ", whose library is not here: " + why,
               "install TensorRT " + major +
                   ", or name its folder in LD_LIBRARY_PATH; for another major version: make build_harness");
 }
@@ -144,7 +146,7 @@ std::string read_file(const std::string& path) {
   std::string content(error ? 0 : bytes, '\0');
   std::ifstream file(path, std::ios::binary);
   if (error || !file.read(content.data(), static_cast<std::streamsize>(content.size()))) {
-    throw Error("engine load", "cannot read the engine " + path, "run `make generate_engines`");
+    throw Error(kLoad, "cannot read the engine " + path, "run `make generate_engines`");
   }
   return content;
 }
@@ -199,7 +201,7 @@ void TensorRtEngine::fail(const char* stage, const std::string& what) const {
 
 std::string TensorRtEngine::plan_path() const {
   std::string path = text_option("plan", "");
-  if (path.empty()) throw Error("engine load", "engine tensorrt needs the option plan");
+  if (path.empty()) throw Error(kLoad, "engine tensorrt needs the option plan");
   return path;
 }
 
@@ -236,7 +238,7 @@ void TensorRtEngine::do_load_gpu(std::size_t gpu) {
 void TensorRtEngine::refuse_plan(std::size_t gpu) const {
   const std::string built_with = text_option("built_with", "");
   const bool other = !built_with.empty() && !built_with.starts_with(library_.version + ".");
-  throw Error("engine load",
+  throw Error(kLoad,
               "TensorRT " + library_.version + " (" + library_.path + ") cannot load " + plan_path() +
                   (other ? ", which TensorRT " + built_with + " built," : "") + " on " + gpu_text(gpu) + ": " +
                   log_.reason(),
@@ -255,7 +257,7 @@ void TensorRtEngine::check_tensors(const nvinfer1::ICudaEngine& plan) {
     const auto same = [&](const TensorSpec& tensor) { return tensor.name == name; };
     if (std::any_of(spec().inputs.begin(), spec().inputs.end(), same)) continue;
     if (std::any_of(spec().outputs.begin(), spec().outputs.end(), same)) continue;
-    throw Error("engine load", "the plan also has the tensor " + name + ", the recipe does not", kRebuild);
+    throw Error(kLoad, "the plan also has the tensor " + name + ", the recipe does not", kRebuild);
   }
   check_batch_size(plan);
 }
@@ -266,20 +268,20 @@ void TensorRtEngine::check_tensor(const nvinfer1::ICudaEngine& plan, const Tenso
   const std::string kind = mode == TensorIOMode::kINPUT ? "input " : "output ";
   const std::string is = kind + wanted.text() + " of each sample, the plan has ";
   const TensorIOMode found = plan.getTensorIOMode(name);
-  if (found == TensorIOMode::kNONE) throw Error("engine load", "the recipe wants " + is + "no tensor of that name", kRebuild);
+  if (found == TensorIOMode::kNONE) throw Error(kLoad, "the recipe wants " + is + "no tensor of that name", kRebuild);
   const std::string dtype = dtype_text(plan.getTensorDataType(name));
   if (found != mode || dtype != wanted.dtype || !fits(dims, wanted)) {
-    throw Error("engine load",
-                "the recipe wants " + is + (found == mode ? "" : "the other way round ") + dtype + " " + shape_text(dims) +
-                    " (batch first)",
+    throw Error(kLoad,
+                "the recipe wants " + is + (found == mode ? "" : "the other way round ") + dtype + " " +
+                    shape_text(dims) + " (batch first)",
                 kRebuild);
   }
   if (plan.getTensorFormat(name) != nvinfer1::TensorFormat::kLINEAR) {
-    throw Error("engine load", "the recipe wants " + is + "it in another memory layout: " + plan.getTensorFormatDesc(name),
+    throw Error(kLoad, "the recipe wants " + is + "it in another memory layout: " + plan.getTensorFormatDesc(name),
                 kRebuild);
   }
   if (plan.getTensorLocation(name) != nvinfer1::TensorLocation::kDEVICE) {
-    throw Error("engine load", "the recipe wants " + is + "it in host memory: it decides shapes, which is not supported");
+    throw Error(kLoad, "the recipe wants " + is + "it in host memory: it decides shapes, which is not supported");
   }
   if (mode == TensorIOMode::kINPUT) input_dims_.push_back(dims);
 }
@@ -296,7 +298,7 @@ void TensorRtEngine::check_batch_size(const nvinfer1::ICudaEngine& plan) const {
       continue;
     }
     if (least <= 1 && most >= wanted) continue;
-    throw Error("engine load",
+    throw Error(kLoad,
                 "batches are of 1 to " + std::to_string(wanted) + " samples, the plan takes " +
                     (least == most ? std::to_string(most) + " only"
                                    : std::to_string(least) + " to " + std::to_string(most)) +
@@ -316,7 +318,8 @@ void TensorRtEngine::do_load_execution(std::size_t number, std::size_t gpu) {
 TensorRtEngine::Context TensorRtEngine::make_context(const Execution& execution) {
   log_.clear();
   Context made;
-  made.context.reset(execution.plan->createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
+  constexpr auto kOurMemory = nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED;
+  made.context.reset(execution.plan->createExecutionContext(kOurMemory));
   if (!made.context) fail(kLoad, "TensorRT cannot make a context for " + execution.name);
   made.context->setDeviceMemoryV2(execution.memory.get(), execution.plan->getDeviceMemorySizeV2());
   log_.clear();  // what did not hinder it is no reason for what fails later
@@ -330,7 +333,8 @@ void TensorRtEngine::set_batch_size(Context& context, std::size_t batch_size, co
     if (dims.d[0] >= 0) continue;  // fixed: always computes the whole batch
     dims.d[0] = static_cast<std::int64_t>(batch_size);
     const char* name = spec().inputs[i].name.c_str();
-    if (!context.context->setInputShape(name, dims)) fail(stage, "TensorRT refuses " + shape_text(dims) + " for " + name);
+    if (context.context->setInputShape(name, dims)) continue;
+    fail(stage, "TensorRT refuses " + shape_text(dims) + " for " + name);
   }
   context.batch_size = batch_size;
 }

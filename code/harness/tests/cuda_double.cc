@@ -2,6 +2,7 @@
 #include "cuda_double.h"
 
 #include <cuda_runtime_api.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -65,6 +66,7 @@ std::map<std::string, int> called;
 std::map<std::uintptr_t, Allocation> allocations;
 std::size_t handles = 0;
 std::vector<std::size_t> uploaded;
+std::vector<std::optional<MemoryPolicy>> policies;
 std::string breached;
 std::map<std::string, std::vector<unsigned>> flags_of;
 std::vector<Done> all_done;
@@ -162,6 +164,17 @@ int calls(const std::string& function) {
 std::vector<std::size_t> uploads() {
   const std::lock_guard lock(mutex);
   return uploaded;
+}
+std::optional<MemoryPolicy> memory_policy() {
+  unsigned long nodes[16]{};  // 1024 of them, the most that Linux has
+  MemoryPolicy policy;
+  if (::syscall(SYS_get_mempolicy, &policy.mode, nodes, 8 * sizeof nodes, nullptr, 0) != 0) return std::nullopt;
+  policy.nodes = nodes[0];
+  return policy;
+}
+std::vector<std::optional<MemoryPolicy>> host_policies() {
+  const std::lock_guard lock(mutex);
+  return policies;
 }
 std::size_t alive() {
   const std::lock_guard lock(mutex);
@@ -264,6 +277,7 @@ cudaError_t cudaFree(void* memory) {
 }
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
   ENTER(cudaHostAlloc);
+  policies.push_back(memory_policy());
   return allocate(memory, bytes, -1);
 }
 cudaError_t cudaFreeHost(void* memory) {

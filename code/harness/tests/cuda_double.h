@@ -9,6 +9,7 @@
 #include <driver_types.h>
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ struct Device {
 
 // What the machine has, one GPU where it is not said; before any other call.
 void set_devices(std::vector<Device> devices);
-// What becomes of CUDA after a call that fails: later ones work, or fail, too; or the call never returns, and all others
-// wait for it.
+// What becomes of CUDA after a call that fails: later ones work, or fail, too; or the call never returns, and all
+// others wait for it.
 enum class After { kWorks, kLost, kHangs };
 // The `nth` call of `function` from now on, counted from 1, fails with `error`.
 void fail(const std::string& function, int nth, cudaError_t error, After after = After::kWorks);
@@ -43,14 +44,24 @@ struct Done {
   std::size_t size = 0;
 };
 std::vector<Done> done();
+// By what policy the calling thread gets its memory, as get_mempolicy tells: the mode, and the nodes 0 to 63 as bits.
+// None where the system does not tell, as many containers do not.
+struct MemoryPolicy {
+  int mode = 0;
+  unsigned long nodes = 0;
+  bool operator==(const MemoryPolicy&) const = default;
+};
+std::optional<MemoryPolicy> memory_policy();
+// What it was in each call of cudaHostAlloc so far.
+std::vector<std::optional<MemoryPolicy>> host_policies();
 // Sizes of all copies so far from the host to a device, in bytes.
 std::vector<std::size_t> uploads();
 // Allocations, streams, events and graphs that nobody has given back.
 std::size_t alive();
 // Breaches of CUDA's rules, in words; empty if there were none.
 std::string breaches();
-// When this process ends, and with it whatever lives until then, lets it fail if something is alive or CUDA's rules were
-// breached.
+// When this process ends, and with it whatever lives until then, lets it fail if something is alive or CUDA's rules
+// were breached.
 void check_at_exit();
 
 }  // namespace cuda_double

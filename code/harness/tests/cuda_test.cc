@@ -1,6 +1,11 @@
 // Tests of CudaEngine by way of cuda_null, on a double of the CUDA runtime: whole LoadGen tests, and what goes wrong.
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
+#include <regex>
 #include <set>
 #include <thread>
 
@@ -53,7 +58,7 @@ struct Broken {
   const char* words;
 };
 
-constexpr auto kWorks = cuda_double::After::kWorks, kLost = cuda_double::After::kLost, kHangs = cuda_double::After::kHangs;
+using enum cuda_double::After;
 
 // What happens on the way: the n-th call of a function fails, and the test has to end with these words.
 const std::map<std::string, Broken> kBroken{
@@ -62,12 +67,14 @@ const std::map<std::string, Broken> kBroken{
                     "the NVIDIA driver is made for CUDA 12.2, the harness for CUDA 13.0"}},
     {"no memory after all", {"cudaMalloc", 3, cudaErrorMemoryAllocation, kWorks, "cudaErrorMemoryAllocation (2)"}},
     {"no pinned memory", {"cudaHostAlloc", 1, cudaErrorMemoryAllocation, kWorks, "of page-locked host memory for"}},
-    {"no capture", {"launch_cuda_null", 2, cudaErrorStreamCaptureUnsupported, kWorks, "cannot run as a CUDA graph: --use_graphs=false"}},
+    {"no capture", {"launch_cuda_null", 2, cudaErrorStreamCaptureUnsupported, kWorks,
+                    "cannot run as a CUDA graph: --use_graphs=false"}},
     {"lost at a copy", {"cudaMemcpyAsync", 60, cudaErrorUnknown, kLost, "sudo dmesg | grep Xid"}},
     // Not lasting: another worker may otherwise be the first to tell it, of another call.
     {"lost at work", {"cudaEventSynchronize", 40, cudaErrorIllegalAddress, kWorks,
                       "cudaEventSynchronize(flight.done.get()): cudaErrorIllegalAddress (700): CUDA's text"}},
-    {"MIG slice gone", {"cudaMemcpyAsync", 70, cudaErrorDevicesUnavailable, kLost, "the GPU or its MIG slice may be gone"}},
+    {"MIG slice gone", {"cudaMemcpyAsync", 70, cudaErrorDevicesUnavailable, kLost,
+                        "the GPU or its MIG slice may be gone"}},
     {"never returns", {"cudaEventSynchronize", 45, cudaSuccess, kHangs, "has been inside the engine for"}},
     {"never loads", {"cudaMalloc", 2, cudaSuccess, kHangs, "loading the engine has not returned for"}},
     {"ECC error", {"cudaEventSynchronize", 50, cudaErrorECCUncorrectable, kLost, "nvidia-smi -q -d ECC"}},
@@ -116,12 +123,13 @@ void run_case(const Case& test, const fs::path& dir) {
   run_test(run, factory(test.engine));
 }
 
-// --- parts ------------------------------------------------------------------------------------------------------------
+// --- parts -----------------------------------------------------------------------------------------------------------
 
 // One engine with samples in its memory: sample i repeats i.
 class Bench {
  public:
-  explicit Bench(EngineSpec spec, std::size_t samples = 64) : engine(make_cuda_null(spec)), numbers_(spec.inputs[0].shape[0]) {
+  explicit Bench(EngineSpec spec, std::size_t samples = 64)
+      : engine(make_cuda_null(spec)), numbers_(spec.inputs[0].shape[0]) {
     engine->load();
     SampleMemory& memory = *engine->sample_memory();
     for (std::size_t home = 0; home < memory.homes(); ++home) {
@@ -202,8 +210,8 @@ void test_graphs(const fs::path&) {
   }
 }
 
-// Each execution computes on one stream of its own, and nothing else is on it; each batch in flight is copied on another.
-// A worker waits only for its whole batch: nothing keeps the next one from being copied meanwhile.
+// Each execution computes on one stream of its own, and nothing else is on it; each batch in flight is copied on
+// another. A worker waits only for its whole batch: nothing keeps the next one from being copied meanwhile.
 void test_streams(const fs::path&) {
   using Streams = std::set<cudaStream_t>;
   Bench bench(cuda_null(8, 2, {{"copy_streams", "3"}, {"graph_batch_sizes", "4"}}));
@@ -233,7 +241,8 @@ void test_waiting(const fs::path&) {
   const auto waited_with = [](const std::string& wait) {
     Bench bench(cuda_null(8, 1, {{"wait", wait}}));
     bench.infer(1, {{0, 3}});
-    return std::pair(cuda_double::flags("cudaSetDeviceFlags").back(), cuda_double::flags("cudaEventSynchronize").back());
+    return std::pair(cuda_double::flags("cudaSetDeviceFlags").back(),
+                     cuda_double::flags("cudaEventSynchronize").back());
   };
   using Flags = std::pair<unsigned, unsigned>;
   CHECK(waited_with("block") == Flags(cudaDeviceScheduleBlockingSync, cudaEventBlockingSync | cudaEventDisableTiming));
@@ -251,14 +260,15 @@ void test_memory_of_graphs(const fs::path&) {
     }
     return std::string("no error");
   };
-  const auto has = [](const std::string& words, const std::string& part) { return words.find(part) != std::string::npos; };
+  const auto has = [](const std::string& words, const char* part) { return words.find(part) != std::string::npos; };
   CHECK(load(12) == "no error");
   const std::string words = load(16);  // 8 of them are 128 MiB
   CHECK(has(words, "GPU 0 (NVIDIA Double) has 68.0 MiB of memory free, 96.0 MiB are needed: 6 more CUDA graphs of 8, "
                    "16.0 MiB each"));
   CHECK(has(words, "--use_graphs=false") && has(words, "--cuda_graph_sizes") && has(words, "--gpu_copy_streams"));
   const std::string second = load(60);  // the second already has no room
-  CHECK(has(second, "cudaErrorMemoryAllocation") && has(second, "(1 of 8 CUDA graphs are made, 40.0 MiB of memory are free)"));
+  CHECK(has(second, "cudaErrorMemoryAllocation"));
+  CHECK(has(second, "(1 of 8 CUDA graphs are made, 40.0 MiB of memory are free)"));
   CHECK(has(second, "--use_graphs=false"));
   CHECK(cuda_double::alive() == 0);
 }
@@ -285,13 +295,56 @@ void test_threads(const fs::path&) {
   CHECK(cuda_double::breaches() == "");
 }
 
+// Page-locked memory is asked for near the GPU, and the thread has its own policy again afterwards, such as numactl's,
+// whether there was room or not.
+void test_numa(const fs::path&) {
+  using cuda_double::MemoryPolicy;
+  const MemoryPolicy own{MPOL_INTERLEAVE, 1};
+  // Many containers let nobody set where memory lies: nothing can be told there.
+  if (::syscall(SYS_set_mempolicy, own.mode, &own.nodes, 8 * sizeof own.nodes) != 0) return;
+  const auto load = [] {
+    const Bench bench(cuda_null(8, 1));  // with samples and answers
+    CHECK(bench.engine->spec().instances == 2);
+  };
+  const auto all_with = [](const MemoryPolicy& policy) {
+    const auto asked = cuda_double::host_policies();
+    return !asked.empty() && std::all_of(asked.begin(), asked.end(), [&](const auto& each) { return each == policy; });
+  };
+  CHECK(cuda_double::memory_policy() == own);
+  cuda_double::set_devices({{.numa_node = 0}});
+  load();
+  CHECK(all_with({MPOL_PREFERRED, 1}));
+  CHECK(cuda_double::memory_policy() == own);
+  cuda_double::fail("cudaHostAlloc", 1, cudaErrorMemoryAllocation);
+  CHECK(error_of(load).find("of page-locked host memory for") != std::string::npos);
+  CHECK(cuda_double::memory_policy() == own);
+}
+
+// Where the machine does not tell which node is near, memory lies as the thread's own policy has it.
+void test_no_numa(const fs::path&) {
+  cuda_double::set_devices({{.numa_node = -1}});
+  const auto own = cuda_double::memory_policy();
+  const Bench bench(cuda_null(8, 1));
+  for (const auto& each : cuda_double::host_policies()) CHECK(each == own);
+  CHECK(!cuda_double::host_policies().empty());
+}
+
+// An error says where in our source, of which expression, and CUDA's name, number and text.
+void test_errors(const fs::path&) {
+  cuda_double::fail("cudaGetDeviceCount", 1, cudaErrorNoDevice);
+  const std::string words = error_of([] { make_cuda_null(cuda_null(8, 1))->load(); });
+  const std::regex wanted(R"(cuda_engine\.cc:\d+: cudaGetDeviceCount\(&count\): cudaErrorNoDevice \(100\): .+)");
+  CHECK(std::regex_match(words, wanted));
+}
+
 void test_options(const fs::path&) {
   cuda_double::set_devices({{}, {}});
   const auto load = [](Options options, std::size_t batch_size = 8, std::size_t numbers = 3) {
     return error_of([&] { make_cuda_null(cuda_null(batch_size, 2, std::move(options), numbers))->load(); });
   };
   CHECK(load({}) == "no error");
-  CHECK(load({{"gpus", "0,1"}, {"copy_streams", "4"}, {"wait", "block"}, {"start_from_device", "false"}}) == "no error");
+  const Options all{{"gpus", "0,1"}, {"copy_streams", "4"}, {"wait", "block"}, {"start_from_device", "false"}};
+  CHECK(load(all) == "no error");
   CHECK(load({{"gpus", "0,2"}}) == "gpus names 2, this process sees 2 GPUs, counted from 0");
   CHECK(load({{"gpus", "1,0,1"}}) == "gpus names 1 twice");
   CHECK(load({{"gpus", ""}}) == "gpus names no GPU");
@@ -341,6 +394,9 @@ const Parts kParts{{"part: copies", test_copies},
                    {"part: waiting", test_waiting},
                    {"part: memory of graphs", test_memory_of_graphs},
                    {"part: threads", test_threads},
+                   {"part: numa", test_numa},
+                   {"part: no numa", test_no_numa},
+                   {"part: errors", test_errors},
                    {"part: options", test_options},
                    {"part: memory", test_memory}};
 

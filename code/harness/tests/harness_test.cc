@@ -1,5 +1,6 @@
 // Native tests of the harness: real LoadGen, no Python, so that sanitizers see all of it.
 #include <loadgen.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <test_settings.h>
 #include <unistd.h>
@@ -75,10 +76,34 @@ class BrokenEngine : public Engine {
   std::atomic<int> batches_{0};
 };
 
+bool is_on_cpu_0_alone(pid_t thread) {
+  cpu_set_t cpus;
+  if (::sched_getaffinity(thread, sizeof cpus, &cpus) != 0) return false;  // it has ended
+  return CPU_COUNT(&cpus) == 1 && CPU_ISSET(0, &cpus);
+}
+
+// Echoes, if instance 0 works on CPU 0 alone, and no other thread does: neither a worker nor one of LoadGen's.
+class PlacedEngine : public EchoEngine {
+ public:
+  using EchoEngine::EchoEngine;
+
+ protected:
+  void do_infer(std::size_t instance, const Batch& batch) override {
+    if (is_on_cpu_0_alone(0) != (instance == 0)) throw std::runtime_error("an instance is on others' CPUs");
+    int there = 0;
+    for (const auto& task : fs::directory_iterator("/proc/self/task")) {
+      there += is_on_cpu_0_alone(std::stoi(task.path().filename()));
+    }
+    if (there > 1) throw std::runtime_error("others share the CPU of instance 0");
+    EchoEngine::do_infer(instance, batch);
+  }
+};
+
 EngineFactory factory(const EngineSpec& spec) {
   return [spec]() -> std::unique_ptr<Engine> {
     if (spec.name == "echo") return std::make_unique<EchoEngine>(spec);
     if (spec.name == "broken") return std::make_unique<BrokenEngine>(spec);
+    if (spec.name == "placed") return std::make_unique<PlacedEngine>(spec);
     return make_native_engine(spec);
   };
 }
@@ -112,6 +137,10 @@ std::map<std::string, Case> all_cases() {
     const EngineSpec delay = engine("fixed_delay", batch, 2, {{"delay_us", "200"}});
     cases[name + " fixed_delay"] = good(name, "PerformanceOnly", delay, check_valid);
     cases[name + " accuracy"] = good(name, "AccuracyOnly", engine("echo", batch, 3), check_accuracy_log);
+    // By native_test.h instance 0 has CPU 0, and instance 1 any. With a single CPU there is nothing to tell apart.
+    if (std::thread::hardware_concurrency() > 1) {
+      cases[name + " placed"] = good(name, "AccuracyOnly", engine("placed", batch, 2), check_accuracy_log);
+    }
     cases[name + " both modes"] = good(name, "SubmissionRun", engine("echo", batch, 2), check_accuracy_log);
     cases[name + " throws on load"] = bad(name, {{"load", "1"}}, "broken on load");
     cases[name + " throws at once"] = bad(name, {}, "broken at work");

@@ -1,5 +1,5 @@
-// What the programs of native tests share: cases that are LoadGen tests, each run in a process of its own, because LoadGen
-// runs one test per process.
+// What the programs of native tests share: cases that are LoadGen tests, each run in a process of its own, because
+// LoadGen runs one test per process.
 //
 //   PROGRAM            runs every case
 //   PROGRAM NAME DIR   runs one case in DIR

@@ -1,9 +1,9 @@
 // A double of TensorRT's runtime for tests, behind the real headers' interfaces: computes what cuda_null does.
 //
-// A plan of it is text: `PLAN major least most workspace_bytes`, then a line per tensor, `in` or `out`, name, TensorRT's
-// number of the type, and the shape, in which -1 leaves the batch size open. It refuses what TensorRT refuses, and what
-// has no defined result there: to change a context that a graph was captured from, or to work on two streams in one memory.
-// A file `version` beside the library names another version than that of the headers.
+// A plan of it is text: `PLAN major least most workspace_bytes`, then a line per tensor, `in` or `out`, name,
+// TensorRT's number of the type, and the shape, in which -1 leaves the batch size open. It refuses what TensorRT
+// refuses, and what has no defined result there: to change a context that a graph was captured from, or to work on two
+// streams in one memory. A file `version` beside the library names another version than that of the headers.
 #include <NvInferRuntime.h>
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
@@ -153,7 +153,9 @@ class PlanImpl : public stub::VCudaEngine {
   ~PlanImpl() override { static_cast<void>(cudaFree(weights_)); }
 
   int32_t getNbIOTensors() const noexcept override { return static_cast<int32_t>(plan_.tensors.size()); }
-  char const* getIOTensorName(int32_t i) const noexcept override { return plan_.tensors[static_cast<std::size_t>(i)].name.c_str(); }
+  char const* getIOTensorName(int32_t i) const noexcept override {
+    return plan_.tensors[static_cast<std::size_t>(i)].name.c_str();
+  }
   TensorIOMode getTensorIOMode(char const* name) const noexcept override {
     return plan_.find(name) == nullptr ? TensorIOMode::kNONE : plan_.find(name)->mode;
   }
