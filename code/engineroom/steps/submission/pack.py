@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engineroom.errors import Mistakes, RequestError
-from engineroom.paths import display, ensure_folder, not_writable, sha256_file, write_beside, write_text
+from engineroom.paths import display, ensure_folder, not_writable, sha256_file, sync_file, write_beside, write_text
 
 SHOWN = 10
 SUFFIX = ".tar.gz"
@@ -104,6 +104,7 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, beside)
         shutil.copymode(source, beside)
+        sync_file(beside)
         beside.replace(target)
     except OSError as error:
         raise not_writable(target, error) from error

@@ -39,6 +39,22 @@ UNITS = {  # of a summary; a query of Server is one sample
     "milliseconds": LATENCY,
     "seconds": "s",
 }
+# The columns of the checker's table, which is what there is of v2.0 to v3.1, and their names in the summaries since v4.0:
+# mlcommons/inference at b66003e1, tools/submission/generate_final_report.py. Model and MlperfModel became UsedModel and
+# Model.
+NAMES_NOW = {
+    "Organization": "Submitter",
+    "Division": "Category",
+    "SystemType": "Suite",
+    "SystemName": "System",
+    "number_of_nodes": "Nodes",
+    "host_processor_model_name": "Processor",
+    "accelerator_model_name": "Accelerator",
+    "accelerators_per_node": "a#",
+    "framework": "Software",
+    "Result": "Performance_Result",
+    "Units": "Performance_Units",
+}
 
 # The score in LoadGen's detail log in the rounds before those in code/engineroom/rounds: mlcommons/inference, tools/
 # submission at the tags v2.0 to v4.1, RESULT_FIELD_NEW and RESULT_FIELD_BENCHMARK_OVERWRITE.
@@ -230,7 +246,7 @@ def _fields(round_name: str, benchmark: str, scenario: str, ran: str) -> tuple[s
 
     The others are for the open division: its models need not tell what their benchmark's would.
     """
-    number = _number(round_name)
+    number = number_of(round_name)
     if number > max(OWN_FIELDS):
         rules = _rules(round_name)
         model = rules.model(benchmark)
@@ -263,7 +279,8 @@ def _figure(log: Mapping[str, Any], name: str) -> float:
     return value
 
 
-def _number(round_name: str) -> tuple[int, ...]:
+def number_of(round_name: str) -> tuple[int, ...]:
+    """Return what sorts a round among others; one whose name has no number is the newest."""
     return tuple(int(part) for part in re.findall(r"\d+", round_name)) or (99,)
 
 
@@ -332,23 +349,22 @@ def _read_summary(path: Path, round_name: str) -> tuple[list[Published], list[st
     return found, passed_over
 
 
-def _row(row: Mapping[str, Any], round_name: str) -> Published:
+def _row(told: Mapping[str, Any], round_name: str) -> Published:
+    row = _named_as_now(told)
     nodes = _whole(row.get("Nodes"), 1)
-    unit = str(row.get("Performance_Units") or row.get("Units") or "").lower()
     has_power = str(row.get("has_power")).lower() == "true"
-    value = row["Performance_Result"] if "Performance_Result" in row else row["Result"]
     return Published(
         round=round_name or str(row.get("version", "")),
-        division=str(row["Category"] if "Category" in row else row["Division"]),
-        submitter=str(row.get("Submitter") or row["Organization"]),
-        category=str(row.get("Suite") or row.get("SystemType", "")),
+        division=str(row["Category"]),
+        submitter=str(row["Submitter"]),
+        category=str(row.get("Suite", "")),
         status=str(row.get("Availability", "")),
         system=str(row["Platform"]),
-        system_name=str(row.get("System") or row.get("SystemName", "")),
+        system_name=str(row.get("System", "")),
         benchmark=str(row.get("UsedModel") or row["Model"]),
         scenario=SCENARIOS[str(row["Scenario"]).lower()],
-        value=float(value),
-        unit=_told_unit(row, unit, round_name),
+        value=float(row["Performance_Result"]),
+        unit=_told_unit(row, round_name),
         inferred_from="another scenario" if str(row.get("inferred", 0)) not in ("0", "", "0.0") else "",
         accuracy=str(row.get("Accuracy", "")),
         nodes=nodes,
@@ -365,9 +381,17 @@ def _row(row: Mapping[str, Any], round_name: str) -> Published:
     )
 
 
-def _told_unit(row: Mapping[str, Any], unit: str, round_name: str) -> str:
+def _named_as_now(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row by the names that summaries have now. Where it bears both, these count."""
+    models = {"UsedModel": row.get("Model"), "Model": row["MlperfModel"]} if "MlperfModel" in row else {}
+    old_first = sorted(row, key=lambda name: name not in NAMES_NOW)
+    return {**{NAMES_NOW.get(name, name): row[name] for name in old_first}, **models}
+
+
+def _told_unit(row: Mapping[str, Any], round_name: str) -> str:
     """Return the unit of a row. The field decides: v5.1's summary calls whisper's tokens/s samples/s."""
-    told, scenario = UNITS.get(unit, unit), SCENARIOS[str(row["Scenario"]).lower()]
+    said = str(row.get("Performance_Units") or "").lower()
+    told, scenario = UNITS.get(said, said), SCENARIOS[str(row["Scenario"]).lower()]
     name = round_name or str(row.get("version", ""))
     if told != RATE or name not in rounds.names():
         return told
