@@ -39,7 +39,7 @@ UNITS = {  # of a summary; a query of Server is one sample
     "milliseconds": LATENCY,
     "seconds": "s",
 }
-# The columns of the checker's table, which is what there is of v2.0 to v3.1, and their names in the summaries since v4.0:
+# The columns of the checker's table, which is what there is of v2.0 to v3.1, and their names in summaries since v4.0:
 # mlcommons/inference at b66003e1, tools/submission/generate_final_report.py. Model and MlperfModel became UsedModel and
 # Model.
 NAMES_NOW = {
