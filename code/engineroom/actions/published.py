@@ -17,6 +17,7 @@ from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import PUBLISHED, SUBMISSION, display, sha256_text, typed, write_text
 from engineroom.steps.submission import published, stage
 from engineroom.steps.submission.entry import NOTICE
+from engineroom.steps.submission.layout import DIVISIONS
 from engineroom.steps.submission.published import COLUMNS, Published
 
 SHOWING = {
@@ -77,7 +78,7 @@ def import_submission(argv: Sequence[str]) -> int:
 
 def _staged() -> list[Path]:
     found = sorted(SUBMISSION.glob("*")) if SUBMISSION.is_dir() else []
-    return [root for root in found if any((root / division).is_dir() for division in published.DIVISIONS)]
+    return [root for root in found if any((root / division).is_dir() for division in DIVISIONS)]
 
 
 def _name(path: Path, found: Sequence[Published]) -> str:

@@ -73,10 +73,10 @@ def export(root: Path, folder: Path, target: Path, record: Path) -> list[str]:
     ]
     if foreign:
         mend = "move it away, or export to another folder"
-        told = [
-            RequestError("is there and not from an export", where=str(target / name), mend=mend) for name in foreign
-        ]
-        raise Mistakes(told[:SHOWN])
+        what = "is there and not from an export"
+        told = [RequestError(what, where=str(target / name), mend=mend) for name in foreign[:SHOWN]]
+        more = len(foreign) - SHOWN
+        raise Mistakes([*told, *([RequestError(f"and {more:,} more")] if more > 0 else [])])
     new = [name for name, sha in ours.items() if there.get(name) != sha]
     stale = [
         path

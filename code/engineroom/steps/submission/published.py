@@ -21,11 +21,9 @@ from engineroom.errors import RequestError, shown
 from engineroom.paths import display
 from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.entry import REHEARSAL
-from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN, model_mapping
+from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, DIVISIONS, PERFORMANCE_RUN, SPELLED, model_mapping
 
 SUMMARY = "summary_results.json"
-DIVISIONS = ("closed", "network", "open")
-SCENARIOS = {name.lower(): name for name in ("SingleStream", "MultiStream", "Server", "Offline", "Interactive")}
 ROUND = re.compile(r"v\d+\.\d+")
 LOADGEN_VERSION = re.compile(r"v?(\d+\.\d+)")
 NS_PER_MS = 1e6
@@ -157,7 +155,7 @@ def _read_tree(root: Path, round_name: str) -> tuple[list[Published], list[str]]
     for division in DIVISIONS:
         for results in sorted((root / division).glob("*/results")):
             for folder in sorted(results.glob("*/*/*")):
-                if folder.is_dir() and folder.name.lower() in SCENARIOS:
+                if folder.is_dir() and folder.name.lower() in SPELLED:
                     try:
                         found.append(_result(root, folder, named))
                     except RequestError as error:
@@ -168,7 +166,7 @@ def _read_tree(root: Path, round_name: str) -> tuple[list[Published], list[str]]
 def _result(root: Path, folder: Path, round_name: str) -> Published:
     benchmark, system_folder = folder.parent, folder.parent.parent
     submitter = system_folder.parent.parent
-    system, scenario = system_folder.name, SCENARIOS[folder.name.lower()]
+    system, scenario = system_folder.name, SPELLED[folder.name.lower()]
     log_path = folder / PERFORMANCE_RUN / DETAIL_LOG
     if not log_path.is_file():
         raise RequestError("has no log of LoadGen's", where=display(log_path))
@@ -362,7 +360,7 @@ def _row(told: Mapping[str, Any], round_name: str) -> Published:
         system=str(row["Platform"]),
         system_name=str(row.get("System", "")),
         benchmark=str(row.get("UsedModel") or row["Model"]),
-        scenario=SCENARIOS[str(row["Scenario"]).lower()],
+        scenario=SPELLED[str(row["Scenario"]).lower()],
         value=float(row["Performance_Result"]),
         unit=_told_unit(row, round_name),
         inferred_from="another scenario" if str(row.get("inferred", 0)) not in ("0", "", "0.0") else "",
@@ -391,7 +389,7 @@ def _named_as_now(row: Mapping[str, Any]) -> dict[str, Any]:
 def _told_unit(row: Mapping[str, Any], round_name: str) -> str:
     """Return the unit of a row. The field decides: v5.1's summary calls whisper's tokens/s samples/s."""
     said = str(row.get("Performance_Units") or "").lower()
-    told, scenario = UNITS.get(said, said), SCENARIOS[str(row["Scenario"]).lower()]
+    told, scenario = UNITS.get(said, said), SPELLED[str(row["Scenario"]).lower()]
     name = round_name or str(row.get("version", ""))
     if told != RATE or name not in rounds.names():
         return told
