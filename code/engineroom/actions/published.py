@@ -38,7 +38,7 @@ def summarize_results(argv: Sequence[str]) -> int:
     name = asked.get("round")
     found: list[Published] = []
     passed_over: list[str] = []
-    with stage.whole(SUBMISSION):
+    with stage.reading(SUBMISSION):
         roots = [SUBMISSION / name] if name else _staged()
         if not roots:
             raise RequestError("nothing is staged", where=display(SUBMISSION), mend="make stage_results stages runs")
@@ -60,7 +60,7 @@ def import_submission(argv: Sequence[str]) -> int:
     if len(paths) != 1:
         mend = 'make import_submission RUN_ARGS="inference_results_v5.1"'
         raise RequestError(f"name one folder or file, not {len(paths) or 'none'}", where=run_args.WHERE, mend=mend)
-    with stage.whole(paths[0]):
+    with stage.reading(paths[0]):
         found, passed_over = published.read(paths[0], asked.get("round") or "")
     if not found:
         raise RequestError(

@@ -46,7 +46,7 @@ def check_submission(argv: Sequence[str]) -> int:
     path = _path([word for word in argv if not word.startswith("--")], asked.get("round"))
     if name := asked.get("round"):
         rounds.read(name)
-    with stage.whole(path):
+    with stage.reading(path):
         with terminal.progress(f"judging {display(path)}", 1) as update:
             count = terminal.counting(update)
             report = whole.validate(path, name, submitter=asked.get("submitter") or "", progress=count)

@@ -194,7 +194,7 @@ def held(entry: Entry) -> Iterator[None]:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Let `path` be read: if it is of what is staged, hold the lock, every tree being whole; else do nothing."""
     if not SUBMISSION.is_dir() or not path.resolve().is_relative_to(SUBMISSION.resolve()):
         yield
