@@ -58,9 +58,7 @@ def verified(folder: Path, classes: Sequence[int], rate: float = 100.0, **more: 
     answered(run / responses.LOG, classes, **more)
     log = {OFFLINE: 100.0, "result_validity": "VALID", "errors": []}
     settings = rounds.read(CONFIG.round).audits.tests[audit.TEST01].of("digits", Scenario.OFFLINE)
-    about = verification.Audit(
-        test=audit.TEST01, settings=settings, reference=str(folder), accuracy_run=str(reference)
-    )
+    about = verification.Audit(test=audit.TEST01, settings=settings, reference=str(folder), accuracy_run=str(reference))
     compared = verification.Compared(about, log)
     return verification.verify(run, BENCHMARK, CONFIG, compared, {**log, OFFLINE: rate})
 
@@ -100,11 +98,13 @@ def test_answers_that_differ_fail_if_the_scores_are_far(tmp_path: Path) -> None:
     found = verified(tmp_path, wrong(4))  # 1.35% apart
     assert not found.passed and not found.answers_agree
     (reason,) = found.reasons
-    assert reason.startswith("4 of 300 answers are not the accuracy run's, and the scores are more than 1% apart: 98.667")
+    assert reason.startswith(
+        "4 of 300 answers are not the accuracy run's, and the scores are more than 1% apart: 98.667"
+    )
 
 
 def test_near_scores_are_those_of_the_same_samples(tmp_path: Path) -> None:
-    """All 4 wrong answers are among the 100 samples of the audit: of all 300 they would be 1.3%, of these they are 4%."""
+    """The 4 wrong answers are 1.3% of the accuracy run's, and 4% of the 100 that the audit has."""
     found = verified(tmp_path, wrong(4)[:100])
     assert not found.passed and found.compliance == pytest.approx(96.0)
 

@@ -1,4 +1,4 @@
-"""What a submission still lacks: which scenarios count, which runs of those that are there, and what is still to run."""
+"""What a submission still lacks: which scenarios and runs count, and what is still to run."""
 
 from __future__ import annotations
 

@@ -115,9 +115,7 @@ def prepare(
     return Prepared(items, tuple(dict.fromkeys(notes)))
 
 
-def _completed(
-    selection: Selection, wanted: Sequence[Scenario], ways: Sequence[rounds.Way]
-) -> dict[Scenario, Chosen]:
+def _completed(selection: Selection, wanted: Sequence[Scenario], ways: Sequence[rounds.Way]) -> dict[Scenario, Chosen]:
     """Return what was chosen, in the round's order, with what may be inferred where no performance test was run."""
     chosen = dict(selection.chosen)
     for scenario in wanted:

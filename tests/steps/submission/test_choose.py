@@ -17,6 +17,7 @@ from engineroom.terms import TestMode
 if TYPE_CHECKING:
     from conftest import Runs
 
+
 def test_runs_of_another_round_are_refused(made: Runs) -> None:
     all_scenarios(made)
     assert "was held against the rules of v6.1, not of v5.1" in refused(WHO, "--round=v5.1")

@@ -17,6 +17,7 @@ from engineroom.terms import TestMode
 if TYPE_CHECKING:
     from conftest import Runs
 
+
 def test_the_closed_division_wants_the_audits_of_these_very_runs(made: Runs, tmp_path: Path) -> None:
     for scenario in EDGE:
         made.audited(scenario)

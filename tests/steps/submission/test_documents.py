@@ -32,6 +32,7 @@ from engineroom.terms import Observer, Precision, TestMode
 if TYPE_CHECKING:
     from conftest import Runs
 
+
 def test_a_system_that_is_staged_already_keeps_its_name(made: Runs, tmp_path: Path) -> None:
     all_scenarios(made)
     staged()
@@ -209,7 +210,7 @@ def test_calibration_md_says_how_an_int8_model_was_quantized(made: Runs, tmp_pat
         "- Layers in float: widen_sum, logits (asked for: wid* logits)",
     ):
         assert text.count(said) == 1, said
-    assert "SingleStream and Offline:" in text
+    assert "SingleStream, Offline:\n\n# How digits.onnx of digits was quantized" in text, "told once"
     assert "MultiStream: the model ran in fp32; nothing was quantized or calibrated." in text
     measured = json.loads((tree(tmp_path) / "results/bench/resnet50/Offline/measurements.json").read_text())
     assert measured["weight_data_types"] == "int8"

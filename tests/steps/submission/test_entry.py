@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from desk import refused
 
-
 if TYPE_CHECKING:
     from conftest import Runs
+
 
 @pytest.mark.parametrize(
     ("flags", "said"),

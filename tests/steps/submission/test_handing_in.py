@@ -217,7 +217,7 @@ def test_who_only_reads_waits_for_who_stages_but_not_for_other_peoples_trees(
     staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waits, read = Event(), Event()
-    monkeypatch.setattr(stage.terminal, "say", lambda text: waits.set())
+    monkeypatch.setattr(stage, "_waits", waits.set)
     shutil.copytree(tmp_path / "submission/v6.1", tmp_path / "theirs")
 
     def summarize() -> None:

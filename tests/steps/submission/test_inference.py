@@ -9,9 +9,9 @@ from desk import MULTI, OFFLINE, SINGLE, WHO, refused, staged, tree
 
 from engineroom.terms import Scenario
 
-
 if TYPE_CHECKING:
     from conftest import Runs
+
 
 def test_at_the_edge_what_was_not_run_is_inferred(made: Runs, tmp_path: Path) -> None:
     made.pair(SINGLE)
@@ -48,4 +48,7 @@ def test_what_the_datacenter_asks_for_is_measured_even_if_the_edge_may_infer_it(
     assert "resnet50 Offline: has no performance run that fits" in refused(both)
     made.pair(OFFLINE, round="v5.0")
     staged(both)
-    assert "from SingleStream" in (tree(tmp_path, "v5.0") / "measurements/bench/resnet50/MultiStream/README.md").read_text()
+    assert (
+        "from SingleStream"
+        in (tree(tmp_path, "v5.0") / "measurements/bench/resnet50/MultiStream/README.md").read_text()
+    )

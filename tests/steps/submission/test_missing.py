@@ -17,6 +17,7 @@ from engineroom.errors import EngineroomError
 if TYPE_CHECKING:
     from conftest import Runs
 
+
 def test_a_submission_says_before_it_runs_anything_that_its_code_has_no_revision(
     made: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from engineroom.errors import EngineroomError
 if TYPE_CHECKING:
     from conftest import Runs
 
+
 def test_the_new_layout_holds_everything_of_a_result_in_one_folder(made: Runs, tmp_path: Path) -> None:
     all_scenarios(made)
     staged()
@@ -170,7 +171,7 @@ def test_a_new_tree_lasts_before_it_takes_its_place(
     fsync = os.fsync
 
     def noted(handle: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", noted)

@@ -222,7 +222,7 @@ MAILS = re.compile(r"(?<![\w.+@/-])(?!(?:git|noreply|no-reply)@)[\w.+-]+@[\w-]+(
 HOSTS = re.compile(r"\b(?:ip|ec2)-\d{1,3}(?:-\d{1,3}){3}\b(?:\.[\w.-]+\w)?")
 REMOTES = re.compile(r"(?i)\b(?:ssh|scp|sftp|rsync)\s[^\n|;]{0,80}?(?<![\w.-])(?P<value>[a-z_][\w.-]*@[\w.-]+\w)")
 ACCOUNTS = re.compile(
-    r"(?i)(?:(?<![\w.+@/-])|(?<=://))(?!(?:git|noreply|no-reply)@)"
+    r"(?i)(?:(?<![\w.+@/-])|(?<=:/{2}))(?!(?:git|noreply|no-reply)@)"
     r"(?P<user>[a-z_][\w.+-]*)@(?P<host>[a-z][\w-]+)(?![\w@-]|\.\w)"
 )
 # What stands behind an @ and is no machine: the tag or branch of a package, a precision, where a metric is cut.
