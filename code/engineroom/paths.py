@@ -87,6 +87,11 @@ def overlay_version(folder: Path) -> str:
     return sha256_text("\n".join(told))[:12]
 
 
+def overlay_versions() -> tuple[str, ...]:
+    """Return the states of the overlays, the strongest first. Raises RequestError as `overlays` does."""
+    return tuple(map(overlay_version, reversed(overlays())))
+
+
 def layers(folder: Path) -> tuple[Path, ...]:
     """Return a folder of the checkout and what overlays have in its place, the weakest first."""
     return (folder, *(found for root in overlays() if (found := root / folder.name).is_dir()))
@@ -225,13 +230,18 @@ def write_beside(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
+        sync_file(beside)
         beside.replace(path)
     except OSError as error:
         raise not_writable(path, error) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sync_file(path: Path) -> None:
+    """Let what was written into a file last. Raises OSError."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ SERVER = "--scenarios=Server --precision=fp32 --batch_size=48 --min_duration=300
 STREAM = "--scenarios=SingleStream --precision=fp32 --min_duration=1500 --probe_s=0.2"
 # Answers as ONNX Runtime does, but later; how it cheats is said by CROOKED.
 CROOKED = '''
-"""Answers after DELAY_S. Under TEST01 it may answer something else, and it may keep the answer to the last query."""
+"""Answers after DELAY_S. Under TEST01 it may answer otherwise, and it may keep the answer to the last query."""
 
 import os, sys, time
 import numpy as np
@@ -46,8 +46,11 @@ def open_session(options, inputs, outputs):
         if HOW != "keeps answers" or query != last:
             time.sleep(DELAY_S)
             last, kept = query, compute(arrays)
-        if HOW == "answers differently under audit" and "TEST01" in " ".join(sys.argv):
-            return [np.roll(array, 1, axis=-1) for array in kept]
+        if "TEST01" in " ".join(sys.argv):
+            if HOW == "answers differently under audit":
+                return [np.roll(array, 1, axis=-1) for array in kept]
+            if HOW == "rounds differently under audit":
+                return [array * np.float32(1.001) for array in kept]
         return kept
 
     return infer
@@ -112,6 +115,15 @@ def test_an_engine_that_answers_differently_under_audit_is_found_out(house: Chec
     assert (folder / "TEST01/verify_accuracy.txt").read_text().endswith("TEST FAIL\n")
     assert (folder / "TEST01/accuracy/compliance_accuracy.txt").read_text().startswith("accuracy=")
     assert folder == list(house.results())[-1], "answers that differ are final: there was no second try"
+
+
+@pytest.mark.heavy
+def test_answers_that_only_round_differently_pass_by_their_scores(house: Checkout, crooked: dict[str, str]) -> None:
+    asked = f"{SERVER} --engine=crooked --server_target_qps=2000 --audit_test=TEST01"
+    code, audits = run_audits(house, asked, CROOKED="rounds differently under audit", **crooked)
+    found = audits["TEST01"]["audit"]
+    assert code == 0 and found["passed"] and found["answers_agree"]
+    assert found["different"] == found["compared"] > 0 and found["compliance"] == found["baseline"]
 
 
 @pytest.mark.heavy

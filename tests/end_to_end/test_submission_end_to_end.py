@@ -22,10 +22,8 @@ MODEL = "--benchmarks=resnet50 --weights=synthetic --engine=onnxruntime --precis
 SHORT = "--min_duration=200 --min_query_count=2 --probe_s=0.2 --watchdog_s=120"
 ASKED = f"{MODEL} {SHORT} --division=open --category=edge --rehearsal"
 # An engine that answers at once: the estimates of early stopping want hundreds of queries, each audit as many again.
-CLOSED = (
-    "--benchmarks=resnet50 --weights=synthetic --engine=null --precision=fp32 --min_duration=300 --probe_s=0.2 "
-    "--division=closed --category=edge --rehearsal"
-)
+AT_ONCE = "--benchmarks=resnet50 --weights=synthetic --engine=null --precision=fp32"
+CLOSED = f"{AT_ONCE} --min_duration=300 --probe_s=0.2 --division=closed --category=edge --rehearsal"
 EDGE = ("SingleStream", "MultiStream", "Offline")
 
 
@@ -97,11 +95,20 @@ def test_a_rehearsal_goes_from_nothing_to_an_archive_in_both_layouts(few: Checko
 def test_the_closed_division_is_rehearsed_with_audits_that_run(
     few: Checkout, copy_checkout: Callable[[Path, Path], Checkout], tmp_path: Path
 ) -> None:
-    """Audits run for real, their files are staged, and the validator finds only what a rehearsal may fall short of."""
+    """Audits run for real, their files are staged, and the validator finds only what a rehearsal may fall short of.
+
+    An INVALID run is good enough for it, and is audited as it is.
+    """
     own = copy_checkout(few.root, tmp_path / "checkout")  # what was run in few and has no audits is not inferred
+    short = own.inv("run_harness", f"{AT_ONCE} --scenarios=Offline --min_duration=5000 --offline_expected_qps=1")
+    (invalid,) = (path for path, run in own.results().items() if run["performance"])
+    assert short.code == 1 and not own.results()[invalid]["performance"]["valid"]
     done = own.good("submission", CLOSED)
-    assert "resnet50 Offline: performance, accuracy, TEST01, TEST04" in done.err
+    assert "resnet50 MultiStream: performance, accuracy, TEST01, TEST04; resnet50 Offline: TEST01, TEST04" in done.err
     runs = own.results()
+    assert {run["audit"]["reference"] for run in runs.values() if run["audit"] and run["scenario"] == "Offline"} == {
+        str(invalid.relative_to(own.root))
+    }
     audits = [run["audit"] for run in runs.values() if run["audit"]]
     assert {each["test"] for each in audits} == {"TEST01", "TEST04"} and len(audits) >= 2 * len(EDGE)
     told = {(each["compared"] > 0, each["different"]) for each in audits if each["test"] == "TEST01"}

@@ -190,3 +190,14 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, change: tuple[str, 
 def test_an_unknown_round_names_the_known_ones() -> None:
     with pytest.raises(RequestError, match=NEWEST):
         rounds.read("v6.2")
+
+
+def test_a_system_of_both_categories_infers_only_what_the_datacenter_does_not_have() -> None:
+    def inferred(name: str, benchmark: str, system_type: str) -> set[str]:
+        rules = rounds.read(name)
+        return {way.scenario for way in rules.inferences(rules.benchmarks.models[benchmark], system_type)}
+
+    assert inferred("v6.1", "resnet50", "edge") == inferred("v5.0", "resnet50", "edge") == {"MultiStream", "Offline"}
+    assert inferred("v6.1", "resnet50", "datacenter") == set()
+    assert inferred("v6.1", "resnet50", "datacenter,edge") == {"MultiStream", "Offline"}, "it has no resnet50"
+    assert inferred("v5.0", "resnet50", "datacenter,edge") == {"MultiStream"}

@@ -17,7 +17,7 @@ from engineroom.actions.works import works
 from engineroom.artifacts import Artifact
 from engineroom.config import Resolved, RunConfig, fields
 from engineroom.errors import EngineroomError, ExitCode, Mistakes, RequestError
-from engineroom.paths import ROOT, RUNS, display, sha256_file
+from engineroom.paths import ROOT, RUNS, display, overlay_versions, sha256_file
 from engineroom.run_args import Request
 from engineroom.runs import Result
 from engineroom.steps import audit, native, report, sizing
@@ -49,11 +49,12 @@ def run_audit_test04(argv: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """The audits of one benchmark in one scenario."""
+    """The audits of one benchmark in one scenario. A rehearsal has them beside any finished run, however short."""
 
     work: Work
     scenario: Scenario
     tests: Sequence[str]
+    rehearses: bool = False
 
 
 def _run(argv: Sequence[str], test: str = "") -> int:
@@ -139,7 +140,7 @@ def of_scenario(task: Task) -> Iterator[Result]:
     """Run the audits of a scenario, and before them the runs that are missing."""
     references = _references(task)
     performance = references[TestMode.PERFORMANCE_ONLY]
-    if not _usable(performance.result):
+    if not _usable(performance.result, task.rehearses):
         raise RequestError(
             "is no VALID performance run, so there is nothing to compare an audit with",
             where=performance.result.run,
@@ -160,7 +161,7 @@ def _references(task: Task) -> dict[TestMode, Reference]:
 
 def _reference(task: Task, mode: TestMode) -> Reference:
     resolved, engine = task.work.best_precision(task.work.resolve(task.scenario, mode))
-    if result := _found(task.work, resolved, engine):
+    if result := _found(task, resolved, engine):
         terminal.say(f"{_title(task, mode)}: {result.run}")
     else:
         result = run.measure(task.work, resolved, engine)
@@ -171,51 +172,59 @@ def _title(task: Task, mode: TestMode) -> str:
     return f"{task.work.benchmark.name} {task.scenario} {mode}"
 
 
-def _found(work: Work, resolved: Resolved, engine: Artifact) -> Result | None:
+def _found(task: Task, resolved: Resolved, engine: Artifact) -> Result | None:
     """Return the best good run with these settings, by this engine and this code; of equals the newest."""
-    config, made_from = resolved.config, execute.made_from(work, resolved.config, engine)
+    config, made_from = resolved.config, execute.made_from(task.work, resolved.config, engine)
     pattern = f"*-{config.system}-{config.benchmark}-{config.scenario}-{config.test_mode}/{runs.RESULT}"
     good = []
     for path in sorted(RUNS.glob(pattern)):
         try:
             result = runs.read_result(path.parent)
-            alike = result and result.made_from == made_from and _same_settings(path.parent, config)
-            if result and alike and _usable(result) and _untouched(path.parent, result):
+            alike = result and result.made_from == made_from and _same_settings(path.parent, config, task.rehearses)
+            if result and alike and _usable(result, task.rehearses) and _untouched(path.parent, result):
                 good.append(msgspec.structs.replace(result, run=display(path.parent)))
         except EngineroomError:  # of another version, or damaged: no run to compare with
             continue
     return max(good, key=_rank, default=None)
 
 
-def _usable(result: Result) -> bool:
+def _usable(result: Result, rehearses: bool = False) -> bool:
     """Tell whether an audit can be compared with it. The score of an accuracy run does not matter."""
-    return not (result.audit or result.errors) and (result.performance is None or result.performance.valid)
+    return not result.audit and (rehearses or _is_good(result))
 
 
-def _rank(result: Result) -> tuple[float, str]:
+def _is_good(result: Result) -> bool:
+    return not result.errors and (result.performance is None or result.performance.valid)
+
+
+def _rank(result: Result) -> tuple[bool, float, str]:
+    """Return what the best run has most of. Only a rehearsal looks at INVALID ones."""
     if result.performance is None:
-        return 0.0, result.run
-    value = result.performance.value
-    return -value if METRICS[Scenario(result.scenario)].key.startswith("early_stopping") else value, result.run
+        return True, 0.0, result.run
+    value, lower = result.performance.value, METRICS[Scenario(result.scenario)].key.startswith("early_stopping")
+    return result.performance.valid, -value if lower else value, result.run
 
 
-def _same_settings(folder: Path, asked: RunConfig) -> bool:
+def _same_settings(folder: Path, asked: RunConfig, rehearses: bool) -> bool:
     """Compare all settings of a run but those that change nothing.
 
-    What is asked to be probed may have been probed as anything. LoadGen heeds no length of an accuracy test.
+    What is asked to be probed may have been probed as anything. LoadGen heeds no length of an accuracy test, and a
+    rehearsal that of none.
     """
     ran = runs.read_config(folder).config
     expected = fields.EXPECTED[asked.scenario]
     free = {expected} if getattr(asked, expected) is None else set()
-    if asked.test_mode is TestMode.ACCURACY_ONLY:
+    if rehearses or asked.test_mode is TestMode.ACCURACY_ONLY:
         free |= {expected, *OF_LENGTH}
     return all(getattr(ran, name) == getattr(asked, name) for name in asked.__struct_fields__ if name not in free)
 
 
 def _untouched(folder: Path, result: Result) -> bool:
-    """Tell whether the files of a run are those that it wrote, and what it used is still that and of this revision."""
+    """Tell whether the files of a run are those that it wrote, and what it used, overlays too, is what is here now."""
     environment = json.loads((folder / "env.json").read_text(encoding="utf-8"))
     if environment.get("revision") != versions.git_revision() or execute.check_unchanged(folder):
+        return False
+    if [each["version"] for each in environment.get("overlays", ())] != list(overlay_versions()):
         return False
     logs = [name for name in result.checksums if name.startswith("mlperf_log_")]
     return all(sha256_file(folder / name) == result.checksums[name] for name in logs)
@@ -236,11 +245,12 @@ def _until_passed(task: Task, test: str, references: dict[TestMode, Reference]) 
         accuracy_run=accuracy.result.run if accuracy else "",
     )
     resolved = _expecting_the_same(performance)
-    for number in range(1, audit.TRIES[test] + 1):
+    tries = audit.TRIES[test] if _is_good(performance.result) else 1  # beside an INVALID run none passes
+    for number in range(1, tries + 1):
         result = execute.measure_audit(task.work, resolved, performance.engine, about)
         terminal.say(f"{'' if number == 1 else f'try {number}: '}{report.audit_line(result)}")
         assert result.audit
-        if result.audit.passed or not result.audit.answers_agree:
+        if result.audit.passed or not result.audit.answers_agree or number == tries:
             break
         resolved = _again(task, test, resolved, result)
     return result
@@ -272,7 +282,7 @@ def _plan(request: Request, tasks: Sequence[Task]) -> int:
     for task in tasks:
         modes = [mode for mode in TestMode if any(mode in NEEDED[test] for test in task.tests)]
         found = {
-            mode: _found(task.work, *task.work.best_precision(task.work.resolve(task.scenario, mode))) for mode in modes
+            mode: _found(task, *task.work.best_precision(task.work.resolve(task.scenario, mode))) for mode in modes
         }
         there += [
             plan.Step(

@@ -14,11 +14,11 @@ import msgspec
 
 from engineroom import run_args, terminal
 from engineroom.errors import ExitCode, RequestError
-from engineroom.paths import PUBLISHED, SUBMISSION, display, typed, write_text
-from engineroom.steps.submission import published
+from engineroom.paths import PUBLISHED, SUBMISSION, display, sha256_text, typed, write_text
+from engineroom.steps.submission import published, stage
 from engineroom.steps.submission.entry import NOTICE
+from engineroom.steps.submission.layout import DIVISIONS
 from engineroom.steps.submission.published import COLUMNS, Published
-from engineroom.steps.submission.stage import FORMER, PARTIAL
 
 SHOWING = {
     "benchmarks=LIST": "show only these benchmarks",
@@ -36,14 +36,15 @@ def summarize_results(argv: Sequence[str]) -> int:
     flags = {"round=NAME": "the tree to show, such as v6.1 or v6.1-rehearsal; default: every one", **SHOWING}
     asked = run_args.options(argv, flags)
     name = asked.get("round")
-    roots = [SUBMISSION / name] if name else _staged()
-    if not roots:
-        raise RequestError("nothing is staged", where=display(SUBMISSION), mend="make stage_results stages runs")
     found: list[Published] = []
     passed_over: list[str] = []
-    for root in roots:
-        results, left = published.read(root, root.name.partition("-")[0])
-        found, passed_over = found + results, passed_over + left
+    with stage.reading(SUBMISSION):
+        roots = [SUBMISSION / name] if name else _staged()
+        if not roots:
+            raise RequestError("nothing is staged", where=display(SUBMISSION), mend="make stage_results stages runs")
+        for root in roots:
+            results, left = published.read(root, root.name.partition("-")[0])
+            found, passed_over = found + results, passed_over + left
     _show(f"Staged in {', '.join(display(root) for root in roots)}", found, passed_over, asked)
     return ExitCode.GOOD
 
@@ -59,7 +60,8 @@ def import_submission(argv: Sequence[str]) -> int:
     if len(paths) != 1:
         mend = 'make import_submission RUN_ARGS="inference_results_v5.1"'
         raise RequestError(f"name one folder or file, not {len(paths) or 'none'}", where=run_args.WHERE, mend=mend)
-    found, passed_over = published.read(paths[0], asked.get("round") or "")
+    with stage.reading(paths[0]):
+        found, passed_over = published.read(paths[0], asked.get("round") or "")
     if not found:
         raise RequestError(
             "holds no result that can be read",
@@ -75,17 +77,19 @@ def import_submission(argv: Sequence[str]) -> int:
 
 
 def _staged() -> list[Path]:
-    divisions = published.DIVISIONS
     found = sorted(SUBMISSION.glob("*")) if SUBMISSION.is_dir() else []
-    whole = [root for root in found if not root.name.endswith((PARTIAL, FORMER))]
-    return [root for root in whole if any((root / division).is_dir() for division in divisions)]
+    return [root for root in found if any((root / division).is_dir() for division in DIVISIONS)]
 
 
 def _name(path: Path, found: Sequence[Published]) -> str:
-    """Return the name to keep an import under: its rounds, and what it was read from."""
-    rounds = sorted({each.round for each in found if each.round})
-    source = path.parent.name if path.is_file() else path.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join([*rounds[-1:], source])) or "results"
+    """Return the name to keep an import under: its newest round, and the folder it was read from.
+
+    The beginning of a hash tells folders of one name apart; what is imported again takes the place of what was.
+    """
+    rounds = sorted({each.round for each in found if each.round}, key=published.number_of)
+    folder = (path.parent if path.is_file() else path).resolve()
+    told = [*rounds[-1:], folder.name, sha256_text(str(path.resolve()))[:8]]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(filter(None, told)))
 
 
 def _show(title: str, found: Sequence[Published], passed_over: Sequence[str], asked: dict[str, str | None]) -> None:

@@ -45,23 +45,23 @@ def scenarios_of(entry: Entry, benchmark: str) -> tuple[Scenario, ...]:
 def asked_scenarios(entry: Entry, benchmark: str, asked: Sequence[Scenario]) -> tuple[Scenario, ...]:
     """Return the scenarios that are asked for, by default all of `scenarios_of`.
 
-    Raises RequestError for one that the round does not have there, or for one that it requires and that is neither
-    asked for nor inferred from one that is.
+    Raises RequestError for one that the round does not have there.
     """
     there = scenarios_of(entry, benchmark)
-    if not asked:
-        return there
-    where, place = "--scenarios", f"{benchmark} in the category {entry.category}"
     if foreign := [scenario for scenario in asked if scenario not in there]:
-        what = f"{entry.round} has no {', '.join(foreign)} of {place}"
-        raise RequestError(what, where=where, mend=f"it has {', '.join(there)}")
-    rules = rounds.read(entry.round).inferred
-    ways = rules.ways if entry.category == rules.category else ()
-    inferable = [way.scenario for way in ways if way.by in asked]
-    if left_out := _model(entry, benchmark).scenarios(entry.system_type).missing([*asked, *inferable]):
-        what = f"{entry.round} also requires {', '.join(left_out)} of {place}"
-        raise RequestError(what, where=where, mend="ask for it, too: what is there already is not run again")
-    return tuple(asked)
+        what = f"{entry.round} has no {', '.join(foreign)} of {benchmark} in the category {entry.category}"
+        raise RequestError(what, where="--scenarios", mend=f"it has {', '.join(there)}")
+    return tuple(asked) or there
+
+
+def left_out(entry: Entry, benchmark: str, there: Sequence[Scenario]) -> tuple[str, ...]:
+    """Return what the round requires of a benchmark and is neither there nor inferred from a scenario that is."""
+    inferable = [way.scenario for way in _ways(entry, benchmark) if way.by in there]
+    return _model(entry, benchmark).scenarios(entry.system_type).missing([*there, *inferable])
+
+
+def _ways(entry: Entry, benchmark: str) -> tuple[rounds.Way, ...]:
+    return rounds.read(entry.round).inferences(_model(entry, benchmark), entry.system_type)
 
 
 def _model(entry: Entry, benchmark: str) -> rounds.Model:
@@ -94,7 +94,7 @@ def prepare(
         wanted = scenarios_of(entry, name)
         found = read_runs([name], system)
         selection = select([run for run in found.runs if counts(run)], entry, wanted)
-        chosen = _completed(selection, entry, wanted)
+        chosen = _completed(selection, wanted, _ways(entry, name))
         notes += [f"passed over: {each}" for each in found.passed_over]
         notes += [f"{name} {scenario}: {note}" for scenario, each in chosen.items() for note in each.notes]
         if lacking := _lacking(entry, name, system, chosen, selection, found.passed_over):
@@ -115,13 +115,12 @@ def prepare(
     return Prepared(items, tuple(dict.fromkeys(notes)))
 
 
-def _completed(selection: Selection, entry: Entry, wanted: Iterable[Scenario]) -> dict[Scenario, Chosen]:
+def _completed(selection: Selection, wanted: Sequence[Scenario], ways: Sequence[rounds.Way]) -> dict[Scenario, Chosen]:
     """Return what was chosen, in the round's order, with what may be inferred where no performance test was run."""
-    rules = rounds.read(entry.round).inferred
     chosen = dict(selection.chosen)
     for scenario in wanted:
         was_run = scenario in chosen or selection.lacks[scenario].why
-        if not was_run and (inferred := inference.infer(scenario, chosen, entry.category, rules)):
+        if not was_run and (inferred := inference.infer(scenario, chosen, ways)):
             chosen[scenario] = inferred
     return {scenario: chosen[scenario] for scenario in wanted if scenario in chosen}
 

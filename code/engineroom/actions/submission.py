@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
 from engineroom import run_args, terminal, versions
-from engineroom.actions import audits, plan, rulebook, run
-from engineroom.actions.staging import Prepared, asked_scenarios, benchmarks_of, described, prepare
+from engineroom.actions import audits, missing, plan, rulebook, run
+from engineroom.actions.missing import Piece
+from engineroom.actions.staging import Prepared, benchmarks_of, described, prepare
 from engineroom.actions.work import Work
 from engineroom.actions.works import works
-from engineroom.artifacts import agree
-from engineroom.config import RunConfig, fields
+from engineroom.config import fields
 from engineroom.errors import EngineError, ExitCode, Mistakes, RequestError
-from engineroom.paths import ROOT, SUBMISSION, display, overlay_version, overlays, typed
+from engineroom.paths import ROOT, SUBMISSION, display, typed
 from engineroom.rounds import read as read_round
 from engineroom.run_args import Request
 from engineroom.runs import Result
@@ -25,7 +25,7 @@ from engineroom.steps import report
 from engineroom.steps.audit import TRIES
 from engineroom.steps.estimate import NOTHING
 from engineroom.steps.submission import official, pack, privacy, rehearsal, scrub, stage, truncate
-from engineroom.steps.submission.choose import UNTOLD, Lack, Run, audits_needed, read_runs, select, unnamed
+from engineroom.steps.submission.choose import Run, read_runs, unnamed
 from engineroom.steps.submission.documents import result_in_words, retraining
 from engineroom.steps.submission.entry import NOTICE, REHEARSAL, Entry, Settings, entry_of, read_settings
 from engineroom.steps.submission.layout import Tree
@@ -33,7 +33,7 @@ from engineroom.steps.submission.validate import whole
 from engineroom.steps.submission.validate.findings import Finding, Level
 from engineroom.steps.submission.validate.rulebook import RULES
 from engineroom.systems import detect
-from engineroom.terms import Scenario, TestMode
+from engineroom.terms import TestMode
 
 WHO = {
     "submitter=NAME": "organization that submits; default: `submitter` in configs/submission.yaml",
@@ -55,10 +55,6 @@ OFFICIAL = {"official=PATH": "let MLCommons' checker judge, too, from this check
 SETTINGS = Settings.__struct_fields__
 ORIGINALS, EXPORTED = "originals", ".exported.json"
 ERRORS_SHOWN = 20
-KINDS = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
-
-# How short a rehearsal's tests are, unless flags say otherwise.
-SHORT = {"min_duration": "1000", "min_query_count": "64"}
 
 
 def stage_results(argv: Sequence[str]) -> int:
@@ -116,15 +112,19 @@ def submission(argv: Sequence[str]) -> int:
     extras = {flag.partition("=")[0]: meaning for flag, meaning in {**WHO, **WHAT, **OFFICIAL}.items()}
     request, asked = works(argv, extras={name: text for name, text in extras.items() if name != "round"})
     entry, asked = _asked(request, asked)
-    missing = [piece for work in asked for piece in _missing(entry, work)]
-    if missing and not entry.rehearsal:
-        _check_submittable(entry, request, missing)
+    lacking = [piece for work in asked for piece in missing.of(entry, work)]
+    if lacking and not entry.rehearsal:
+        _check_submittable(entry, request, lacking)
     if request.plan:
-        return _plan(request, asked, missing)
-    if missing:
-        _run_missing(entry, request, missing)
+        return _plan(request, asked, lacking)
+    if lacking:
+        _run_missing(entry, request, lacking)
     by_name = {work.benchmark.name: work for work in asked}
-    _stage(entry, list(by_name), asked[0].system, lambda each: _as_asked(each, by_name[each.config.benchmark], entry))
+
+    def counts(each: Run) -> bool:
+        return missing.as_asked(each, by_name[each.config.benchmark], entry)
+
+    _stage(entry, list(by_name), asked[0].system, counts)
     with stage.held(entry):
         _truncate(entry)
         code = _checked(entry, request.extras.get("official"))
@@ -208,7 +208,7 @@ def _checked(entry: Entry, checkout: str | None) -> ExitCode:
     if wrong := [each for each in errors if each.rule not in may_break]:
         raise Mistakes(_in_words(wrong, entry))
     folder = entry.root / tree.folder
-    stage.refuse(scrub.scrub(folder, entry.root / tree.code, stage.private_words(entry), change=False))
+    stage.refuse(scrub.scrub(folder, entry.root / tree.code, stage.scrubber_of(entry), change=False))
     for rule, count in sorted(Counter(each.rule for each in errors).items()):
         terminal.note(f"not met, as a rehearsal may: {rule}, {count} times: {RULES[rule].checks}", hanging=2)
     if doubtful := len(verdict.of(Level.WARNING)):
@@ -236,9 +236,15 @@ def _judged(entry: Entry, checkout: str) -> ExitCode:
     csv = SUBMISSION / f"{entry.title}.official.csv"
     verdict = official.check(typed(checkout).absolute(), entry.root, entry.round, entry.submitter, csv)
     terminal.note(f"MLCommons' checker {'accepts it' if verdict.accepted else 'refuses it'}:")
-    for line in (*verdict.errors[:ERRORS_SHOWN], *verdict.summary):
+    lines = (*_first(verdict.errors), *_first([f"warning: {each}" for each in verdict.warnings]), *verdict.summary)
+    for line in lines:
         terminal.note(f"  {line}", hanging=4)
     return ExitCode.GOOD if verdict.accepted or entry.rehearsal else ExitCode.INVALID
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - ERRORS_SHOWN
+    return [*lines[:ERRORS_SHOWN], *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def _pack(entry: Entry) -> None:
@@ -251,127 +257,32 @@ def _pack(entry: Entry) -> None:
 
 
 def _asked(request: Request, asked: Sequence[Work]) -> tuple[Entry, list[Work]]:
-    """Return the entry, and the work on the scenarios of the round. A rehearsal's tests are short."""
-    rehearses = REHEARSAL in request.extras
+    """Return the entry, and the work on the scenarios that count."""
     flags = {name: request.extras[name] for name in SETTINGS if name in request.extras}
     settings = read_settings(flags)
-    if rehearses:
-        asked = [
-            replace(work, request=replace(work.request, overrides={**SHORT, **work.request.overrides}))
-            for work in asked
-        ]
     wanted: list[Work] = []
     entries: dict[str, Entry] = {}
     for work in asked:
         first = work.resolve(work.scenarios[0], TestMode.PERFORMANCE_ONLY)
-        entry = entry_of(settings, first.config.round, rehearsal=rehearses)
+        entry = entry_of(settings, first.config.round, rehearsal=REHEARSAL in request.extras)
         entries[entry.round] = entry
         retraining(work.benchmark, entry)  # asked now, not after hours
-        scenarios = asked_scenarios(entry, work.benchmark.name, request.scenarios)
+        scenarios = missing.counted(entry, work, request.scenarios)
         wanted.append(replace(work, request=replace(work.request, scenarios=scenarios)))
     if len(entries) > 1:
         raise RequestError(f"one submission is of one round, not of {' and '.join(entries)}", where="round")
     return next(iter(entries.values())), wanted
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What one scenario still lacks: tests, for which `work` asks in its test modes, and audits."""
-
-    work: Work
-    tests: tuple[str, ...]
-
-    def __str__(self) -> str:
-        kinds = [KINDS[mode] for mode in self.work.request.test_modes]
-        return f"{self.work.benchmark.name} {self.work.scenarios[0]}: {', '.join((*kinds, *self.tests))}"
-
-    def planned(self) -> Work:
-        """Return the work for a plan, which only says what it would do."""
-        return replace(self.work, request=replace(self.work.request, plan=True), needs={})
-
-    def audits(self) -> list[plan.Audited]:
-        """Return the audits for a plan."""
-        planned = self.planned()
-        alike = replace(planned.request, test_modes=(TestMode.PERFORMANCE_ONLY,))
-        return [plan.Audited(replace(planned, request=alike), planned.scenarios[0], test) for test in self.tests]
-
-
-def _planned(missing: Sequence[Piece]) -> tuple[list[Work], list[plan.Audited]]:
-    """Return tests and audits for a plan."""
-    tests = [piece.planned() for piece in missing if piece.work.request.test_modes]
-    return tests, [audit for piece in missing for audit in piece.audits()]
-
-
-def _missing(entry: Entry, work: Work) -> list[Piece]:
-    """Return what is still to be done: a piece for each scenario that lacks something."""
-    found = read_runs([work.benchmark.name], work.system)
-    for line in found.passed_over:
-        terminal.say(f"passed over: {line}")
-    fitting = [each for each in found.runs if _as_asked(each, work, entry)]
-    if not select(fitting, entry, work.scenarios).lacks:
-        return []
-    now = _Now(work)
-    lacks = select([each for each in fitting if now.made(each)], entry, work.scenarios).lacks
-    return [_piece(entry, work, scenario, lack) for scenario, lack in lacks.items()]
-
-
-def _piece(entry: Entry, work: Work, scenario: Scenario, lack: Lack) -> Piece:
-    modes = tuple(mode for mode in KINDS if mode in lack.missing)
-    needed = audits_needed(entry, work.benchmark.name)
-    tests = needed if modes else tuple(test for test in needed if test in lack.missing)
-    request = replace(work.request, scenarios=(scenario,), test_modes=modes)
-    if entry.rehearsal and needed and work.request.overrides.get("min_query_count") == SHORT["min_query_count"]:
-        least = read_round(entry.round).early_stopping.of(scenario)  # an audit wants a VALID run to be compared with
-        request = replace(
-            request, overrides={**request.overrides, **({"min_query_count": f"{least:.0f}"} if least else {})}
-        )
-    return Piece(replace(work, request=request, needs={}), tests)
-
-
-def _as_asked(run: Run, work: Work, entry: Entry) -> bool:
-    """Tell whether a run has the settings that flags ask for. How long it lasted is the rules' matter."""
-    benchmark, config = work.benchmark, run.config
-    own = str(benchmark.own_model) if benchmark.own_model else None
-    if (config.dataset, config.weights, config.model_path) != (benchmark.dataset, benchmark.weights, own):
-        return False
-    if config.scenario not in work.scenarios:
-        return False
-    wanted = work.resolve(config.scenario, config.test_mode).config
-    free = (*UNTOLD, "dataset", "weights", "model_path", *(("round",) if entry.rehearsal else ()))
-    names = [name for name in work.request.overrides if name not in free]
-    return all(getattr(wanted, name) in ("auto", getattr(config, name)) for name in names)
-
-
-class _Now:
-    """What would be run now, by scenario and test mode: found once, without making anything."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = replace(work, request=replace(work.request, plan=True), needs={})
-        self._found: dict[tuple[Scenario, TestMode], tuple[RunConfig, Mapping[str, str]]] = {}
-
-    def made(self, run: Run) -> bool:
-        """Tell whether a run was made with just that: code, settings, model, engine, samples."""
-        key = (run.config.scenario, run.config.test_mode)
-        if key not in self._found:
-            resolved, engine = self._work.best_precision(self._work.resolve(*key))
-            self._found[key] = resolved.config, engine.inputs
-        config, inputs = self._found[key]
-        names = [name for name in fields.names() if name not in (*UNTOLD, "round")]
-        same = all(getattr(config, name) == getattr(run.config, name) for name in names)
-        overlaid = tuple(map(overlay_version, reversed(overlays())))
-        same = same and overlaid == tuple(overlay.version for overlay in run.overlays)
-        return same and run.revision == versions.git_revision() and agree(run.result.made_from, inputs)
-
-
-def _check_submittable(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
+def _check_submittable(entry: Entry, request: Request, lacking: Sequence[Piece]) -> None:
     """Refuse what no run could mend: it is said now, not after hours. Raises Mistakes."""
     wrong: list[RequestError] = []
     if not request.plan and (why := unnamed(versions.git_revision())):
         wrong.append(RequestError(f"what is missing would be run {why}", where=str(ROOT)))
-    lines = rulebook.refused([piece.work for piece in missing], entry.division)
+    lines = rulebook.refused([piece.work for piece in lacking], entry.division)
     wrong += [RequestError(f"cannot go to the {entry.division} division: {line}", where="--division") for line in lines]
-    first = missing[0].work
-    configs = [piece.work.resolve(piece.work.scenarios[0], TestMode.PERFORMANCE_ONLY).config for piece in missing]
+    first = lacking[0].work
+    configs = [piece.work.resolve(piece.work.scenarios[0], TestMode.PERFORMANCE_ONLY).config for piece in lacking]
     try:
         described(entry, first.machine, first.system, dict.fromkeys(config.engine for config in configs))
     except RequestError as error:
@@ -380,12 +291,12 @@ def _check_submittable(entry: Entry, request: Request, missing: Sequence[Piece])
         raise Mistakes(wrong)
 
 
-def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> None:
+def _run_missing(entry: Entry, request: Request, lacking: Sequence[Piece]) -> None:
     """Run what is missing. Raises EngineError if a test fails, RequestError if what comes out cannot be submitted."""
-    terminal.say(f"missing: {'; '.join(map(str, missing))}")
-    planned = plan.of_run(replace(request, plan=True), *_planned(missing))
+    terminal.say(f"missing: {'; '.join(map(str, lacking))}")
+    planned = plan.of_run(replace(request, plan=True), *missing.planned(lacking))
     terminal.say(f"this will take {plan.seconds_in_words(planned)}")
-    tests = [piece.work for piece in missing if piece.work.request.test_modes]
+    tests = [piece.work for piece in lacking if piece.work.request.test_modes]
     code = run.run_works(request, tests) if tests else ExitCode.GOOD
     if code == ExitCode.INVALID and not entry.rehearsal:
         raise RequestError(
@@ -394,37 +305,37 @@ def _run_missing(entry: Entry, request: Request, missing: Sequence[Piece]) -> No
         )
     if code not in (ExitCode.GOOD, ExitCode.INVALID):
         raise EngineError("a test failed", mend="see above; type the same command again: what is good is kept")
-    results = [result for piece in missing for result in _audited(piece)]
+    results = [result for piece in lacking for result in _audited(entry, piece)]
     if results:
         report.print_audits(results)
     if failed := [result.run for result in results if result.audit and not result.audit.passed and not entry.rehearsal]:
         raise RequestError(f"an audit did not pass: {', '.join(failed)}", mend="see the table above")
 
 
-def _audited(piece: Piece) -> Iterator[Result]:
+def _audited(entry: Entry, piece: Piece) -> Iterator[Result]:
     if piece.tests:
         both = replace(piece.work.request, test_modes=Request.test_modes)
         work = replace(piece.work, request=both)
-        yield from audits.of_scenario(audits.Task(work, work.scenarios[0], piece.tests))
+        yield from audits.of_scenario(audits.Task(work, work.scenarios[0], piece.tests, rehearses=entry.rehearsal))
 
 
-def _plan(request: Request, asked: Sequence[Work], missing: Sequence[Piece]) -> int:
+def _plan(request: Request, asked: Sequence[Work], lacking: Sequence[Piece]) -> int:
     """Say what is missing and how long it will run."""
-    lacking = {(piece.work.benchmark.name, piece.work.scenarios[0]) for piece in missing}
-    there = [(work.benchmark.name, scenario) for work in asked for scenario in work.scenarios]
-    ready = [f"{name} {scenario}" for name, scenario in there if (name, scenario) not in lacking]
-    tests, audited = _planned(missing)
-    found = plan.of_run(request, tests, audited) if missing else None
+    absent = {(piece.work.benchmark.name, piece.work.scenarios[0]) for piece in lacking}
+    counted = [(work.benchmark.name, scenario) for work in asked for scenario in work.scenarios]
+    ready = [f"{name} {scenario}" for name, scenario in counted if (name, scenario) not in absent]
+    tests, audited = missing.planned(lacking)
+    found = plan.of_run(request, tests, audited) if lacking else None
     if request.json:
-        told = {"missing": list(map(str, missing)), "ready": ready, "hours": _hours(found)}
+        told = {"missing": list(map(str, lacking)), "ready": ready, "hours": _hours(found)}
         print(json.dumps({**told, "plan": msgspec.to_builtins(found)}, indent=1))
         return ExitCode.GOOD
     code: int = ExitCode.GOOD
-    if missing:
+    if lacking:
         run.check(request, [*tests, *(each.work for each in audited)])
         code = plan.running(request, tests, audited)
     terminal.note(f"Ready: {', '.join(ready) or 'nothing'}.")
-    terminal.note(f"Missing: {'; '.join(map(str, missing)) or 'nothing'}.")
+    terminal.note(f"Missing: {'; '.join(map(str, lacking)) or 'nothing'}.")
     if found:
         tries = ", ".join(f"{test} up to {count} times" for test, count in TRIES.items())
         again = f" The most counts audits that fail and are run again, {tries}." if audited else ""

@@ -14,7 +14,7 @@ from engineroom import rounds, run_args, terminal
 from engineroom.config import fields
 from engineroom.errors import ExitCode, RequestError
 from engineroom.paths import SUBMISSION, display, typed
-from engineroom.steps.submission import official
+from engineroom.steps.submission import official, stage
 from engineroom.steps.submission.validate import whole
 from engineroom.steps.submission.validate.accuracy import RESCORED
 from engineroom.steps.submission.validate.findings import Finding, Level
@@ -46,10 +46,12 @@ def check_submission(argv: Sequence[str]) -> int:
     path = _path([word for word in argv if not word.startswith("--")], asked.get("round"))
     if name := asked.get("round"):
         rounds.read(name)
-    with terminal.progress(f"judging {display(path)}", 1) as update:
-        report = whole.validate(path, name, submitter=asked.get("submitter") or "", progress=terminal.counting(update))
-    checkout = asked.get("official")
-    verdicts = _official(checkout, report) if checkout else {}
+    with stage.reading(path):
+        with terminal.progress(f"judging {display(path)}", 1) as update:
+            count = terminal.counting(update)
+            report = whole.validate(path, name, submitter=asked.get("submitter") or "", progress=count)
+        checkout = asked.get("official")
+        verdicts = _official(checkout, report) if checkout else {}
     if "json" in asked:
         _print_json(report, verdicts)
     else:
@@ -136,15 +138,21 @@ def _side_by_side(report: whole.Report, verdicts: dict[str, official.Verdict]) -
     rows = []
     for submitter, verdict in verdicts.items():
         own = [each for each in report.of(Level.ERROR) if _of(each, submitter)]
+        warnings = [f"warning: {each}" for each in verdict.warnings[:3]]
         rows.append(
             (
                 submitter,
                 f"{_count(len(own), 'error')}" if own else "accepted",
-                "accepted" if verdict.accepted else f"{_count(len(verdict.errors), 'error')}",
-                "\n".join((*verdict.errors[:3], *verdict.summary)),
+                _words_of(verdict),
+                "\n".join((*verdict.errors[:3], *warnings, *verdict.summary)),
             )
         )
     terminal.table("Side by side", ("Submitter", "Engineroom", "MLCommons' checker", "Its words"), rows)
+
+
+def _words_of(verdict: official.Verdict) -> str:
+    said = "accepted" if verdict.accepted else _count(len(verdict.errors), "error")
+    return f"{said}, {_count(len(verdict.warnings), 'warning')}" if verdict.warnings else said
 
 
 def _of(finding: Finding, submitter: str) -> bool:
@@ -164,7 +172,12 @@ def _print_json(report: whole.Report, verdicts: dict[str, official.Verdict]) -> 
     }
     if verdicts:
         told["official"] = {
-            name: {"accepted": each.accepted, "errors": each.errors, "summary": each.summary}
+            name: {
+                "accepted": each.accepted,
+                "errors": each.errors,
+                "warnings": each.warnings,
+                "summary": each.summary,
+            }
             for name, each in verdicts.items()
         }
     print(msgspec.json.format(msgspec.json.encode(told), indent=1).decode())

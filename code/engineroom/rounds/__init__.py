@@ -373,6 +373,19 @@ class Round(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Return what model_mapping.json may map to, MLCommons' checkers' names, each with the benchmark's own."""
         return {self.benchmarks.checker_names.get(name, name): name for name in self.benchmarks.models}
 
+    def inferences(self, model: Model, system_type: str) -> tuple[Way, ...]:
+        """Return how results of a benchmark may follow from others on a system of this type, the best way first.
+
+        Of a system of both categories MLCommons' checker asks no more than that it is of the edge, too. The rules infer
+        results of the edge alone: what the other category has of the benchmark is measured.
+        """
+        categories = system_type.split(",")
+        if self.inferred.category not in categories:
+            return ()
+        others = [each for each in categories if each != self.inferred.category]
+        measured = {scenario for each in others for scenario in model.scenarios(each).all()}
+        return tuple(way for way in self.inferred.ways if way.scenario not in measured)
+
     def score_field(self, model: Model | None, scenario: str, ran: str) -> str:
         """Return the key in LoadGen's log that is the score of a test of `ran` in the place of a scenario; "" if none.
 

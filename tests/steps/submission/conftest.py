@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from engineroom import rounds, runs
-from engineroom.actions import staging, submission
+from engineroom.actions import audits, missing, published, staging, submission, validator
 from engineroom.bench import trees
 from engineroom.config import Origin, Resolved, RunConfig
 from engineroom.detection.machine import Cpu, Disk, Machine, Nic
@@ -231,14 +231,16 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: tuple[Path
     found = Runs(tmp_path / "runs", revision)
     monkeypatch.setattr(documents, "SOURCES", SOURCES)
     monkeypatch.setattr(documents, "write_sources", partial(documents.write_sources, root=folder))
-    for module in (entry, stage, submission):
+    for module in (entry, stage, submission, published, validator):
         monkeypatch.setattr(module, "SUBMISSION", tmp_path / "submission")
 
     def read(names: list[str], system: str | None = None) -> choose.Found:
         return choose.read_runs(names, system, found.folder)
 
-    for module in (staging, submission):
+    for module in (missing, staging, submission):
         monkeypatch.setattr(module, "read_runs", read)
+    monkeypatch.setattr(audits, "RUNS", found.folder)
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(submission, "detect", lambda: MACHINE)
     told = privacy.Private("jdoe", "/home/jdoe", ("crunch7",), "/home/jdoe/engineroom")
     monkeypatch.setattr(privacy, "of_this_machine", lambda: told)

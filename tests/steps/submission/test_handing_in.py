@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import shutil
 import stat
 import tarfile
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from engineroom.actions import published, validator
 from engineroom.actions import submission as action
 from engineroom.errors import EngineroomError
 from engineroom.paths import locked
@@ -185,6 +187,53 @@ def test_what_a_kill_left_half_way_is_mended_by_whoever_comes_next(staged: Path,
     assert not [path.name for path in built.iterdir() if path.suffix in (".partial", ".former")]
 
 
+@pytest.mark.parametrize("how", ["between the renames", "after them"])
+def test_who_only_reads_finds_a_whole_tree_too(
+    staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    built, before = tmp_path / "submission", _all(staged)
+    tasks = (
+        lambda: published.summarize_results(["--json"]),
+        lambda: validator.check_submission([str(built / "v6.1"), "--round=v6.1", "--json"]),
+        lambda: published.import_submission([str(built / "v6.1"), "--json"]),
+    )
+    for task in tasks:
+        capsys.readouterr()
+        task()
+        told = capsys.readouterr().out
+        shutil.copytree(staged, built / "v6.1-open-Acme.partial/open/Acme")
+        (built / "v6.1-open-Acme.partial/.staged.json").write_text('{"runs": {"new": {}}}')
+        if how == "after them":
+            shutil.rmtree(built / "v6.1-open-Acme.partial/open/Acme")
+            shutil.copytree(staged, built / "v6.1-open-Acme.former")
+        else:
+            staged.rename(built / "v6.1-open-Acme.former")
+        task()
+        assert capsys.readouterr().out == told and _all(staged) == before
+        assert not [path.name for path in built.iterdir() if path.suffix in (".partial", ".former")]
+
+
+def test_who_only_reads_waits_for_who_stages_but_not_for_other_peoples_trees(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits, read = Event(), Event()
+    monkeypatch.setattr(stage, "_waits", waits.set)
+    shutil.copytree(tmp_path / "submission/v6.1", tmp_path / "theirs")
+
+    def summarize() -> None:
+        published.summarize_results(["--json"])
+        read.set()
+
+    with locked(stage.SUBMISSION):
+        validator.check_submission([str(tmp_path / "theirs"), "--round=v6.1"])
+        assert not waits.is_set()
+        other = Thread(target=summarize)
+        other.start()
+        assert waits.wait(20) and not read.is_set()
+    other.join(20)
+    assert read.is_set()
+
+
 def test_a_kill_while_a_broken_off_staging_is_removed_makes_it_no_finished_one(
     staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +351,7 @@ def test_nothing_staged_is_told(made: Runs) -> None:
 CHECKER = """import sys
 print("INFO:main:---", sys.argv[1:])
 print("ERROR:main:results/x has no TEST01")
+print("[2026-02-01 10:00:00,000 accuracy_check.py:129 WARNING] results/x has an accuracy above the target")
 print("ERROR:main:SUMMARY: submission has errors")
 sys.exit(1)
 """
@@ -319,5 +369,55 @@ def test_the_official_checker_is_an_outside_judge(
     assert action.pack_submission([*WHO, f"--official={tmp_path / 'inference'}"]) == code
     out = capsys.readouterr().out
     assert f"MLCommons' checker {words}" in out and "SUMMARY: submission has errors" in out and "no TEST01" in out
+    assert "  warning: results/x has an accuracy above the target\n" in out
+    root = str(tmp_path / "submission/v6.1")
+    validator.check_submission([root, "--round=v6.1", f"--official={tmp_path / 'inference'}", "--json"])
+    told = json.loads(capsys.readouterr().out)["official"]["Acme"]
+    assert (told["accepted"], told["warnings"]) == (code == 0, ["results/x has an accuracy above the target"])
+    validator.check_submission([root, "--round=v6.1", f"--official={tmp_path / 'inference'}"])
+    assert ", 1 warning" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(EngineroomError, match="has no tools/submission/submission_checker/main.py"):
         action.pack_submission([*WHO, f"--official={tmp_path}"])
+
+
+def test_a_cut_log_is_held_against_the_whole_one_that_was_kept(
+    staged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    action.truncate_results(WHO)
+    log = staged / PLACE / "mlperf_log_accuracy.json"
+    cut = log.read_bytes()
+    for place in (100, len(cut) - 100):  # in its beginning, and in its end
+        log.write_bytes(cut[:place] + b"#" + cut[place + 1 :])
+        with pytest.raises(EngineroomError, match="is not the beginning and the end of the log it was cut from"):
+            action.truncate_results(WHO)
+        action.truncate_results([*WHO, "--restore"])
+        action.truncate_results(WHO)
+        assert log.read_bytes() == cut
+    capsys.readouterr()
+    action.truncate_results(WHO)
+    assert "3 accuracy logs: cut before\n" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "submission/originals")
+    action.truncate_results(WHO)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "3 accuracy logs: cut before, and no whole one with their hash is kept here any more" in told
+
+
+def test_an_export_lasts_before_it_takes_the_place_of_another(
+    staged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action.truncate_results(WHO)
+    synced: set[Path] = set()
+    replace, sync = Path.replace, pack.sync_file
+
+    def replaced(path: Path, target: Path) -> Path:
+        assert path in synced or not path.is_relative_to(tmp_path / "repository")
+        return replace(path, target)
+
+    def noted(path: Path) -> None:
+        sync(path)
+        synced.add(path)
+
+    monkeypatch.setattr(pack, "sync_file", noted)
+    monkeypatch.setattr(Path, "replace", replaced)
+    assert action.export_submission([*WHO, f"--to={tmp_path / 'repository'}"]) == 0
+    assert len(synced) == len(_all(staged))

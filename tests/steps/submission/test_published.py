@@ -194,6 +194,42 @@ def test_a_summary_is_read_and_what_cannot_be_is_told(tmp_path: Path, capsys: py
     assert len(passed_over) == 1 and "result 3: KeyError" in passed_over[0]
 
 
+CHECKERS_TABLE = [
+    {  # a row of v2.1's, as published in open/Alibaba/submission_checker_results.csv
+        "Organization": "Alibaba", "Availability": "rdi", "Division": "open", "SystemType": "datacenter",
+        "SystemName": "Alibaba Cloud Server", "Platform": "ACS_SINIAN_ARMNN_A_Datacenter", "Model": "resnet50",
+        "MlperfModel": "resnet", "Scenario": "Offline", "Result": 20002.4, "Accuracy": 75.862, "number_of_nodes": 1,
+        "host_processor_model_name": "Alibaba Yitian 710", "host_processors_per_node": 1,
+        "host_processor_core_count": 128, "accelerator_model_name": "", "accelerators_per_node": 0,
+        "Location": "open/Alibaba/results/ACS_SINIAN_ARMNN_A_Datacenter/resnet50/Offline",
+        "framework": "SinianML-ARMNN v22.05", "operating_system": "Ubuntu 21.10", "notes": "ECC ON", "compilance": 1,
+        "errors": 0, "version": "v2.1", "inferred": 0, "has_power": False, "Units": "Samples/s",
+    },
+    {  # by the columns of v3.1's, with accelerators in two nodes
+        "Organization": "Acme", "Availability": "available", "Division": "closed", "SystemType": "datacenter",
+        "SystemName": "A server", "Platform": "box", "Model": "my-bert", "MlperfModel": "bert-99", "Scenario": "Server",
+        "Result": 8000.0, "Accuracy": "F1: 90.1", "number_of_nodes": 2, "host_processor_model_name": "A CPU",
+        "host_processors_per_node": 2, "host_processor_core_count": 64, "accelerator_model_name": "A GPU",
+        "accelerators_per_node": 4, "Location": "closed/Acme/results/box/my-bert/Server", "framework": "A framework",
+        "operating_system": "Linux", "notes": "", "compliance": 1, "errors": 0, "version": "v3.1", "inferred": 0,
+        "has_power": False, "Units": "Queries/s",
+    },
+]  # fmt: skip
+
+
+def test_the_rounds_up_to_v3_1_are_read_by_the_columns_that_they_have(tmp_path: Path) -> None:
+    write(tmp_path / "summary_results.json", CHECKERS_TABLE)
+    (first, second), passed_over = published.read(tmp_path)
+    assert not passed_over
+    assert (first.round, first.division, first.submitter, first.category) == ("v2.1", "open", "Alibaba", "datacenter")
+    assert (first.benchmark, first.value, first.unit, first.accelerators) == ("resnet50", 20002.4, "samples/s", 0)
+    assert (first.processor, first.processors, first.cores) == ("Alibaba Yitian 710", 1, 128)
+    assert (first.framework, first.per_core) == ("SinianML-ARMNN v22.05", 20002.4 / 128)
+    assert (second.round, second.system_name, second.benchmark) == ("v3.1", "A server", "my-bert")
+    assert (second.accelerator, second.accelerators, second.processors) == ("A GPU", 8, 4)
+    assert (second.unit, second.per_accelerator) == ("samples/s", 1000.0)
+
+
 def test_the_field_that_is_the_score_decides_the_unit_where_a_summary_errs(tmp_path: Path) -> None:
     """In MLCommons' summary of v5.1, whisper's 41927.4 is what the log has as result_tokens_per_second."""
     whisper = {**SUMMARY[0], "UsedModel": "whisper", "Model": "whisper", "Performance_Units": "Samples/s"}
@@ -211,12 +247,24 @@ def test_an_import_is_kept_and_shown(
     assert action.import_submission([str(tmp_path / "in"), f"--csv={table}"]) == 0
     out = capsys.readouterr().out
     assert "500 an accelerator" in out and "passed over:" in out
-    kept = json.loads((tmp_path / "published" / "v5.1-in.json").read_text())
+    (path,) = (tmp_path / "published").glob("v5.1-in-*.json")
+    kept = json.loads(path.read_text())
     assert [each["benchmark"] for each in kept] == ["llama2-70b-99", "resnet50"]
     rows = list(csv.DictReader(table.open()))
     assert [row["per_accelerator"] for row in rows] == ["500.0", ""]
     action.import_submission([str(tmp_path / "in"), "--json", "--benchmarks=resnet50"])
     assert [each["value"] for each in json.loads(capsys.readouterr().out)] == [3.5]
+
+
+def test_imports_of_one_name_are_kept_beside_each_other_and_one_again_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(action, "PUBLISHED", tmp_path / "published")
+    for place in ("mine", "yours", "mine"):
+        write(tmp_path / place / "in/summary_results.json", [{**SUMMARY[0], "Submitter": place}])
+        assert action.import_submission([str(tmp_path / place / "in"), "--json"]) == 0
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "published").iterdir()]
+    assert sorted(each["submitter"] for (each,) in kept) == ["mine", "yours"]
 
 
 @pytest.mark.parametrize(

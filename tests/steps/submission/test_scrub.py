@@ -53,6 +53,9 @@ FOUND = [
     (r"in C:\Users\Jane Doe\m.onnx now", Kind.PATH, r"C:\Users\Jane Doe\m.onnx"),
     ("in D:/Users/Alice/m.onnx", Kind.PATH, "D:/Users/Alice/m.onnx"),
     ("in ~alice/models/m.onnx", Kind.PATH, "~alice/models/m.onnx"),
+    (r"in \\nas7\models\alice now", Kind.PATH, r"\\nas7\models\alice"),
+    (r'"path": "\\\\nas7\\models\\alice"', Kind.PATH, r"\\\\nas7\\models\\alice"),
+    (r"--model_path=\\nas7.acme.example\share$\m.onnx", Kind.PATH, r"\\nas7.acme.example\share$\m.onnx"),
     # names
     ("run by jdoe on Monday", Kind.USER, "jdoe"),
     ("run by JDoe", Kind.USER, "JDoe"),
@@ -67,6 +70,12 @@ FOUND = [
     ("fileserver.corp", Kind.HOST, "fileserver.corp"),
     ("http://buildbox:8000/x", Kind.HOST, "buildbox"),
     ("ssh -p 22 alice@login", Kind.HOST, "alice@login"),
+    ("made on alice@buildbox, by hand", Kind.HOST, "alice@buildbox"),
+    ("alice@buildbox:~/engineroom$ make test", Kind.HOST, "alice@buildbox"),
+    ("[alice@login2 engineroom]$ make test", Kind.HOST, "alice@login2"),
+    ("Alice Doe <alice@buildbox>", Kind.HOST, "alice@buildbox"),
+    ("root@crunch9", Kind.HOST, "root@crunch9"),
+    ("ssh://alice@buildbox/models", Kind.HOST, "alice@buildbox"),
     ("on ip-10-20-30-40.ec2", Kind.HOST, "ip-10-20-30-40.ec2"),
     ("ask Alice.Doe+x@mail.acme.example.", Kind.MAIL, "Alice.Doe+x@mail.acme.example"),
     # addresses
@@ -139,6 +148,10 @@ ORDINARY = [
     "hash=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "import threading.local, google.protobuf.internal, settings.local.yaml, self.private(3)",
     "git@github.com:mlcommons/inference.git, https://github.com/a/b, resnet50@int8, torch@2.1.0, docker://ubuntu:22.04",
+    "pkg@1.2, pkg@latest, torch@nightly, actions/checkout@v4, @scope/pkg@next, inference@b66003e1, x@sha256:0a1b2c",
+    "@decorator, @pytest.mark.heavy, mAP@0.5, mAP@IoU, recall@top10, precision@k, a @ b, root@localhost, 700 W @ 2 GHz",
+    "git@gitlab:group/project, ssh://git@github.com/mlcommons/inference, https://github.com/mlcommons/inference@main",
+    r"stage\d+\.conv \bword\b, \\bword\\b, \\d+\\w+, \frac{a}{b}, a\\b, C:\\temp",
     "about ~5 ms, ~/models, ~=2.0, a~b/c, x:/y",
     "NVIDIA H100 80GB HBM3, 2x Intel(R) Xeon(R) Platinum 8592+, 8x 64 GB DDR5-5600, 400 Gb/s",
 ]
@@ -285,3 +298,10 @@ def test_a_submission_is_cleaned_or_refused(made: Runs, tmp_path: Path, capsys: 
     with pytest.raises(Mistakes, match=r"mlperf_log_detail.txt:9: holds a host: crunch7(.|\n)*must not be published"):
         action.stage_results(who)
     assert action.stage_results([*who, "--public=crunch7"]) == 0
+
+
+def test_an_account_in_what_is_never_changed_is_one_only_beside_words_that_say_so() -> None:
+    """A log that holds one refuses the submission; code that multiplies matrices does not."""
+    assert found("built by alice@buildbox\nalice@login2:/scratch$ make", Of.LOG)[0] == (Kind.HOST, "alice@buildbox")
+    assert (Kind.HOST, "alice@login2") in found("built by me\nalice@login2:~/x$ make", Of.LOG)
+    assert found("scores = weights@inputs + bias@ones", Of.LOG) == []

@@ -30,7 +30,6 @@ UNTOLD = (  # the settings that may differ: of the test's kind, of its watch, of
     *fields.EXPECTED.values(),
 )
 SHOWN = 4  # differences that are named
-KIND = {TestMode.PERFORMANCE_ONLY: "performance", TestMode.ACCURACY_ONLY: "accuracy"}
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,12 @@ class Run:
         return (self.revision, config.dataset, config.weights.value, config.model_path or "")
 
     @property
-    def rank(self) -> tuple[float, str]:
-        """What sorts the best run to the front."""
+    def rank(self) -> tuple[bool, float, str]:
+        """What sorts the best run to the front: a rehearsal also takes an INVALID one, but rather a VALID one."""
         figure = self.result.performance
-        value = figure.value if figure else 0.0
-        return (value if figure and figure.unit == LOWER_IS_BETTER else -value), self.folder.name
+        if figure is None:
+            return True, 0.0, self.folder.name
+        return not figure.valid, figure.value if figure.unit == LOWER_IS_BETTER else -figure.value, self.folder.name
 
     def differences(self, other: Run) -> list[str]:
         """Say in what another run was made differently."""

@@ -215,19 +215,21 @@ def calibration(benchmark: Benchmark, runs: Sequence[Run], place: str) -> str:
 
     Raises RequestError if a model was calibrated and its account is gone.
     """
-    parts = [f"# {place}\n"]
+    told: dict[str, list[str]] = {}
     for run in runs:
-        config = run.config
-        key = run.result.made_from.get("calibration", "none")
-        if config.precision is not Precision.INT8:
-            text = f"{config.scenario}: the model ran in {config.precision}; nothing was quantized or calibrated.\n"
-        elif key == "none":
-            text = f"{config.scenario}: the model came in int8; nothing was calibrated here.\n"
-        else:
-            text = f"{config.scenario}:\n\n{_account(benchmark, key, run)}"
-        if text not in parts:
-            parts.append(text)
-    return "\n".join(parts)
+        told.setdefault(_quantized(benchmark, run), []).append(run.config.scenario)
+    parts = (f"{', '.join(dict.fromkeys(scenarios))}:{text}" for text, scenarios in told.items())
+    return "\n".join([f"# {place}\n", *parts])
+
+
+def _quantized(benchmark: Benchmark, run: Run) -> str:
+    """Return how the model of a run was quantized, as it stands behind a colon."""
+    key = run.result.made_from.get("calibration", "none")
+    if run.config.precision is not Precision.INT8:
+        return f" the model ran in {run.config.precision}; nothing was quantized or calibrated.\n"
+    if key == "none":
+        return " the model came in int8; nothing was calibrated here.\n"
+    return f"\n\n{_account(benchmark, key, run)}"
 
 
 def _account(benchmark: Benchmark, key: str, run: Run) -> str:

@@ -20,6 +20,8 @@ REHEARSAL = "rehearsal"
 NOTICE = "This is a rehearsal: short tests, made to try the way. It is no result and must not be submitted."
 UNKNOWN_HERE = f"unknown ({REHEARSAL})"  # of what only a person knows and need not say for a rehearsal
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")  # repository_checks.sh allows neither spaces nor a dot in front
+# Of an entry: round, division, submitter.
+TITLE = re.compile(rf"(v\d+\.\d+(?:-{REHEARSAL})?)-(closed|open)-(.+)")
 
 # The categories of a system, and what its description says of it (constants.py, SystemCheck.system_type_check).
 CATEGORIES = {"edge": "edge", "datacenter": "datacenter", "both": "datacenter,edge"}

@@ -6,7 +6,7 @@ that other scenario are staged in the missing one's place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,12 @@ from engineroom.steps.submission.choose import Chosen
 from engineroom.terms import METRICS, Scenario
 
 
-def infer(scenario: Scenario, chosen: Mapping[Scenario, Chosen], category: str, rules: Inferred) -> Chosen | None:
-    """Return the runs that stand for a scenario, or None if it cannot be inferred from what was run."""
-    for way in rules.ways if category == rules.category else ():
+def infer(scenario: Scenario, chosen: Mapping[Scenario, Chosen], ways: Iterable[Way]) -> Chosen | None:
+    """Return the runs that stand for a scenario, or None if it cannot be inferred from what was run.
+
+    `ways` are those that the round allows (rounds.Round.inferences), the best one first.
+    """
+    for way in ways:
         source = Scenario(way.by)
         found = chosen.get(source) if way.scenario == scenario else None
         if found and found.inferred_from is None and value(way, found.performance.result.loadgen):

@@ -16,6 +16,11 @@ USER_CONF = "user.conf"
 README = "README.md"
 PERFORMANCE_RUN = Path("performance", "run_1")
 
+# The names of folders in the trees of all rounds. Those of scenarios are in lower case in some.
+DIVISIONS = ("closed", "network", "open")
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Interactive", "Offline")
+SPELLED = {name.lower(): name for name in SCENARIOS}
+
 
 @dataclass(frozen=True)
 class Place:

@@ -20,17 +20,17 @@ WAYS = {
 VERDICT = re.compile(r"SUMMARY: .*|Results=\d+, NoResults=\d+.*")
 CHOICES = re.compile(r"argument --version: invalid choice: .*\(choose from (.*)\)")
 TIMEOUT_S = 1800
-ERROR = re.compile(r"(?:ERROR:main:|\bERROR\] ?)(.*)")
+SAID = re.compile(r"\b(ERROR|WARNING)(?::main:|\] ?)(.*)")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the checker said: whether it accepts the tree, its errors in order, its last words, and its whole log."""
+    """What the checker said: whether it accepts the tree, its errors and its warnings in order, and its last words."""
 
     accepted: bool
     errors: tuple[str, ...]
+    warnings: tuple[str, ...]
     summary: tuple[str, ...]
-    log: str
 
 
 def check(checkout: Path, root: Path, round_name: str, submitter: str, csv: Path) -> Verdict:
@@ -54,7 +54,12 @@ def check(checkout: Path, root: Path, round_name: str, submitter: str, csv: Path
     if found := CHOICES.search(log):
         known = [name.strip("' ") for name in found[1].split(",")]
         raise RequestError(f"does not know {round_name}", where=display(tools), mend=did_you_mean(round_name, known))
-    errors = tuple(dict.fromkeys(match[1].strip() for match in ERROR.finditer(log)))
+    errors, warnings = (_said(log, level) for level in ("ERROR", "WARNING"))
     if "Traceback (most recent call last)" in log:
         errors = (*errors, f"it stopped with a traceback: {log.strip().splitlines()[-1]}")
-    return Verdict(done.returncode == 0, errors, tuple(VERDICT.findall(log)), log)
+    return Verdict(done.returncode == 0, errors, warnings, tuple(VERDICT.findall(log)))
+
+
+def _said(log: str, level: str) -> tuple[str, ...]:
+    """Return what the checker logged at a level, each once."""
+    return tuple(dict.fromkeys(text.strip() for told, text in SAID.findall(log) if told == level))

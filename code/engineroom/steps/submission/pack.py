@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engineroom.errors import Mistakes, RequestError
-from engineroom.paths import display, ensure_folder, not_writable, sha256_file, write_beside, write_text
+from engineroom.paths import display, ensure_folder, not_writable, sha256_file, sync_file, write_beside, write_text
 
 SHOWN = 10
 SUFFIX = ".tar.gz"
@@ -73,10 +73,10 @@ def export(root: Path, folder: Path, target: Path, record: Path) -> list[str]:
     ]
     if foreign:
         mend = "move it away, or export to another folder"
-        told = [
-            RequestError("is there and not from an export", where=str(target / name), mend=mend) for name in foreign
-        ]
-        raise Mistakes(told[:SHOWN])
+        what = "is there and not from an export"
+        told = [RequestError(what, where=str(target / name), mend=mend) for name in foreign[:SHOWN]]
+        more = len(foreign) - SHOWN
+        raise Mistakes([*told, *([RequestError(f"and {more:,} more")] if more > 0 else [])])
     new = [name for name, sha in ours.items() if there.get(name) != sha]
     stale = [
         path
@@ -104,6 +104,7 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, beside)
         shutil.copymode(source, beside)
+        sync_file(beside)
         beside.replace(target)
     except OSError as error:
         raise not_writable(target, error) from error

@@ -88,7 +88,7 @@ def hits(text: str, of: Of, private: Private) -> Iterator[Hit]:
     yield from _matches(Kind.ADDRESS, IPV6, text, _is_ipv6)
     yield from _matches(Kind.ADDRESS, IPV4, text, _is_ipv4)
     if of is not Of.SOURCE:  # there a name is a word like any other, and its authors' addresses are public
-        yield from _names(text, private)
+        yield from _names(text, of, private)
         yield from _matches(Kind.MAIL, MAILS, text)
 
 
@@ -160,6 +160,11 @@ HOMES = re.compile(  # the lookbehinds come second: most letters are no slash
     r"|[A-Za-z]:(?<![A-Za-z0-9]..)(?:\\{1,2}|/)(?i:users|documents and settings)"
     r"(?:(?:\\{1,2}|/)[\w.@+-]+(?:(?:[ ][\w.@+-]+)+(?=\\))?)+"
 )
+# \\server\share\folder, or with every \ doubled: a pattern such as "\\bword\\b" is neither.
+SHARES = re.compile(
+    r"\\(?<![\w\\]\\)(?<!\b[A-Za-z]:\\)"
+    r"(?:\\[\w.$-]{2,}(?:\\[\w.$@+-]{2,})+|\\{3}[\w.$-]{2,}(?:\\\\[\w.$@+-]{2,})+)"
+)
 PATHS = re.compile(r"(?:(?<![\w/.<>~*)\]}}-])|(?<=\bfile://))(?P<value>/[\w.@+-]+(?:/[\w.@+-]+)+)")
 # Where people keep what is theirs. In documents any other top folder counts if this machine has it: /layer1/conv has
 # none, it is a name of ONNX's.
@@ -185,6 +190,7 @@ def _paths(text: str, of: Of, private: Private) -> Iterator[Hit]:
         yield from _matches(Kind.PATH, re.compile(rf"{re.escape(path)}(?![\w-])"), text)
     if of is not Of.SOURCE:  # where other people's paths are examples
         yield from _matches(Kind.PATH, HOMES, text)
+        yield from _matches(Kind.PATH, SHARES, text)
         yield from _matches(Kind.PATH, PATHS, text, _is_place if of is Of.DOCUMENT else _is_known_place)
 
 
@@ -215,6 +221,19 @@ ORDINARY = re.compile(
 MAILS = re.compile(r"(?<![\w.+@/-])(?!(?:git|noreply|no-reply)@)[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}(?![\w-])")
 HOSTS = re.compile(r"\b(?:ip|ec2)-\d{1,3}(?:-\d{1,3}){3}\b(?:\.[\w.-]+\w)?")
 REMOTES = re.compile(r"(?i)\b(?:ssh|scp|sftp|rsync)\s[^\n|;]{0,80}?(?<![\w.-])(?P<value>[a-z_][\w.-]*@[\w.-]+\w)")
+ACCOUNTS = re.compile(
+    r"(?i)(?:(?<![\w.+@/-])|(?<=:/{2}))(?!(?:git|noreply|no-reply)@)"
+    r"(?P<user>[a-z_][\w.+-]*)@(?P<host>[a-z][\w-]+)(?![\w@-]|\.\w)"
+)
+# What stands behind an @ and is no machine: the tag or branch of a package, a precision, where a metric is cut.
+TAGS = re.compile(
+    r"""(?ix)
+    v\d[\w-]*|[0-9a-f]{6,40}|sha\d+|latest|head|trunk|dev|devel|develop|nightly|stable|next|canary|alpha|beta|rc\d*|
+    release|lts|u?int\d+|b?f(?:p|loat)?\d+\w*|top[_-]?\d*|iou
+    """
+)
+PROMPT = re.compile(r":[~/]|\s[~\w./-]+\][$#]")  # behind an account: where a shell is, or a path on the machine
+BEFORE_ACCOUNT = re.compile(r"(?i)\b(?:by|as|user|login|owner|author|operator|contact|ask)[\"']?\s*[:=]?\s*[\"'(<]?$")
 URL_HOSTS = re.compile(
     r"(?i)\b(?:https?|tcp|udp|ssh|s?ftp|grpc|nfs|smb|wss?|rtsp|redis|mongodb|postgres(?:ql)?|mysql)://(?:[^\s/@]+@)?"
     r"(?P<value>(?!localhost\b)[a-z][\w-]*)(?![\w.@-])"
@@ -239,7 +258,7 @@ def _says_nothing(name: str) -> bool:
     return len(name) < 3 or bool(ORDINARY.fullmatch(name)) or name.lower() in _vocabulary()
 
 
-def _names(text: str, private: Private) -> Iterator[Hit]:
+def _names(text: str, of: Of, private: Private) -> Iterator[Hit]:
     for kind, names in ((Kind.USER, (private.user,)), (Kind.HOST, private.hosts)):
         for name in (each for each in names if not _says_nothing(each)):
             yield from _matches(kind, re.compile(rf"(?i)(?<![^\W_]){re.escape(name)}(?![^\W_])"), text)
@@ -249,6 +268,18 @@ def _names(text: str, private: Private) -> Iterator[Hit]:
     yield from _matches(Kind.HOST, LOCAL_HOSTS, text, _is_host)
     yield from _matches(Kind.HOST, URL_HOSTS, text)
     yield from _matches(Kind.HOST, REMOTES, text)
+    yield from _matches(Kind.HOST, ACCOUNTS, text, _is_account if of is Of.DOCUMENT else _is_surely_account)
+
+
+def _is_account(found: re.Match[str]) -> bool:
+    """Tell an account on a machine, such as alice@box, from package@tag; root@localhost says nothing of anybody."""
+    return not (TAGS.fullmatch(found["host"]) or (_says_nothing(found["user"]) and _says_nothing(found["host"])))
+
+
+def _is_surely_account(found: re.Match[str]) -> bool:
+    """Tell an account by what stands around it, too: a log is never changed, and code multiplies weights@inputs."""
+    behind = PROMPT.match(found.string, found.end())
+    return _is_account(found) and bool(behind or BEFORE_ACCOUNT.search(_before(found)))
 
 
 def _is_host(found: re.Match[str]) -> bool:

@@ -21,11 +21,9 @@ from engineroom.errors import RequestError, shown
 from engineroom.paths import display
 from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.entry import REHEARSAL
-from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, PERFORMANCE_RUN, model_mapping
+from engineroom.steps.submission.layout import ACCURACY, DETAIL_LOG, DIVISIONS, PERFORMANCE_RUN, SPELLED, model_mapping
 
 SUMMARY = "summary_results.json"
-DIVISIONS = ("closed", "network", "open")
-SCENARIOS = {name.lower(): name for name in ("SingleStream", "MultiStream", "Server", "Offline", "Interactive")}
 ROUND = re.compile(r"v\d+\.\d+")
 LOADGEN_VERSION = re.compile(r"v?(\d+\.\d+)")
 NS_PER_MS = 1e6
@@ -38,6 +36,22 @@ UNITS = {  # of a summary; a query of Server is one sample
     "latency (s)": "s",
     "milliseconds": LATENCY,
     "seconds": "s",
+}
+# The columns of the checker's table, which is what there is of v2.0 to v3.1, and their names in summaries since v4.0:
+# mlcommons/inference at b66003e1, tools/submission/generate_final_report.py. Model and MlperfModel became UsedModel and
+# Model.
+NAMES_NOW = {
+    "Organization": "Submitter",
+    "Division": "Category",
+    "SystemType": "Suite",
+    "SystemName": "System",
+    "number_of_nodes": "Nodes",
+    "host_processor_model_name": "Processor",
+    "accelerator_model_name": "Accelerator",
+    "accelerators_per_node": "a#",
+    "framework": "Software",
+    "Result": "Performance_Result",
+    "Units": "Performance_Units",
 }
 
 # The score in LoadGen's detail log in the rounds before those in code/engineroom/rounds: mlcommons/inference, tools/
@@ -141,7 +155,7 @@ def _read_tree(root: Path, round_name: str) -> tuple[list[Published], list[str]]
     for division in DIVISIONS:
         for results in sorted((root / division).glob("*/results")):
             for folder in sorted(results.glob("*/*/*")):
-                if folder.is_dir() and folder.name.lower() in SCENARIOS:
+                if folder.is_dir() and folder.name.lower() in SPELLED:
                     try:
                         found.append(_result(root, folder, named))
                     except RequestError as error:
@@ -152,7 +166,7 @@ def _read_tree(root: Path, round_name: str) -> tuple[list[Published], list[str]]
 def _result(root: Path, folder: Path, round_name: str) -> Published:
     benchmark, system_folder = folder.parent, folder.parent.parent
     submitter = system_folder.parent.parent
-    system, scenario = system_folder.name, SCENARIOS[folder.name.lower()]
+    system, scenario = system_folder.name, SPELLED[folder.name.lower()]
     log_path = folder / PERFORMANCE_RUN / DETAIL_LOG
     if not log_path.is_file():
         raise RequestError("has no log of LoadGen's", where=display(log_path))
@@ -230,7 +244,7 @@ def _fields(round_name: str, benchmark: str, scenario: str, ran: str) -> tuple[s
 
     The others are for the open division: its models need not tell what their benchmark's would.
     """
-    number = _number(round_name)
+    number = number_of(round_name)
     if number > max(OWN_FIELDS):
         rules = _rules(round_name)
         model = rules.model(benchmark)
@@ -263,7 +277,8 @@ def _figure(log: Mapping[str, Any], name: str) -> float:
     return value
 
 
-def _number(round_name: str) -> tuple[int, ...]:
+def number_of(round_name: str) -> tuple[int, ...]:
+    """Return what sorts a round among others; one whose name has no number is the newest."""
     return tuple(int(part) for part in re.findall(r"\d+", round_name)) or (99,)
 
 
@@ -332,23 +347,22 @@ def _read_summary(path: Path, round_name: str) -> tuple[list[Published], list[st
     return found, passed_over
 
 
-def _row(row: Mapping[str, Any], round_name: str) -> Published:
+def _row(told: Mapping[str, Any], round_name: str) -> Published:
+    row = _named_as_now(told)
     nodes = _whole(row.get("Nodes"), 1)
-    unit = str(row.get("Performance_Units") or row.get("Units") or "").lower()
     has_power = str(row.get("has_power")).lower() == "true"
-    value = row["Performance_Result"] if "Performance_Result" in row else row["Result"]
     return Published(
         round=round_name or str(row.get("version", "")),
-        division=str(row["Category"] if "Category" in row else row["Division"]),
-        submitter=str(row.get("Submitter") or row["Organization"]),
-        category=str(row.get("Suite") or row.get("SystemType", "")),
+        division=str(row["Category"]),
+        submitter=str(row["Submitter"]),
+        category=str(row.get("Suite", "")),
         status=str(row.get("Availability", "")),
         system=str(row["Platform"]),
-        system_name=str(row.get("System") or row.get("SystemName", "")),
+        system_name=str(row.get("System", "")),
         benchmark=str(row.get("UsedModel") or row["Model"]),
-        scenario=SCENARIOS[str(row["Scenario"]).lower()],
-        value=float(value),
-        unit=_told_unit(row, unit, round_name),
+        scenario=SPELLED[str(row["Scenario"]).lower()],
+        value=float(row["Performance_Result"]),
+        unit=_told_unit(row, round_name),
         inferred_from="another scenario" if str(row.get("inferred", 0)) not in ("0", "", "0.0") else "",
         accuracy=str(row.get("Accuracy", "")),
         nodes=nodes,
@@ -365,9 +379,17 @@ def _row(row: Mapping[str, Any], round_name: str) -> Published:
     )
 
 
-def _told_unit(row: Mapping[str, Any], unit: str, round_name: str) -> str:
+def _named_as_now(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row by the names that summaries have now. Where it bears both, these count."""
+    models = {"UsedModel": row.get("Model"), "Model": row["MlperfModel"]} if "MlperfModel" in row else {}
+    old_first = sorted(row, key=lambda name: name not in NAMES_NOW)
+    return {**{NAMES_NOW.get(name, name): row[name] for name in old_first}, **models}
+
+
+def _told_unit(row: Mapping[str, Any], round_name: str) -> str:
     """Return the unit of a row. The field decides: v5.1's summary calls whisper's tokens/s samples/s."""
-    told, scenario = UNITS.get(unit, unit), SCENARIOS[str(row["Scenario"]).lower()]
+    said = str(row.get("Performance_Units") or "").lower()
+    told, scenario = UNITS.get(said, said), SPELLED[str(row["Scenario"]).lower()]
     name = round_name or str(row.get("version", ""))
     if told != RATE or name not in rounds.names():
         return told

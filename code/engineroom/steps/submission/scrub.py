@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engineroom.paths import write_beside
 from engineroom.steps.submission import privacy
 from engineroom.steps.submission.documents import OVERLAY_PREFIX
 from engineroom.steps.submission.privacy import Hit, Kind, Of, Private
@@ -143,9 +144,8 @@ def _scrub_file(path: Path, folder: Path, of: Of, scrubber: Scrubber, change: bo
         placeholder = scrubber.placeholder(hit) if replaces else ""
         found.append(Finding(name, looked.count("\n", 0, hit.begin) + 1, hit.kind, hit.value, placeholder))
     if hits and replaces:
-        beside = path.with_name(f"{path.name}.scrubbed")  # the former tree may share this file by a hard link
-        beside.write_bytes(scrubber.replaced(text, hits).encode(encoding, ERRORS[encoding]) + data[TEXT_MAX:])
-        beside.replace(path)
+        with write_beside(path) as beside:  # the former tree may share this file by a hard link
+            beside.write_bytes(scrubber.replaced(text, hits).encode(encoding, ERRORS[encoding]) + data[TEXT_MAX:])
     return found
 
 

@@ -17,11 +17,11 @@ import msgspec
 from engineroom import rounds, terminal, versions
 from engineroom.benchmarks import Benchmark
 from engineroom.errors import EngineroomError, Mistakes, RequestError
-from engineroom.paths import SUBMISSION, ensure_folder, locked, not_writable, write_text
+from engineroom.paths import SUBMISSION, ensure_folder, locked, not_writable, sync_file, sync_folder, write_text
 from engineroom.runs import RECIPE
 from engineroom.steps.submission import documents, pack, privacy, scrub
 from engineroom.steps.submission.choose import Chosen
-from engineroom.steps.submission.entry import NOTICE, Entry
+from engineroom.steps.submission.entry import NOTICE, TITLE, Entry
 from engineroom.steps.submission.layout import (
     ACCURACY,
     ACCURACY_LOG,
@@ -95,7 +95,7 @@ def stage(entry: Entry, items: Sequence[Item], private: privacy.Private) -> Stag
             _write_item(root, tree, entry, item)
         _write_mapping(root, tree, entry, items)
         _write_common(root, tree, entry)
-        scrubber = scrub.Scrubber(private, _public(entry, tree.systems(root)), dict(before.placeholders))
+        scrubber = _scrubber(entry, tree.systems(root), private, before)
         found = scrub.scrub(root / tree.folder, root / tree.code, scrubber)
         refuse([each for each in found if not each.placeholder])
         _explain(root / tree.folder, found)
@@ -129,10 +129,13 @@ def refuse(left: Sequence[scrub.Finding]) -> None:
     raise Mistakes([*told[:SHOWN], RequestError(f"this must not be published{more}", mend=mend)])
 
 
-def private_words(entry: Entry) -> scrub.Scrubber:
+def scrubber_of(entry: Entry) -> scrub.Scrubber:
     """Return what looks through a staged tree again."""
-    systems = tree_of(entry).systems(entry.root)
-    return scrub.Scrubber(privacy.of_this_machine(), _public(entry, systems), _recorded(entry).placeholders)
+    return _scrubber(entry, tree_of(entry).systems(entry.root), privacy.of_this_machine(), _recorded(entry))
+
+
+def _scrubber(entry: Entry, systems: Sequence[str], private: privacy.Private, before: Record) -> scrub.Scrubber:
+    return scrub.Scrubber(private, _public(entry, systems), dict(before.placeholders))
 
 
 def _public(entry: Entry, systems: Sequence[str]) -> frozenset[str]:
@@ -153,13 +156,13 @@ class Record(msgspec.Struct, frozen=True):
 
 def _recorded(entry: Entry) -> Record:
     try:
-        return msgspec.json.decode(_record(entry).read_bytes(), type=Record)
+        return msgspec.json.decode(_record(entry.title).read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError):
         return Record()
 
 
-def _record(entry: Entry) -> Path:
-    return SUBMISSION / f"{entry.title}{RECORD}"
+def _record(title: str) -> Path:
+    return SUBMISSION / f"{title}{RECORD}"
 
 
 def _write_record(path: Path, record: Record) -> None:
@@ -185,46 +188,77 @@ def _runs_of(items: Sequence[Item]) -> dict[str, dict[str, str]]:
 @contextmanager
 def held(entry: Entry) -> Iterator[None]:
     """Hold the lock on all that is staged, the entry's tree being whole: what a kill has left half-way is mended."""
-    with locked(SUBMISSION, lambda: terminal.say("another process works on what is staged; waiting for it")):
-        _settle(entry)
+    with locked(SUBMISSION, _waits):
+        _settle(entry.title, entry.folder)
         yield
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Let `path` be read: if it is of what is staged, hold the lock, every tree being whole; else do nothing."""
+    if not SUBMISSION.is_dir() or not path.resolve().is_relative_to(SUBMISSION.resolve()):
+        yield
+        return
+    with locked(SUBMISSION, _waits):
+        for left in sorted(SUBMISSION.iterdir()):
+            if left.suffix in (PARTIAL, FORMER) and (found := TITLE.fullmatch(left.stem)):
+                _settle(left.stem, SUBMISSION.joinpath(*found.groups()))
+        yield
+
+
+def _waits() -> None:
+    terminal.say("another process works on what is staged; waiting for it")
 
 
 @contextmanager
 def _beside(entry: Entry) -> Iterator[Path]:
     """Yield a folder for a new tree and its record; on success both take the former ones' places, else are removed."""
-    root = _partial(entry)
+    root = _partial(entry.title)
+    built = root / tree_of(entry).folder
     try:
         root.mkdir()
         yield root
+        _sync(built)
         ensure_folder(entry.folder.parent)
         if entry.folder.exists():
-            entry.folder.rename(_former(entry))
-        (root / tree_of(entry).folder).rename(entry.folder)
+            entry.folder.rename(_former(entry.title))
+        built.rename(entry.folder)
+        sync_folder(entry.folder.parent)
     except EngineroomError:
         raise
     except OSError as error:
         raise not_writable(entry.folder, error) from error
     finally:
-        _settle(entry)
+        _settle(entry.title, entry.folder)
 
 
-def _partial(entry: Entry) -> Path:
-    return SUBMISSION / f"{entry.title}{PARTIAL}"
+def _sync(folder: Path) -> None:
+    """Let what was written into a folder last, before it takes its place: its files, and the folders that name them."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(parent, name))
+        sync_folder(Path(parent))
 
 
-def _former(entry: Entry) -> Path:
-    return SUBMISSION / f"{entry.title}{FORMER}"
+def _partial(title: str) -> Path:
+    return SUBMISSION / f"{title}{PARTIAL}"
 
 
-def _settle(entry: Entry) -> None:
-    """End a staging where it was broken off: a new tree in its place gets its record, else the former one is back."""
-    root, former = _partial(entry), _former(entry)
-    record, built = root / RECORD, root / tree_of(entry).folder
-    if record.is_file() and not built.exists() and entry.folder.exists():
-        record.replace(_record(entry))
-    elif former.exists() and not entry.folder.exists():
-        former.rename(entry.folder)
+def _former(title: str) -> Path:
+    return SUBMISSION / f"{title}{FORMER}"
+
+
+def _settle(title: str, folder: Path) -> None:
+    """End a staging where it was broken off: a new tree in its place gets its record, else the former one is back.
+
+    `title` and `folder` are the entry's.
+    """
+    root, former = _partial(title), _former(title)
+    record, built = root / RECORD, root / folder.parent.name / folder.name
+    if record.is_file() and not built.exists() and folder.exists():
+        record.replace(_record(title))
+    elif former.exists() and not folder.exists():
+        former.rename(folder)
     shutil.rmtree(former, ignore_errors=True)
     record.unlink(missing_ok=True)  # before its tree: alone it would be taken for that of a finished staging
     shutil.rmtree(root, ignore_errors=True)

@@ -6,6 +6,7 @@ mlcommons/inference at b66003e1, tools/submission/truncate_accuracy_log.py; the 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engineroom.errors import RequestError
-from engineroom.paths import display, ensure_folder, not_writable, sha256_file, write_beside
+from engineroom.paths import display, ensure_folder, not_writable, sha256_file, sync_folder, write_beside
 from engineroom.rounds import Limits
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG
 
@@ -23,7 +24,7 @@ HASH = re.compile(r"^hash=([0-9a-f]{64})\n?", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Done:
-    """A log, as its path in the tree, and what became of it: "cut", "short enough", "cut before", "restored"."""
+    """A log, as its path in the tree, and what became of it: cut, cut before, short enough, restored."""
 
     log: str
     state: str
@@ -32,8 +33,8 @@ class Done:
 def truncate(root: Path, folder: Path, originals: Path, limits: Limits) -> list[Done]:
     """Cut every accuracy log in `folder` of the tree `root`; keep the whole ones in `originals`.
 
-    What was cut before is checked and left. Raises RequestError where the hash and the whole log disagree, or nothing
-    can be written.
+    What was cut before is held against the whole log that was kept, and left. Raises RequestError where the two, or the
+    hash and the whole log, disagree, or nothing can be written.
     """
     return [_truncate(log, root, originals, limits) for log in _logs(folder, limits)]
 
@@ -62,9 +63,9 @@ def recorded_hash(log: Path) -> str | None:
 def _truncate(log: Path, root: Path, originals: Path, limits: Limits) -> Done:
     name, original = str(log.relative_to(root)), originals / log.relative_to(root)
     size, recorded = log.stat().st_size, recorded_hash(log)
-    is_cut = size > 2 * limits.kept_bytes and CUT in log.read_bytes()[limits.kept_bytes :][: len(CUT)]
+    is_cut = size == 2 * limits.kept_bytes + len(CUT) and log.read_bytes()[limits.kept_bytes :].startswith(CUT)
     if recorded and is_cut:
-        return Done(name, "cut before")
+        return Done(name, _checked(log, _kept(original, recorded), limits))
     sha256 = sha256_file(log)
     if is_cut or recorded not in (None, sha256):
         raise RequestError(
@@ -78,13 +79,37 @@ def _truncate(log: Path, root: Path, originals: Path, limits: Limits) -> Done:
             _write(log.parent / ACCURACY, _with_hash(log.parent / ACCURACY, sha256))
         if size <= limits.accuracy_log_bytes:
             return Done(name, "short enough")
-        with log.open("rb") as file:
-            begin = file.read(limits.kept_bytes)
-            file.seek(-limits.kept_bytes, 2)
-            _write(log, begin + CUT + file.read())
+        _write(log, _cut(log, limits))
     except OSError as error:
         raise not_writable(log, error) from error
     return Done(name, "cut")
+
+
+def _cut(log: Path, limits: Limits) -> bytes:
+    """Return what stays of a whole log: its beginning and its end."""
+    with log.open("rb") as file:
+        begin = file.read(limits.kept_bytes)
+        file.seek(-limits.kept_bytes, os.SEEK_END)
+        return begin + CUT + file.read()
+
+
+def _checked(log: Path, whole: Path | None, limits: Limits) -> str:
+    """Return what to say of a log that was cut before. Raises RequestError if it is not what its whole one leaves."""
+    if whole is None:
+        return "cut before, and no whole one with their hash is kept here any more"
+    if log.read_bytes() != _cut(whole, limits):
+        raise RequestError(
+            f"is not the beginning and the end of the log it was cut from, {display(whole)}",
+            where=display(log),
+            mend="put the whole one back, and cut it again: make truncate_results; --restore puts it back",
+        )
+    return "cut before"
+
+
+def _kept(original: Path, recorded: str) -> Path | None:
+    """Return the whole log with a hash; None if none is kept."""
+    names = (original, original.with_name(f"{original.name}.{recorded[:12]}"))
+    return next((path for path in names if path.is_file() and sha256_file(path) == recorded), None)
 
 
 def _keep(log: Path, original: Path, sha256: str) -> None:
@@ -97,6 +122,7 @@ def _keep(log: Path, original: Path, sha256: str) -> None:
         original.replace(original.with_name(f"{original.name}.{before[:12]}"))
     with write_beside(original) as beside:
         shutil.copyfile(log, beside)
+    sync_folder(original.parent)  # before the log is cut
 
 
 def _with_hash(accuracy: Path, sha256: str) -> bytes:
@@ -108,9 +134,7 @@ def _restore(log: Path, root: Path, originals: Path) -> Done | None:
     recorded, original = recorded_hash(log), originals / log.relative_to(root)
     if recorded is None:
         return None
-    kept = [original, original.with_name(f"{original.name}.{recorded[:12]}")]
-    whole = next((path for path in kept if path.is_file() and sha256_file(path) == recorded), None)
-    if whole is None:
+    if (whole := _kept(original, recorded)) is None:
         raise RequestError(
             "no whole log with the hash in accuracy.txt is kept",
             where=display(original),

@@ -10,11 +10,9 @@ from pathlib import Path
 import msgspec
 
 from engineroom.rounds import Model, Round
-from engineroom.steps.submission.layout import Place, Tree
+from engineroom.steps.submission.layout import SPELLED, Place, Tree
 
-SCENARIOS = ("SingleStream", "MultiStream", "Server", "Interactive", "Offline")
 BASE = re.compile(r"-\d+(\.\d+)?$")  # of bert-99 and bert-99.9, which may share runs
-SPELLED = {name.lower(): name for name in SCENARIOS}
 STREAMS = ("SingleStream", "MultiStream")
 ONLINE = ("Server", "Interactive")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from engineroom.steps.submission.entry import REHEARSAL
-from engineroom.steps.submission.layout import README, USER_CONF
+from engineroom.steps.submission.layout import README, SCENARIOS, USER_CONF
 from engineroom.steps.submission.validate import rulebook, sight
-from engineroom.steps.submission.validate.case import BASE, SCENARIOS, Case
+from engineroom.steps.submission.validate.case import BASE, Case
 from engineroom.steps.submission.validate.findings import Finding, Near, Rule
 from engineroom.steps.submission.validate.loadgen import Log
 from engineroom.terms import Scenario

@@ -9,13 +9,12 @@ from typing import Any
 from engineroom.errors import did_you_mean
 from engineroom.rounds import Round
 from engineroom.steps.submission import rehearsal
-from engineroom.steps.submission.layout import Place, Tree
+from engineroom.steps.submission.layout import DIVISIONS, SCENARIOS, SPELLED, Place, Tree
 from engineroom.steps.submission.validate import described, rulebook, sight
-from engineroom.steps.submission.validate.case import SCENARIOS, SPELLED, Subject
+from engineroom.steps.submission.validate.case import Subject
 from engineroom.steps.submission.validate.findings import Finding, Near
 from engineroom.steps.submission.validate.result import KNOWN
 
-DIVISIONS = ("closed", "network", "open")
 GUESSES = {"efficientnet": "resnet50"}  # checker, get_mlperf_model: beside the benchmarks' own names
 # Top folders of a submitter in either layout; those of the other one are a sign of another round.
 LAYOUT_FOLDERS = {"code", "src", "measurements", "compliance", "results", "systems", "documentation"}

@@ -18,12 +18,12 @@ from engineroom import processes, rounds
 from engineroom.errors import EngineError, RequestError
 from engineroom.paths import display
 from engineroom.rounds import Round
-from engineroom.steps.submission.layout import DETAIL_LOG, PERFORMANCE_RUN, Place, Tree
+from engineroom.steps.submission.layout import DETAIL_LOG, DIVISIONS, PERFORMANCE_RUN, Place, Tree
 from engineroom.steps.submission.validate import loadgen, result, rulebook, sight
 from engineroom.steps.submission.validate.case import BASE, Subject
 from engineroom.steps.submission.validate.findings import Finding, Level, few
 from engineroom.steps.submission.validate.result import Outcome
-from engineroom.steps.submission.validate.survey import DIVISIONS, Survey
+from engineroom.steps.submission.validate.survey import Survey
 
 FEW = 24  # results that are judged faster than other processes start
 AT_ONCE = 8  # results that are sent to another process together
