@@ -11,7 +11,6 @@ import pytest
 from engineroom.bench import trees
 from engineroom.steps.submission.validate import whole
 
-
 RESULT = "closed/Acme/results/box/resnet50/Offline"
 
 

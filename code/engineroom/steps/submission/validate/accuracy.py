@@ -195,9 +195,7 @@ def _whole(case: Case, file: str, data: bytes, total: int | None, findings: list
     return Answers(score, {each.qsl_idx: each.data for each in told} if len(data) <= SHOWN_BYTES else {})
 
 
-def _score_again(
-    case: Case, file: str, found: Mapping[int, bytes], total: int | None, findings: list[Finding]
-) -> str:
+def _score_again(case: Case, file: str, found: Mapping[int, bytes], total: int | None, findings: list[Finding]) -> str:
     if total is not None and found.keys() != {*range(min(total, len(found) + 1))}:
         expected = f"{total}, each sample of the data set"
         findings.append(rulebook.ANSWERS_SAMPLES.at(file, found=f"{len(found)} samples", expected=expected))
@@ -282,9 +280,7 @@ def _part(file: str, lines: bytes, findings: list[Finding]) -> list[_Answer]:
         try:
             found.append(msgspec.json.decode(line, type=_Answer))
         except (ValueError, RecursionError):
-            findings.append(
-                rulebook.ANSWERS.at(file, found=line[:60].decode("utf-8", "replace"), expected="an answer")
-            )
+            findings.append(rulebook.ANSWERS.at(file, found=line[:60].decode("utf-8", "replace"), expected="an answer"))
             break
     return found
 

@@ -266,7 +266,7 @@ def _keep(entry: _Line | _RawLine, number: int, log: Log, told: _Told) -> None:
                 value = VALUE(raw)
             except (ValueError, RecursionError) as error:
                 told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
-        elif raw[:1] == b"[":
+        elif raw[0] == ord("["):
             log.lengths[key] = bytes(raw).count(b",") + 1
     log.lines[key], log.values[key] = number, value
     if isinstance(value, list):

@@ -154,9 +154,7 @@ def _places(root: Path, folder: str, depth: int) -> Iterator[str]:
             yield from _places(root, f"{folder}/{name}", depth - 1)
 
 
-def _judge(
-    root: Path, round_name: str, survey: Survey, pool: Executor | None, progress: Progress
-) -> Iterator[Outcome]:
+def _judge(root: Path, round_name: str, survey: Survey, pool: Executor | None, progress: Progress) -> Iterator[Outcome]:
     subjects, sweeps = survey.subjects, survey.sweeps
     total, done = len(subjects), 0
     batches = [subjects[at : at + AT_ONCE] for at in range(0, total, AT_ONCE)]
