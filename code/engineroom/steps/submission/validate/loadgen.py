@@ -20,6 +20,7 @@ LONGEST_LINE = 64 << 20  # the list of the samples that are loaded is one line
 MOST_KEYS, MOST_TOLD = 2000, 3  # different keys of a log that are kept; faults of one kind in a file that are told
 LONGEST_VALUE = 4096  # of a value that is kept
 LONG_LOG = 64 << 10  # whose long lists are worth the tenth of a second that numpy takes to come
+BLOCK_CHARS = 64 << 10  # of lists that are looked at together: what comes of them stays in a core's cache
 # What LoadGen says once. Everything else may stand in a log more than once.
 ONCE = (
     "requested_",
@@ -193,11 +194,15 @@ def _are_numbers(lists: Iterable[memoryview]) -> bool:
     import numpy as np
 
     chars = np.frombuffer(b",".join([b"", *lists, b""]), np.uint8)
-    commas = chars == ord(",")
-    digits = chars - np.uint8(ord("0")) < 10  # whatever is less than "0" is far above after that
-    if np.count_nonzero(commas) + np.count_nonzero(digits) != len(chars) or (commas[1:] & commas[:-1]).any():
-        return False
-    return not (commas[:-2] & (chars[1:-1] == ord("0")) & digits[2:]).any()
+    for begin in range(0, len(chars), BLOCK_CHARS):
+        block = chars[begin : begin + BLOCK_CHARS + 2]  # what is wrong shows in at most three characters
+        commas = block == ord(",")
+        digits = block - np.uint8(ord("0")) < 10  # whatever is less than "0" is far above after that
+        if np.count_nonzero(commas) + np.count_nonzero(digits) < len(block) or (commas[1:] & commas[:-1]).any():
+            return False
+        if (commas[:-2] & (block[1:-1] == ord("0")) & digits[2:]).any():
+            return False
+    return True
 
 
 def _length(numbers: memoryview) -> int:
