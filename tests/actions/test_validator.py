@@ -106,3 +106,11 @@ def test_the_official_verdict_stands_beside_ours(tree: Path, capsys: pytest.Capt
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Acme"))
     assert row.split()[1:4] == ["accepted", "1", "error"]
     assert "Acme is refused" in row
+
+
+def test_a_checkout_without_the_official_checker_is_told_before_the_tree_is_judged(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "validate", lambda *args, **kwargs: pytest.fail("it was judged"))
+    with pytest.raises(EngineroomError, match="has no tools/submission/submission_checker/main.py"):
+        validator.check_submission([str(tree), f"--official={tree}"])

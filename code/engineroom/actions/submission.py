@@ -85,9 +85,9 @@ def export_submission(argv: Sequence[str]) -> int:
     asked = run_args.options(argv, {**WHO, "to=PATH": "folder that gets closed/ or open/", **OFFICIAL})
     if not (to := asked.get("to")):
         raise RequestError("no folder is named", where=f"{run_args.WHERE}: --to", mend="--to=PATH")
-    entry, target = _entry(asked), typed(to).absolute()
+    entry, target, judge = _entry(asked), typed(to).absolute(), _outside_judge(asked)
     with stage.held(entry):
-        code = _checked(entry, asked.get("official"))
+        code = _checked(entry, judge)
         written = pack.export(entry.root, entry.folder, target, SUBMISSION / f"{entry.title}{EXPORTED}")
     terminal.note(f"exported {len(written):,} files to {target / entry.division / entry.submitter}; others were there")
     return code
@@ -96,9 +96,9 @@ def export_submission(argv: Sequence[str]) -> int:
 def pack_submission(argv: Sequence[str]) -> int:
     """Check the tree, and pack it into an archive: the same tree gives the same bytes."""
     asked = run_args.options(argv, {**WHO, **OFFICIAL})
-    entry = _entry(asked)
+    entry, judge = _entry(asked), _outside_judge(asked)
     with stage.held(entry):
-        code = _checked(entry, asked.get("official"))
+        code = _checked(entry, judge)
         _pack(entry)
     return code
 
@@ -112,6 +112,7 @@ def submission(argv: Sequence[str]) -> int:
     extras = {flag.partition("=")[0]: meaning for flag, meaning in {**WHO, **WHAT, **OFFICIAL}.items()}
     request, asked = works(argv, extras={name: text for name, text in extras.items() if name != "round"})
     entry, asked = _asked(request, asked)
+    judge = _outside_judge(request.extras)
     lacking = [piece for work in asked for piece in missing.of(entry, work)]
     if lacking and not entry.rehearsal:
         _check_submittable(entry, request, lacking)
@@ -127,7 +128,7 @@ def submission(argv: Sequence[str]) -> int:
     _stage(entry, list(by_name), asked[0].system, counts)
     with stage.held(entry):
         _truncate(entry)
-        code = _checked(entry, request.extras.get("official"))
+        code = _checked(entry, judge)
         _pack(entry)
     return code
 
@@ -197,7 +198,13 @@ def _truncate(entry: Entry, *, restore: bool = False) -> None:
     terminal.note(f"the whole logs are in {display(originals)}")
 
 
-def _checked(entry: Entry, checkout: str | None) -> ExitCode:
+def _outside_judge(asked: Mapping[str, str | None]) -> official.Checker | None:
+    """Return MLCommons' checker if it is asked for. Raises RequestError if it is not there: before hours of work."""
+    checkout = asked.get("official")
+    return official.find(typed(checkout).absolute()) if checkout else None
+
+
+def _checked(entry: Entry, judge: official.Checker | None) -> ExitCode:
     """Let the validator judge the tree; return the exit code that MLCommons' checker, if it is asked, leaves.
 
     Raises Mistakes for what is wrong; of a rehearsal, what it may not fall short of.
@@ -215,7 +222,7 @@ def _checked(entry: Entry, checkout: str | None) -> ExitCode:
         terminal.note(f"{doubtful} warnings: {_show_all(entry)}")
     rest = "in everything else " if errors else ""
     terminal.note(f"checked {display(entry.folder)}: {rest}it is as {entry.round} asks for")
-    return _judged(entry, checkout) if checkout is not None else ExitCode.GOOD
+    return _judged(entry, judge) if judge else ExitCode.GOOD
 
 
 def _in_words(findings: Sequence[Finding], entry: Entry) -> list[RequestError]:
@@ -231,10 +238,10 @@ def _show_all(entry: Entry) -> str:
     return f'make check_submission RUN_ARGS="{display(entry.folder)} --round={entry.round} --all" shows all'
 
 
-def _judged(entry: Entry, checkout: str) -> ExitCode:
+def _judged(entry: Entry, judge: official.Checker) -> ExitCode:
     """Show the verdict of MLCommons' checker. A rehearsal's tests are too short for it: that counts for nothing."""
     csv = SUBMISSION / f"{entry.title}.official.csv"
-    verdict = official.check(typed(checkout).absolute(), entry.root, entry.round, entry.submitter, csv)
+    verdict = judge.check(entry.root, entry.round, entry.submitter, csv)
     terminal.note(f"MLCommons' checker {'accepts it' if verdict.accepted else 'refuses it'}:")
     lines = (*_first(verdict.errors), *_first([f"warning: {each}" for each in verdict.warnings]), *verdict.summary)
     for line in lines:

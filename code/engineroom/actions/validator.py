@@ -46,12 +46,13 @@ def check_submission(argv: Sequence[str]) -> int:
     path = _path([word for word in argv if not word.startswith("--")], asked.get("round"))
     if name := asked.get("round"):
         rounds.read(name)
+    checkout = asked.get("official")
+    judge = official.find(typed(checkout).absolute()) if checkout else None  # before the work, if it is not there
     with stage.reading(path):
         with terminal.progress(f"judging {display(path)}", 1) as update:
             count = terminal.counting(update)
             report = whole.validate(path, name, submitter=asked.get("submitter") or "", progress=count)
-        checkout = asked.get("official")
-        verdicts = _official(checkout, report) if checkout else {}
+        verdicts = _official(judge, report) if judge else {}
     if "json" in asked:
         _print_json(report, verdicts)
     else:
@@ -116,9 +117,9 @@ def _show_rule(rule: str, findings: Sequence[Finding], most: int | None) -> None
     print()
 
 
-def _official(checkout: str, report: whole.Report) -> dict[str, official.Verdict]:
+def _official(judge: official.Checker, report: whole.Report) -> dict[str, official.Verdict]:
     """Let MLCommons' checker judge each submitter. It writes files: elsewhere than in the tree."""
-    root, verdicts, judges = Path(report.root), dict[str, official.Verdict](), typed(checkout).absolute()
+    root, verdicts = Path(report.root), dict[str, official.Verdict]()
     count = len(report.submitters)
     with (
         tempfile.TemporaryDirectory(prefix="engineroom-") as folder,
@@ -127,7 +128,7 @@ def _official(checkout: str, report: whole.Report) -> dict[str, official.Verdict
         for done, submitter in enumerate(report.submitters):
             update(done, f"{submitter}, {done + 1:,} of {count:,}")
             csv = Path(folder) / f"{done}.csv"
-            verdicts[submitter] = official.check(judges, root, report.round, submitter, csv)
+            verdicts[submitter] = judge.check(root, report.round, submitter, csv)
     return verdicts
 
 

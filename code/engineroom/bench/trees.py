@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,7 +26,7 @@ TARGETS = {"SingleStream": 0.9, "MultiStream": 0.99, "Server": 0.99, "Offline": 
 LINE = ':::MLLOG {{"key": {}, "value": {}, "time_ms": {:.6f}, "namespace": "mlperf::logging", "event_type": "POINT_IN_TIME", "metadata": {{"is_error": false, "is_warning": {}, "file": "{}", "line_no": {}, "pid": 7, "tid": 7}}}}\n'  # noqa: E501
 VERSION, REVISION = "6.0.17", "0123456789"
 SECONDS = 700.0  # how long a test lasts
-CONFIG = "requested_", "effective_"
+LOADED = "loaded_qsl_set"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def values(run: Run) -> dict[str, Any]:
         "qsl_reported_performance_count": count,
         **_settings(run, count),
         "generic_message": f"Starting {'accuracy' if accuracy else 'performance'} mode",
-        "loaded_qsl_set": list(
+        LOADED: list(
             range(total if accuracy and total < 2000 else count + (run.per_query - 1) * (run.scenario == "MultiStream"))
         ),
         "generated_query_count": 1 if run.scenario == "Offline" else run.queries + 1000,
@@ -266,16 +267,36 @@ def detail(told: Mapping[str, Any], *, warnings: int = 0, extra_bytes: int = 0) 
     lines = [_line(key, value, time) for (key, value), time in zip(told.items(), times, strict=True)]
     place = next((place for place, key in enumerate(told) if key.startswith("logger")), len(lines))
     more = [_line("warning_generic_message", "CAS failed.", 0.02, warning=True)] * warnings
-    if extra_bytes:
-        again = [_line(key, told[key], 0.02) for key in told if key.startswith(("loaded", "generated", "logger"))]
-        more += again * (extra_bytes // sum(map(len, again)) + 1)
+    more += _later_sets(told, extra_bytes)
     return "".join([*lines[:place], *more, *lines[place:]]).encode()
 
 
+def _later_sets(told: Mapping[str, Any], least_bytes: int) -> Iterator[str]:
+    """Yield what LoadGen logs of further sets of samples, each of other samples at another time."""
+    repeated = [key for key in told if key.startswith((LOADED, "generated", "logger"))]
+    written = number = 0
+    while written < least_bytes:
+        number += 1
+        samples = _samples(told["qsl_reported_total_count"], len(told[LOADED]), number)
+        for key in repeated:
+            line = _line_of(key, samples if key == LOADED else json.dumps(told[key]), float(number))
+            written += len(line)
+            yield line
+
+
+@cache
+def _samples(total: int, count: int, number: int) -> str:
+    """Return the list of some samples of a data set, as LoadGen chooses and writes it; another one for each number."""
+    chosen = random.Random(number).sample(range(total), min(count, total))
+    return json.dumps(chosen, separators=(",", ":"))  # LoadGen's lists have no blanks
+
+
 def _line(key: str, value: object, time_ms: float, *, warning: bool = False) -> str:
-    flag = "true" if warning else "false"
-    told = json.dumps(value, separators=(",", ":"))  # LoadGen's lists have no blanks
-    return LINE.format(json.dumps(key), told, time_ms, flag, "loadgen.cc", 1)
+    return _line_of(key, json.dumps(value, separators=(",", ":")), time_ms, warning=warning)
+
+
+def _line_of(key: str, written: str, time_ms: float, *, warning: bool = False) -> str:
+    return LINE.format(json.dumps(key), written, time_ms, "true" if warning else "false", "loadgen.cc", 1)
 
 
 PARAMETERS = (  # of the summary, in its order
@@ -309,6 +330,10 @@ def summary(told: Mapping[str, Any], *, warnings: int = 0) -> bytes:
         lines += [f"Completed samples per second    : {told['result_completed_samples_per_sec']:.2f}"]
     if scenario == "Offline":
         lines += [f"Samples per second: {told['result_samples_per_second']}"]
+    if (tokens := "result_completed_tokens_per_second") in told:
+        lines += [f"Completed tokens per second: {told[tokens]:.2f}"]
+    if (tokens := "result_tokens_per_second") in told:
+        lines += [f"Tokens per second: {told[tokens]}"]
     lines += [f"Result is : {told['result_validity']}"]
     if scenario == "Server":
         lines += [f"  Performance constraints satisfied : {yes[told['result_perf_constraints_met']]}"]
@@ -332,7 +357,7 @@ def summary(told: Mapping[str, Any], *, warnings: int = 0) -> bytes:
         for name in ("Min", "Max", "Mean")
     ]
     lines += [f"{each} percentile latency (ns)   : {told[f'result_{each}_percentile_{of}_ns']}" for each in PERCENTILES]
-    lines += ["", RULE, "Test Parameters Used", RULE]
+    lines += [*_token_lines(told), "", RULE, "Test Parameters Used", RULE]
     for name in PARAMETERS:
         value = told[f"effective_{name}"]
         shown = name.replace("_ms", " (ms)") + ("" if name.endswith("_ms") else " ")
@@ -342,6 +367,26 @@ def summary(told: Mapping[str, Any], *, warnings: int = 0) -> bytes:
             else f"{shown}: {int(value)}"
         ]
     return "\n".join([*lines, *end]).encode()
+
+
+def _token_lines(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the summary of a test in a stream of queries says of tokens."""
+    if "result_completed_tokens_per_second" not in told:
+        return
+    yield f"\nCompleted tokens per second                 : {told['result_completed_tokens_per_second']:.2f}"
+    for name in ("Min", "Max", "Mean"):
+        first = told[f"result_first_token_{name.lower()}_latency_ns"]
+        yield f"{name} First Token latency (ns)                : {first}"
+    for each in PERCENTILES:
+        first = told[f"result_first_token_{each}_percentile_latency_ns"]
+        yield f"{each} percentile first token latency (ns)   : {first}"
+    yield ""
+    for name in ("Min", "Max", "Mean"):
+        later = told[f"result_time_to_output_token_{name.lower()}"]
+        yield f"{name} Time per Output Token (ns)                : {later}"
+    for each in PERCENTILES:
+        later = told[f"result_time_per_output_token_{each}_percentile_ns"]
+        yield f"{each} percentile time to output token (ns)   : {later}"
 
 
 @cache

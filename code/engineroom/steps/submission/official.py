@@ -14,8 +14,8 @@ from engineroom.paths import display
 TOOLS = Path("tools", "submission")
 # As a package since v5.1's checkouts, as one file before.
 WAYS = {
-    Path("submission_checker", "main.py"): ["-m", "submission_checker.main"],
-    Path("submission_checker.py"): ["submission_checker.py"],
+    Path("submission_checker", "main.py"): ("-m", "submission_checker.main"),
+    Path("submission_checker.py"): ("submission_checker.py",),
 }
 VERDICT = re.compile(r"SUMMARY: .*|Results=\d+, NoResults=\d+.*")
 CHOICES = re.compile(r"argument --version: invalid choice: .*\(choose from (.*)\)")
@@ -33,31 +33,49 @@ class Verdict:
     summary: tuple[str, ...]
 
 
-def check(checkout: Path, root: Path, round_name: str, submitter: str, csv: Path) -> Verdict:
-    """Run the checker on the tree in `root`. Raises RequestError if there is none, or it does not know the round."""
+@dataclass(frozen=True)
+class Checker:
+    """MLCommons' checker in somebody's checkout: the folder that it is started in, and what Python is told to run."""
+
+    tools: Path
+    command: tuple[str, ...]
+
+    def check(self, root: Path, round_name: str, submitter: str, csv: Path) -> Verdict:
+        """Run the checker on the tree in `root`. Raises RequestError if it does not know the round, or does not end."""
+        about = [f"--input={root}", f"--version={round_name}", f"--submitter={submitter}", f"--csv={csv}"]
+        try:
+            done = subprocess.run(
+                [sys.executable, *self.command, *about],
+                cwd=self.tools,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise RequestError(f"took more than {TIMEOUT_S} s", where=display(self.tools)) from None
+        log = done.stdout + done.stderr
+        if found := CHOICES.search(log):
+            known = [name.strip("' ") for name in found[1].split(",")]
+            mend = did_you_mean(round_name, known)
+            raise RequestError(f"does not know {round_name}", where=display(self.tools), mend=mend)
+        errors, warnings = (_said(log, level) for level in ("ERROR", "WARNING"))
+        if "Traceback (most recent call last)" in log:
+            errors = (*errors, f"it stopped with a traceback: {log.strip().splitlines()[-1]}")
+        return Verdict(done.returncode == 0, errors, warnings, tuple(VERDICT.findall(log)))
+
+
+def find(checkout: Path) -> Checker:
+    """Return the checker in a checkout. Raises RequestError if there is none."""
     tools = checkout / TOOLS
-    way = next((command for file, command in WAYS.items() if (tools / file).is_file()), None)
-    if way is None:
-        raise RequestError(
-            f"has no {TOOLS}/{next(iter(WAYS))}",
-            where=display(checkout),
-            mend="name a checkout of https://github.com/mlcommons/inference: --official=PATH",
-        )
-    about = [f"--input={root}", f"--version={round_name}", f"--submitter={submitter}", f"--csv={csv}"]
-    try:
-        done = subprocess.run(
-            [sys.executable, *way, *about], cwd=tools, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise RequestError(f"took more than {TIMEOUT_S} s", where=display(tools)) from None
-    log = done.stdout + done.stderr
-    if found := CHOICES.search(log):
-        known = [name.strip("' ") for name in found[1].split(",")]
-        raise RequestError(f"does not know {round_name}", where=display(tools), mend=did_you_mean(round_name, known))
-    errors, warnings = (_said(log, level) for level in ("ERROR", "WARNING"))
-    if "Traceback (most recent call last)" in log:
-        errors = (*errors, f"it stopped with a traceback: {log.strip().splitlines()[-1]}")
-    return Verdict(done.returncode == 0, errors, warnings, tuple(VERDICT.findall(log)))
+    for file, command in WAYS.items():
+        if (tools / file).is_file():
+            return Checker(tools, command)
+    raise RequestError(
+        f"has no {TOOLS}/{next(iter(WAYS))}",
+        where=display(checkout),
+        mend="name a checkout of https://github.com/mlcommons/inference: --official=PATH",
+    )
 
 
 def _said(log: str, level: str) -> tuple[str, ...]:

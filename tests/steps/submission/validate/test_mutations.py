@@ -155,6 +155,12 @@ def test_every_fault_of_other_submissions_is_found(round_name: str, tmp_path: Pa
 # What the rules leave to the submitter
 
 CHOICES: dict[str, Change] = {
+    "what a repository holds beside the divisions": lambda sound: sound.files.update(
+        dict.fromkeys(("README.md", "a report.pdf", ".github/x.yml", "tools/mlperf_log_detail.txt"), b"x")
+    ),
+    "no answers, with blanks, in the performance test": lambda sound: sound.files.update(
+        {f"{sound.results}/performance/run_1/mlperf_log_accuracy.json": b"\n" * 500 + b"[\n]\n"}
+    ),
     "power": files.power,
     "calibration as the policies name it": lambda sound: sound.move(
         sound.tree.calibration.as_posix(), "closed/Acme/documentation/calibration.adoc"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 
@@ -27,10 +28,10 @@ BLANK = str.maketrans("", "", " \t\"'")
 COUNTS = re.compile(r"accuracy=([\d.]+)%, good=(\d{1,18}), total=(\d{1,18})")
 COUNTED = {"top-1", "acc"}  # scores that are a share of the samples
 ANY_HASH = re.compile(rf"^{BLANKS}hash{BLANKS}={BLANKS}(\S*)", re.MULTILINE)
-ENTRY = re.compile(rb'\{ ?"seq_id" ?: ?\d{1,18}, ?"qsl_idx" ?: ?(\d{1,18}), ?"data" ?: ?"([0-9A-Fa-f]*)"')
 PERCENT_DIGITS = 0.00051  # accuracy.txt has three places
 TELLING = 10  # answers in either part of a cut log that stand in their order by no chance
 WHOLE_BYTES = 24 << 20  # of a whole log whose answers are read; its hash is computed whatever its size
+SHOWN_BYTES = 1 << 20  # of a whole log whose answers are kept, to be compared with those of an audit
 DATA_SETS = {"resnet50": "imagenet"}  # benchmarks that can be scored again from their logs alone
 
 
@@ -133,10 +134,21 @@ RESCORED = "recomputed from the log"
 CUT_SHORT, TOO_LARGE, WRONG = "the log is cut short", "the log is too large to be held", "the log is broken"
 NO_SCORER = "Engineroom has no scorer for its answers"
 NO_LABELS = "its labels are not here: make download_data brings them"
+NO_LOG = "there is no log of its answers"
 
 
-def answers(case: Case, file: str, size: int, told_hash: str | None, total: int | None, findings: list[Finding]) -> str:
-    """Note what is wrong with a log of answers; return RESCORED, or why its answers are not scored again.
+@dataclass(frozen=True)
+class Answers:
+    """What a log of answers gives: RESCORED, or why they are not scored again; by sample, in hex, those it shows."""
+
+    score: str = NO_LOG
+    shown: Mapping[int, str] = field(default_factory=dict)
+
+
+def answers(
+    case: Case, file: str, size: int, told_hash: str | None, total: int | None, findings: list[Finding]
+) -> Answers:
+    """Return what a log of answers gives, and note what is wrong with it.
 
     `total` is how many a whole run has; None for an audit's part.
     """
@@ -148,18 +160,19 @@ def answers(case: Case, file: str, size: int, told_hash: str | None, total: int 
         data, sha256 = _content(case, file, size)
     except (sight.Unreadable, OSError) as error:
         findings.append(rulebook.UNREADABLE.at(file, found=error))
-        return WRONG
+        return Answers(WRONG)
     if CUT.replace(b"\n", b"\r\n") in data:  # cut on Windows
         data = data.replace(b"\r\n", b"\n")
     if CUT in data:
         if told_hash == sha256:
             expected = "that of the whole log"
             findings.append(rulebook.HASH_WRONG.at(file, found="the hash of the log as it was cut", expected=expected))
-        findings += _cut(file, data, limits.kept_bytes, total, stream=case.scenario in STREAMS)
-        return CUT_SHORT
+        shown = _cut(file, data, limits.kept_bytes, findings)
+        findings += _counted(file, *shown, total, stream=case.scenario in STREAMS)
+        return Answers(CUT_SHORT, {each.qsl_idx: each.data for part in shown for each in part})
     if told_hash is not None and told_hash != sha256:
         findings.append(rulebook.HASH_WRONG.at(file, found=f"a log of SHA-256 {sha256}", expected=told_hash))
-    return _whole(case, file, data, total, findings) if data else TOO_LARGE
+    return _whole(case, file, data, total, findings) if data else Answers(TOO_LARGE)
 
 
 def _content(case: Case, file: str, size: int) -> tuple[bytes, str]:
@@ -171,12 +184,18 @@ def _content(case: Case, file: str, size: int) -> tuple[bytes, str]:
         return b"", hashlib.file_digest(log, "sha256").hexdigest()
 
 
-def _whole(case: Case, file: str, data: bytes, total: int | None, findings: list[Finding]) -> str:
+def _whole(case: Case, file: str, data: bytes, total: int | None, findings: list[Finding]) -> Answers:
     try:
-        found = {each.qsl_idx: bytes.fromhex(each.data) for each in msgspec.json.decode(data, type=list[Response])}
+        told = msgspec.json.decode(data, type=list[Response])
+        found = {each.qsl_idx: bytes.fromhex(each.data) for each in told}
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         findings.append(rulebook.ANSWERS.at(file, found=error, expected="a list of answers"))
-        return WRONG
+        return Answers(WRONG)
+    score = _score_again(case, file, found, total, findings)
+    return Answers(score, {each.qsl_idx: each.data for each in told} if len(data) <= SHOWN_BYTES else {})
+
+
+def _score_again(case: Case, file: str, found: Mapping[int, bytes], total: int | None, findings: list[Finding]) -> str:
     if total is not None and found.keys() != {*range(min(total, len(found) + 1))}:
         expected = f"{total}, each sample of the data set"
         findings.append(rulebook.ANSWERS_SAMPLES.at(file, found=f"{len(found)} samples", expected=expected))
@@ -232,23 +251,23 @@ def right_answers(found: Sequence[bytes], right: Sequence[int]) -> set[int]:
     return good
 
 
-def _cut(file: str, data: bytes, kept: int, total: int | None, *, stream: bool) -> Iterator[Finding]:
+def _cut(file: str, data: bytes, kept: int, findings: list[Finding]) -> tuple[list[_Answer], list[_Answer]]:
+    """Return the answers before and after the cut, and note what is wrong with either part."""
     begin, _, end = data.partition(CUT)
     if len(begin) != kept or len(end) != kept:
         found = f"{len(begin):,} and {len(end):,} bytes"
-        yield rulebook.ANSWERS.at(file, found=found, expected=f"the first and the last {kept:,} bytes")
+        findings.append(rulebook.ANSWERS.at(file, found=found, expected=f"the first and the last {kept:,} bytes"))
     if not begin.startswith(b"["):
-        yield rulebook.ANSWERS.at(file, found="the beginning of another file", expected="[")
+        findings.append(rulebook.ANSWERS.at(file, found="the beginning of another file", expected="["))
     if not end.rstrip().endswith(b"]"):
-        yield rulebook.ANSWERS.at(file, found="the end of another file", expected="]")
+        findings.append(rulebook.ANSWERS.at(file, found="the end of another file", expected="]"))
     # Of the lines beside the cut a part may be missing; the brackets stand in lines of their own.
-    first = yield from _part(file, begin[begin.find(b"\n") + 1 : begin.rfind(b"\n") + 1])
-    last = yield from _part(file, end[end.find(b"\n") + 1 :])
-    yield from _counted(file, first, last, total, stream=stream)
+    first = _part(file, begin[begin.find(b"\n") + 1 : begin.rfind(b"\n") + 1], findings)
+    return first, _part(file, end[end.find(b"\n") + 1 :], findings)
 
 
-def _part(file: str, lines: bytes) -> Generator[Finding, None, list[_Answer]]:
-    """Return the answers in whole lines, and yield the first line that is none."""
+def _part(file: str, lines: bytes, findings: list[Finding]) -> list[_Answer]:
+    """Return the answers in whole lines, and note the first line that is none."""
     try:
         return msgspec.json.decode(b"[" + lines.rstrip().rstrip(b"],\r\n\t ") + b"]", type=list[_Answer])
     except (ValueError, RecursionError):
@@ -261,14 +280,9 @@ def _part(file: str, lines: bytes) -> Generator[Finding, None, list[_Answer]]:
         try:
             found.append(msgspec.json.decode(line, type=_Answer))
         except (ValueError, RecursionError):
-            yield rulebook.ANSWERS.at(file, found=line[:60].decode("utf-8", "replace"), expected="an answer")
+            findings.append(rulebook.ANSWERS.at(file, found=line[:60].decode("utf-8", "replace"), expected="an answer"))
             break
     return found
-
-
-def visible(data: bytes) -> dict[int, bytes]:
-    """Return the answers that a log still shows whole, in hex, by sample."""
-    return {int(index): answer for index, answer in ENTRY.findall(data)}
 
 
 def _counted(

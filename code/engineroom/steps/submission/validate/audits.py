@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from os.path import commonprefix
 
 from engineroom.rounds import FAIL, PASS, VERIFY_ACCURACY, VERIFY_PERFORMANCE, AuditTest, near
 from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
 from engineroom.steps.submission.validate import accuracy, detail, loadgen, performance, rulebook, sight, summary
+from engineroom.steps.submission.validate.accuracy import Answers
 from engineroom.steps.submission.validate.case import Case
 from engineroom.steps.submission.validate.findings import Finding
 from engineroom.steps.submission.validate.loadgen import Log
@@ -29,10 +31,17 @@ TOKEN_LINES = {
 DIGITS = 1e-4  # verify_performance.txt rounds as Python or as the log does
 
 
-def check(
-    case: Case, test: str, files: Mapping[str, int], reference: Log | None, accuracy_log: Log | None
-) -> Iterator[Finding]:
-    """Yield what is wrong with an audit. `files` are its folder's; `reference` is the log of the performance run."""
+@dataclass(frozen=True)
+class Audited:
+    """What an audit is held against: the logs of the performance and of the accuracy run, and the latter's answers."""
+
+    performance: Log | None
+    accuracy: Log | None
+    answers: Answers
+
+
+def check(case: Case, test: str, files: Mapping[str, int], audited: Audited) -> Iterator[Finding]:
+    """Yield what is wrong with an audit. `files` are its folder's."""
     audit, folder = case.rules.audits.tests[test], str(case.tree.audit(case.place, test))
     yield from sight.lacking(folder, files, audit.required_files)
     log = None
@@ -40,18 +49,20 @@ def check(
         log, told = loadgen.read(case.root, f"{folder}/{logged}"), None
         if files.get(name := (PERFORMANCE_RUN / SUMMARY_LOG).as_posix()):
             told = loadgen.read_summary(case.root, f"{folder}/{name}")
-        yield from _log(case, test, audit, log, told, reference)
+        yield from _log(case, audit, log, told, audited.performance)
     if files.get(VERIFY_PERFORMANCE):
-        yield from _performance(case, audit, f"{folder}/{VERIFY_PERFORMANCE}", log, reference)
+        yield from _performance(case, audit, f"{folder}/{VERIFY_PERFORMANCE}", log, audited.performance)
+    passed = False
     if files.get(VERIFY_ACCURACY):
-        yield from _accuracy(case, test, folder, files, accuracy_log)
+        passed = yield from _accuracy(case, test, folder, files, audited.accuracy)
     if files.get(name := "verify_output_len.txt"):
         yield from _passed(case, f"{folder}/{name}")
-    yield from _answers(case, folder, files, logged=test == "TEST01")
+    if test == "TEST01":
+        yield from _answers(case, folder, files, audited.answers if passed else None)
 
 
 def _log(
-    case: Case, test: str, audit: AuditTest, log: Log, told: loadgen.Summary | None, reference: Log | None
+    case: Case, audit: AuditTest, log: Log, told: loadgen.Summary | None, reference: Log | None
 ) -> Iterator[Finding]:
     if audit.band:
         yield from performance.test(case, log, told)
@@ -155,12 +166,13 @@ def _says(told: str, score: float) -> bool:
 
 def _accuracy(
     case: Case, test: str, folder: str, files: Mapping[str, int], accuracy_log: Log | None
-) -> Iterator[Finding]:
+) -> Generator[Finding, None, bool]:
+    """Judge the verdict about the answers; return whether it says anywhere that the audit passed."""
     file, findings = f"{folder}/{VERIFY_ACCURACY}", list[Finding]()
     text = sight.text(case.root, file, findings, sight.BRIEF_BYTES)
     yield from findings
     if text is None:
-        return
+        return False
     lines = [line.strip() for line in text.splitlines()]
     if test == "TEST06":
         told = dict(line.split(": ", 1) for line in lines if ": " in line)
@@ -169,15 +181,16 @@ def _accuracy(
                 yield rulebook.AUDIT_VERDICT.at(
                     file, name, found=told.get(name, "not there"), expected=" or ".join(good)
                 )
-        return
+        return PASS in text
     if test != "TEST01":
         yield from _verdict(file, text)
-        return
+        return PASS in text
     counts = {name: int(number) for name, number in COUNT.findall(text)}
     passed = PASS in lines and not any(FAIL in line for line in lines)
     yield from _counts(case, file, counts, passed=passed, total=accuracy.samples(case, accuracy_log))
     if not passed:
         yield from _fallback(case, folder, files)
+    return PASS in text
 
 
 COUNTS = (
@@ -239,42 +252,27 @@ def _fallback(case: Case, folder: str, files: Mapping[str, int]) -> Iterator[Fin
             yield rulebook.AUDIT_FALLBACK.at(file, metric, found=pair[1], expected=expected)
 
 
-def _answers(case: Case, folder: str, files: Mapping[str, int], *, logged: bool) -> Iterator[Finding]:
-    """The audit's log of answers, and its hash."""
-    for place in ("accuracy", "performance/run_1"):
-        name = f"{place}/{ACCURACY_LOG}"
-        if not files.get(name):
-            continue
-        if place != "accuracy" or not logged:
-            continue
-        told_hash = None
-        if files.get(beside := f"{place}/{ACCURACY}"):
-            findings: list[Finding] = []
-            if (text := sight.text(case.root, f"{folder}/{beside}", findings)) is not None:
-                told_hash, more = accuracy.hash_in(f"{folder}/{beside}", text)
-                findings += more
-            yield from findings
-        wrong: list[Finding] = []
-        accuracy.answers(case, f"{folder}/{name}", files[name], told_hash, None, wrong)
-        yield from wrong
-        yield from _shown(case, folder, f"{folder}/{name}", files)
-
-
-def _shown(case: Case, folder: str, file: str, files: Mapping[str, int]) -> Iterator[Finding]:
-    """Compare the answers that the cut logs of the accuracy run and of the audit both still show."""
-    own = f"{case.tree.accuracy(case.place)}/{ACCURACY_LOG}"
-    findings: list[Finding] = []
-    verdict = sight.text(case.root, f"{folder}/{VERIFY_ACCURACY}", findings) if VERIFY_ACCURACY in files else None
-    if verdict is None or PASS not in verdict:
+def _answers(case: Case, folder: str, files: Mapping[str, int], first: Answers | None) -> Iterator[Finding]:
+    """The audit's log of answers and its hash. `first` are the accuracy run's answers, if these must be the same."""
+    if not files.get(logged := f"accuracy/{ACCURACY_LOG}"):
         return
-    try:
-        expected, audited = (accuracy.visible(sight.content(case.root, name, 1 << 20)) for name in (own, file))
-    except sight.Unreadable:
-        return  # told where it belongs
-    for index in sorted(expected.keys() & audited.keys()):
-        right, answer = expected[index].lower(), audited[index].lower()
+    told_hash, findings = None, list[Finding]()
+    beside = f"{folder}/accuracy/{ACCURACY}"
+    if files.get(f"accuracy/{ACCURACY}") and (text := sight.text(case.root, beside, findings)) is not None:
+        told_hash, wrong = accuracy.hash_in(beside, text)
+        findings += wrong
+    own = accuracy.answers(case, f"{folder}/{logged}", files[logged], told_hash, None, findings)
+    yield from findings
+    if first:
+        yield from _shown(f"{folder}/{logged}", first.shown, own.shown)
+
+
+def _shown(file: str, first: Mapping[int, str], own: Mapping[int, str]) -> Iterator[Finding]:
+    """Compare the answers that the logs of the accuracy run and of the audit, be they cut, both still show."""
+    for index in sorted(first.keys() & own.keys()):
+        right, answer = first[index].lower(), own[index].lower()
         if right != answer:
             start = max(0, len(commonprefix((right, answer))) - 8)
-            found, wanted = (f"..{each[start : start + 40].decode()}" for each in (answer, right))
+            found, wanted = (f"..{each[start : start + 40]}" for each in (answer, right))
             yield rulebook.AUDIT_SAMPLE.at(file, f"qsl_idx {index}", found=found, expected=wanted)
             return

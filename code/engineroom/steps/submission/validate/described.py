@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from engineroom.errors import did_you_mean
@@ -19,7 +20,7 @@ NOTHING = ("", "n/a", "na", "none", "-", "0", "null")
 
 
 def check(
-    root: Any, file: str, division: str, submitter: str, rules: Round, findings: list[Finding]
+    root: Path, file: str, division: str, submitter: str, rules: Round, findings: list[Finding]
 ) -> Mapping[str, Any]:
     """Return a description, and note what is wrong with it."""
     told = sight.json_object(root, file, findings)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 
-from engineroom.steps.submission.validate import rulebook
+from engineroom.steps.submission.validate import rulebook, sight
 from engineroom.steps.submission.validate.case import Case
 from engineroom.steps.submission.validate.findings import Finding, Rule
 from engineroom.steps.submission.validate.loadgen import Log
@@ -89,6 +89,7 @@ TIMES = {
     "power_end": "02-28-2026 10:10:00.123",
 }
 HOURS_OF_ZONES = 14 + 1
+TEXT, NUMBER, SWITCH = "a text", "a number of at least 0", "true or false"
 
 
 def check(case: Case, log: Log, mode: str) -> Iterator[Finding]:
@@ -128,16 +129,27 @@ def _whole(log: Log, mode: str) -> Iterator[Finding]:
 
 
 def _types(log: Log) -> Iterator[Finding]:
-    for name, value in log.values.items():
-        if name in ALL_TEXTS:
-            if not isinstance(value, str):
-                yield log.at(rulebook.LOG_TYPE, name, expected="a text")
-        elif name in ALL_NUMBERS or (name.startswith("result_") and name.endswith(("_ns", "_per_second", "_count"))):
-            number = log.number(name)
-            if number is None or number < 0:
-                yield log.at(rulebook.LOG_TYPE, name, expected="a number of at least 0")
-        elif (name in ALL_SWITCHES or name.endswith("_met")) and not isinstance(value, bool):
-            yield log.at(rulebook.LOG_TYPE, name, expected="true or false")
+    for key, value in log.values.items():
+        wanted = _type_of(key)
+        if wanted is TEXT:
+            good = isinstance(value, str)
+        elif wanted is NUMBER:
+            number = sight.number(value)
+            good = number is not None and number >= 0
+        else:
+            good = wanted is not SWITCH or isinstance(value, bool)
+        if not good:
+            yield log.at(rulebook.LOG_TYPE, key, expected=wanted)
+
+
+@lru_cache(maxsize=1024)  # keys of a log may be anything
+def _type_of(key: str) -> str:
+    """Return what a key's value has to be, "" if anything."""
+    if key in ALL_TEXTS:
+        return TEXT
+    if key in ALL_NUMBERS or (key.startswith("result_") and key.endswith(("_ns", "_per_second", "_count"))):
+        return NUMBER
+    return SWITCH if key in ALL_SWITCHES or key.endswith("_met") else ""
 
 
 def _build(log: Log) -> Iterator[Finding]:

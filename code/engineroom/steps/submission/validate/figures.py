@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from engineroom.steps.submission.validate import detail, rulebook
@@ -12,7 +12,7 @@ from engineroom.steps.submission.validate.loadgen import Log
 
 PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
 # What of a test is sorted by size: the lowest, the percentiles, the highest; and the mean between the ends.
-SERIES = {
+_NAMES = {
     "latency": (
         "result_min_latency_ns",
         "result_{}_percentile_latency_ns",
@@ -38,18 +38,23 @@ SERIES = {
         "result_time_to_output_token_mean",
     ),
 }
+SERIES = {
+    what: ((low, *(middle.format(each) for each in PERCENTILES), high), mean)
+    for what, (low, middle, high, mean) in _NAMES.items()
+}
 SIX_DIGITS = 2e-5  # LoadGen writes six significant digits
 CLOCKS = 0.02  # between two of its clocks, as a part, and in seconds
 CLOCKS_S = 2.0
 NS = 1e9
 PAUSES = 1.1  # of a stream's time to that of its queries
 BEYOND_INT64 = 2.0**63
+MANY = 1000  # queries at random times, whose rate is that which was asked for
 
 
 def check(log: Log, scenario: str) -> Iterator[Finding]:
     """Yield the figures that cannot be. `scenario` is the one that ran."""
-    for name, keys in SERIES.items():
-        yield from _sorted(log, *keys, what=name)
+    for what, (keys, mean) in SERIES.items():
+        yield from _sorted(log, keys, mean, what)
     yield from _rates(log, scenario)
     yield from _clock(log, scenario)
     yield from _early_stopping(log, scenario)
@@ -84,15 +89,15 @@ def _over(above: float | None, below: float | None) -> float | None:
     return above / below if above and below else None
 
 
-def _sorted(log: Log, low: str, middle: str, high: str, mean: str, *, what: str) -> Iterator[Finding]:
-    keys = [key for key in (low, *(middle.format(each) for each in PERCENTILES), high) if log.number(key) is not None]
-    for before, after in pairwise(keys):
-        less, more = log.number(before), log.number(after)
-        if less is not None and more is not None and less > more:
+def _sorted(log: Log, keys: Sequence[str], mean: str, what: str) -> Iterator[Finding]:
+    known = [(key, number) for key in keys if (number := log.number(key)) is not None]
+    for (before, less), (after, more) in pairwise(known):
+        if less > more:
             yield log.at(rulebook.FIGURES, after, expected=f"a {what} of at least {less:.0f}, that of {before}")
-    least, most, between = log.number(low), log.number(high), log.number(mean)
-    count = samples(log) or 0.0
-    if least is None or most is None or between is None or count * most > BEYOND_INT64:  # LoadGen's sum overflows
+    least, most, between = log.number(keys[0]), log.number(keys[-1]), log.number(mean)
+    if least is None or most is None or between is None:
+        return
+    if (samples(log) or 0.0) * most > BEYOND_INT64:  # LoadGen's sum overflows
         return
     if not least <= between <= most:
         yield log.at(rulebook.FIGURES, mean, expected=f"a mean from {least:.0f} to {most:.0f}")
@@ -100,41 +105,43 @@ def _sorted(log: Log, low: str, middle: str, high: str, mean: str, *, what: str)
 
 def _rates(log: Log, scenario: str) -> Iterator[Finding]:
     """LoadGen, results.cc, LogDetail: how each rate is made."""
-    count, mean = log.number("result_query_count"), log.number("result_mean_latency_ns")
     if scenario == "SingleStream":
-        alone, with_overhead = (
-            log.number("result_qps_without_loadgen_overhead"),
-            log.number("result_qps_with_loadgen_overhead"),
-        )
-        yield from _equal(log, "result_qps_without_loadgen_overhead", _over(NS, mean), "1 / mean latency")
-        if alone and with_overhead and count and with_overhead > alone * (1 + 1 / count + SIX_DIGITS):
-            yield log.at(
-                rulebook.FIGURES, "result_qps_with_loadgen_overhead", expected=f"at most {alone}, without overhead"
-            )
+        yield from _stream_rates(log)
     if scenario == "Offline":
-        longest, total = log.number("result_max_latency_ns"), samples(log)
-        follows = _over(total, _over(longest, NS))
+        follows = _over(samples(log), _over(log.number("result_max_latency_ns"), NS))
         yield from _equal(log, "result_samples_per_second", follows, "samples / longest latency")
     if scenario == "Server":
-        scheduled, completed = (
-            log.number("result_scheduled_samples_per_sec"),
-            log.number("result_completed_samples_per_sec"),
-        )
-        if scheduled and completed and completed > scheduled * (1 + SIX_DIGITS):
-            yield log.at(
-                rulebook.FIGURES, "result_completed_samples_per_sec", expected=f"at most {scheduled}, as scheduled"
-            )
-        late = log.number("result_overlatency_query_count")
-        if count and late and late > count:
-            yield log.at(rulebook.FIGURES, "result_overlatency_query_count", expected=f"at most {count:.0f} queries")
-        target, span = log.number("effective_target_qps"), log.number("generated_query_duration")
-        if target and scheduled and count and count > 1000 and not 0.8 < scheduled / target < 1.25:
-            yield log.at(rulebook.FIGURES, "result_scheduled_samples_per_sec", expected=f"near {target}, the target")
-        generated = log.number("generated_query_count")
-        if span and target and generated and generated > 1000:
-            rate = generated / (span / NS)
-            if not 0.8 < rate / target < 1.25:
-                yield log.at(rulebook.FIGURES, "generated_query_duration", expected=f"a rate near {target}, the target")
+        yield from _server_rates(log)
+
+
+def _stream_rates(log: Log) -> Iterator[Finding]:
+    count, mean = log.number("result_query_count"), log.number("result_mean_latency_ns")
+    alone, key = log.number("result_qps_without_loadgen_overhead"), "result_qps_with_loadgen_overhead"
+    yield from _equal(log, "result_qps_without_loadgen_overhead", _over(NS, mean), "1 / mean latency")
+    with_overhead = log.number(key)
+    if alone and with_overhead and count and with_overhead > alone * (1 + 1 / count + SIX_DIGITS):
+        yield log.at(rulebook.FIGURES, key, expected=f"at most {alone}, without overhead")
+
+
+def _server_rates(log: Log) -> Iterator[Finding]:
+    count, target = log.number("result_query_count"), log.number("effective_target_qps")
+    scheduled, completed = (log.number(f"result_{name}_samples_per_sec") for name in ("scheduled", "completed"))
+    if scheduled and completed and completed > scheduled * (1 + SIX_DIGITS):
+        expected = f"at most {scheduled}, as scheduled"
+        yield log.at(rulebook.FIGURES, "result_completed_samples_per_sec", expected=expected)
+    late = log.number("result_overlatency_query_count")
+    if count and late and late > count:
+        yield log.at(rulebook.FIGURES, "result_overlatency_query_count", expected=f"at most {count:.0f} queries")
+    if target and scheduled and count and count > MANY and not _is_near(scheduled, target):
+        yield log.at(rulebook.FIGURES, "result_scheduled_samples_per_sec", expected=f"near {target}, the target")
+    generated, span = log.number("generated_query_count"), log.number("generated_query_duration")
+    if span and target and generated and generated > MANY and not _is_near(generated / (span / NS), target):
+        yield log.at(rulebook.FIGURES, "generated_query_duration", expected=f"a rate near {target}, the target")
+
+
+def _is_near(rate: float, target: float) -> bool:
+    """Tell whether a rate of queries that come at random can be that of a target."""
+    return 0.8 < rate / target < 1.25
 
 
 def _equal(log: Log, key: str, follows: float | None, how: str) -> Iterator[Finding]:

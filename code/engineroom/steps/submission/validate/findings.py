@@ -106,8 +106,3 @@ class Near:
         """Return what did_you_mean says, `otherwise` of later names."""
         self.left -= 1
         return otherwise if self.left < 0 else did_you_mean(name[:LONGEST], known, otherwise)
-
-
-def errors(findings: Iterable[Finding]) -> list[Finding]:
-    """Return those that fail the tree."""
-    return [each for each in findings if each.level is Level.ERROR]

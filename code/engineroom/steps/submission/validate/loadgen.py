@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -18,8 +18,9 @@ from engineroom.steps.submission.validate.findings import Finding, Rule
 SHORT_BYTES = 16 << 20  # of a log that is held as a whole
 LONGEST_LINE = 64 << 20  # the list of the samples that are loaded is one line
 MOST_KEYS, MOST_TOLD = 2000, 3  # different keys of a log that are kept; faults of one kind in a file that are told
-LONG_RECORD = 2048  # bytes
 LONGEST_VALUE = 4096  # of a value that is kept
+LONG_LOG = 64 << 10  # whose long lists are worth the tenth of a second that numpy takes to come
+BLOCK_CHARS = 64 << 10  # of lists that are looked at together: what comes of them stays in a core's cache
 # What LoadGen says once. Everything else may stand in a log more than once.
 ONCE = (
     "requested_",
@@ -41,14 +42,21 @@ class _Flags(msgspec.Struct, gc=False):
 
 class _Line(msgspec.Struct, gc=False):
     key: str
+    value: Any
+    metadata: _Flags
+    time_ms: float
+
+
+class _RawLine(msgspec.Struct, gc=False):
+    key: str
     value: msgspec.Raw
     metadata: _Flags
     time_ms: float
 
 
-DECODE = msgspec.json.Decoder(_Line).decode
+DECODE, DECODE_RAW = msgspec.json.Decoder(_Line).decode, msgspec.json.Decoder(_RawLine).decode
 VALUE = msgspec.json.Decoder().decode
-KEY, LIST = b'{"key": "', b'", "value": ['  # how LoadGen writes a record that is a list
+LIST = b'", "value": ['  # how LoadGen begins a list, after its key
 LONGEST_KEY = 100
 
 
@@ -83,11 +91,13 @@ class Log:
 
 
 def read(root: Path, file: str) -> Log:
-    """Return a detail log, with what is wrong in it; it has no values where nothing can be read."""
+    """Return a detail log, with what is wrong in it; it has no values where nothing can be read.
+
+    A log is mostly short and sound: then it is read at once. Else it is read again, line by line.
+    """
     log = Log(file)
     try:
-        with sight.open_plain(root, file) as lines:
-            return _read(lines, log)
+        return _read_at_once(root, log) or _read_lines(root, log)
     except (sight.Unreadable, OSError) as error:
         log.findings.append(rulebook.UNREADABLE.at(file, found=error))
     return log
@@ -117,90 +127,117 @@ SAME_BYTES = 4 << 20  # of a log that is remembered
 _last: deque[tuple[bytes, Log]] = deque(maxlen=6)
 
 
-def _read(lines: BinaryIO, log: Log) -> Log:
-    """A log is mostly short and sound: then it is read at once. Else it is read again, line by line."""
-    size = os.fstat(lines.fileno()).st_size
-    data = lines.read(size) if size <= SHORT_BYTES else b""
+def _read_at_once(root: Path, log: Log) -> Log | None:
+    """Read a log that is short and sound; return None, and nothing in `log`, for another one."""
+    data = sight.beginning(root, log.file, SHORT_BYTES + 1)
+    if len(data) > SHORT_BYTES:
+        return None
     if same := next((known for content, known in _last if content == data), None):
         return replace(same, file=log.file)
     if not _read_sound(data, log):
-        lines.seek(0)
-        _read_lines(lines, log)
-    elif not log.findings and size <= SAME_BYTES:
+        return None
+    if not log.findings and len(data) <= SAME_BYTES:
         _last.append((data, log))
     return log
 
 
 def _read_sound(data: bytes, log: Log) -> bool:
-    """Read a log in which every line is a record; tell whether it is one. Most time is spent here."""
+    """Read a log in which every line is a record and none an error; tell whether it is one. Most time is spent here."""
     if not data.startswith(MARK) or not data.endswith(b"}\n"):
         return False
     records = data.split(b"\n" + MARK)
     records[0] = records[0][len(MARK) :]
-    lists: dict[bytes, int] = {}
+    lists = _cut_lists(records) if len(data) > LONG_LOG else {}
+    if lists and not _are_numbers(lists.values()):
+        return False
     try:
-        entries = [DECODE(record if len(record) < LONG_RECORD else _without_list(record, lists)) for record in records]
+        # The value of a short record is one that is kept; to look at it once is faster.
+        entries = [DECODE(each) if len(each) <= LONGEST_VALUE else DECODE_RAW(each) for each in records]
     except (ValueError, RecursionError):
         return False
+    if any(entry.metadata.is_error for entry in entries):
+        return False
     told, keys = _Told(log), [entry.key for entry in entries]
-    last = dict(zip(keys, range(1, len(keys) + 1), strict=True))
-    first = dict(zip(reversed(keys), range(len(keys), 0, -1), strict=True))
+    last = dict(zip(keys, range(len(keys)), strict=True))
+    first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))
     for key in last:
-        _keep(entries[first[key] - 1], first[key], log, told)
-        if first[key] != last[key] and key.startswith(ONCE):
-            _repeated(key, last[key], log, told)
-    log.lengths |= {head[len(KEY) : -len(LIST)].decode(): length for head, length in lists.items()}
-    for number, entry in enumerate(entries, 1):
-        if entry.metadata.is_error or entry.metadata.is_warning:
-            _flag(entry, number, log)
+        place = first[key]
+        _keep(entries[place], place + 1, log, told)
+        if place in lists and key in log.values:
+            log.values[key], log.lengths[key] = None, _length(lists[place])
+        if place != last[key] and key.startswith(ONCE):
+            _repeated(key, last[key] + 1, log, told)
+    log.num_warnings = sum(entry.metadata.is_warning for entry in entries)
     told.close()
     log.last, log.end_ms = keys[-1], entries[-1].time_ms
     return True
 
 
-def _without_list(record: bytes, lists: dict[bytes, int]) -> bytes:
-    """Return a record without the numbers of the list that is most of it; note how long the first of its key is.
+def _cut_lists(records: list[bytes]) -> dict[int, memoryview]:
+    """Take lists that are too long to be kept out of their records; return what stood between the brackets, by record.
 
-    LoadGen lists the samples of each set that it loads, in digits and commas. That there is nothing else between the
-    brackets is soon seen; to read all those numbers would take most of the time. Another record is returned as it is.
+    LoadGen lists the samples of each set that it loads. To decode all those numbers would take most of the time.
     """
-    begin = record.find(LIST, 0, LONGEST_KEY) + len(LIST)
-    numbers = record[begin : record.find(b"]", begin)]
-    if begin < len(LIST) or numbers.translate(None, b"0123456789,"):
-        return record
-    head = record[:begin]
-    if head not in lists:
-        if b",," in numbers or not numbers[:1].isdigit() or not numbers[-1:].isdigit():
-            return record
-        lists[head] = numbers.count(b",") + 1
-    return head + record[begin + len(numbers) :]
+    lists = {}
+    for place, record in enumerate(records):
+        if len(record) > LONGEST_VALUE and (at := record.find(LIST, 0, LONGEST_KEY)) >= 0:
+            begin = at + len(LIST)
+            end = record.find(b"]", begin)
+            if end - begin > LONGEST_VALUE:
+                lists[place] = memoryview(record)[begin:end]
+                records[place] = record[:begin] + record[end:]
+    return lists
 
 
-def _read_lines(lines: BinaryIO, log: Log) -> None:
-    told, start, number, line = _Told(log), len(MARK), 0, b""
-    while line := lines.readline(LONGEST_LINE):
-        number += 1
-        if not line.endswith(b"\n"):
-            if len(line) >= LONGEST_LINE:
-                told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=f"more than {LONGEST_LINE:,} bytes"))
-                break
-            told.tell(rulebook.LOG_CUT.at(log.file, number, found="no end of the line", expected="a whole line"))
-        if not line.startswith(MARK):
-            if line.strip():
-                rule = rulebook.LOG_BINARY if b"\0" in line else rulebook.LOG_BROKEN
-                text = line[:80].decode("utf-8", "replace").strip()
-                told.tell(rule.at(log.file, number, found=text, expected=f"{MARK.decode()}{{...}}"))
-            continue
-        try:
-            entry = DECODE(line[start:])
-        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-            told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
-            continue
-        _take(entry, number, log, told)
-    told.close()
+def _are_numbers(lists: Iterable[memoryview]) -> bool:
+    """Tell whether lists hold whole numbers and nothing else, without blanks, as JSON writes them."""
+    import numpy as np
+
+    chars = np.frombuffer(b",".join([b"", *lists, b""]), np.uint8)
+    for begin in range(0, len(chars), BLOCK_CHARS):
+        block = chars[begin : begin + BLOCK_CHARS + 2]  # what is wrong shows in at most three characters
+        commas = block == ord(",")
+        digits = block - np.uint8(ord("0")) < 10  # whatever is less than "0" is far above after that
+        if np.count_nonzero(commas) + np.count_nonzero(digits) < len(block) or (commas[1:] & commas[:-1]).any():
+            return False
+        if (commas[:-2] & (block[1:-1] == ord("0")) & digits[2:]).any():
+            return False
+    return True
 
 
-def _take(entry: _Line, number: int, log: Log, told: _Told) -> None:
+def _length(numbers: memoryview) -> int:
+    import numpy as np
+
+    return int(np.count_nonzero(np.frombuffer(numbers, np.uint8) == ord(","))) + 1
+
+
+def _read_lines(root: Path, log: Log) -> Log:
+    with sight.open_plain(root, log.file) as lines:
+        told, number = _Told(log), 0
+        while line := lines.readline(LONGEST_LINE):
+            number += 1
+            if not line.endswith(b"\n"):
+                if len(line) >= LONGEST_LINE:
+                    told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=f"more than {LONGEST_LINE:,} bytes"))
+                    break
+                told.tell(rulebook.LOG_CUT.at(log.file, number, found="no end of the line", expected="a whole line"))
+            _read_line(line, number, log, told)
+        told.close()
+    return log
+
+
+def _read_line(line: bytes, number: int, log: Log, told: _Told) -> None:
+    if not line.startswith(MARK):
+        if line.strip():
+            rule = rulebook.LOG_BINARY if b"\0" in line else rulebook.LOG_BROKEN
+            text = line[:80].decode("utf-8", "replace").strip()
+            told.tell(rule.at(log.file, number, found=text, expected=f"{MARK.decode()}{{...}}"))
+        return
+    try:
+        entry = DECODE_RAW(line[len(MARK) :])
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
+        return
     _flag(entry, number, log)
     if entry.key not in log.values:
         _keep(entry, number, log, told)
@@ -209,7 +246,7 @@ def _take(entry: _Line, number: int, log: Log, told: _Told) -> None:
     log.last, log.end_ms = entry.key, entry.time_ms
 
 
-def _flag(entry: _Line, number: int, log: Log) -> None:
+def _flag(entry: _RawLine, number: int, log: Log) -> None:
     if entry.metadata.is_error:
         log.num_errors += 1
         if len(log.errors) < MOST_TOLD:
@@ -222,22 +259,23 @@ def _repeated(key: str, number: int, log: Log, told: _Told) -> None:
     told.tell(rulebook.LOG_REPEATED.at(log.file, number, found=f"{key} once more", expected="once"))
 
 
-def _keep(entry: _Line, number: int, log: Log, told: _Told) -> None:
+def _keep(entry: _Line | _RawLine, number: int, log: Log, told: _Told) -> None:
     """Keep the first value of a key, of a long list only how long it is."""
     if len(log.values) >= MOST_KEYS:
         return
-    key, raw = entry.key, memoryview(entry.value)
-    log.lines[key], log.values[key] = number, None
-    if len(raw) > LONGEST_VALUE:
-        if bytes(raw[:1]) == b"[":
+    key, value = entry.key, entry.value
+    if isinstance(value, msgspec.Raw):
+        raw, value = memoryview(value), None
+        if len(raw) <= LONGEST_VALUE:
+            try:
+                value = VALUE(raw)
+            except (ValueError, RecursionError) as error:
+                told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
+        elif raw[0] == ord("["):
             log.lengths[key] = bytes(raw).count(b",") + 1
-        return
-    try:
-        log.values[key] = VALUE(raw)
-    except (ValueError, RecursionError) as error:
-        told.tell(rulebook.LOG_BROKEN.at(log.file, number, found=error, expected="a whole record"))
-    if isinstance(log.values[key], list):
-        log.lengths[key] = len(log.values[key])
+    log.lines[key], log.values[key] = number, value
+    if isinstance(value, list):
+        log.lengths[key] = len(value)
 
 
 # The summary
@@ -250,11 +288,12 @@ LONGEST_NAME = 80  # characters
 
 @dataclass
 class Summary:
-    """What a summary says, by its words, each with its line: the first of each name, in its part."""
+    """What a summary says, by its words, each with its line: the first of each name, and what others say otherwise."""
 
     file: str
     values: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    others: list[tuple[str, str, int]] = field(default_factory=list)  # names with another value, and their lines
     counts: dict[str, int] = field(default_factory=dict)  # of "ERROR" and "WARNING", where it tells them
     title: bool = False
     findings: list[Finding] = field(default_factory=list)
@@ -272,7 +311,14 @@ def read_summary(root: Path, file: str) -> Summary:
         else:
             name, colon, value = line.removeprefix("* ").partition(":")
             name = name.rstrip()
-            if colon and 0 < len(name) <= LONGEST_NAME and name not in summary.values:
-                summary.values[name], summary.lines[name] = value.lstrip(), number
+            if colon and 0 < len(name) <= LONGEST_NAME:
+                _say(summary, name, value.lstrip(), number)
     summary.title = TITLE in (text or "")
     return summary
+
+
+def _say(summary: Summary, name: str, value: str, number: int) -> None:
+    if name not in summary.values:
+        summary.values[name], summary.lines[name] = value, number
+    elif value != summary.values[name]:
+        summary.others.append((name, value, number))

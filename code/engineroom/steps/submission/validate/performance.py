@@ -91,7 +91,7 @@ def _samples(case: Case, log: Log, scenario: str) -> Iterator[Finding]:
     if model and count is not None and count < model.performance_sample_count:
         expected = f"at least {model.performance_sample_count:,}"
         yield log.at(rulebook.SAMPLE_COUNT, "effective_performance_sample_count", expected=expected)
-    if count is not None and total is not None and total < min(count, total + 1) and case.closed:
+    if count is not None and total is not None and total < count and case.closed:
         yield log.at(rulebook.LOADED, "qsl_reported_total_count", expected=f"at least {count:.0f}")
     loaded = log.lengths.get("loaded_qsl_set")
     if count is not None and total is not None and not case.closed:  # another data set may be smaller
@@ -212,12 +212,10 @@ def _metric(case: Case, log: Log, scenario: str) -> Iterator[Finding]:
 def answers(case: Case, file: str, findings: list[Finding]) -> None:
     """Note if a performance test has logged answers: it logs an empty list."""
     try:
-        with sight.open_plain(case.root, file) as log:
-            begin = log.read(64)
-    except (sight.Unreadable, OSError) as error:
+        begin = sight.beginning(case.root, file, sight.BRIEF_BYTES)
+    except sight.Unreadable as error:
         findings.append(rulebook.UNREADABLE.at(file, found=error))
         return
-    if begin.translate(None, b" \r\n\t") not in (b"[]", b""):
-        findings.append(
-            rulebook.ANSWERS_LOGGED.at(file, found=begin[:32].decode("utf-8", "replace"), expected="an empty list")
-        )
+    if begin.translate(None, b" \r\n\t") not in (b"[]", b"") or len(begin) == sight.BRIEF_BYTES:
+        found = begin.lstrip()[:32].decode("utf-8", "replace") or f"{len(begin):,} blanks and more"
+        findings.append(rulebook.ANSWERS_LOGGED.at(file, found=found, expected="an empty list"))

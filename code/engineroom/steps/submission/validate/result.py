@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
 from engineroom.rounds import VERIFY_ACCURACY, VERIFY_PERFORMANCE, Round
-from engineroom.steps.submission.layout import ACCURACY, ACCURACY_LOG, DETAIL_LOG, PERFORMANCE_RUN, SUMMARY_LOG
+from engineroom.steps.submission.layout import (
+    ACCURACY,
+    ACCURACY_LOG,
+    DETAIL_LOG,
+    PERFORMANCE_RUN,
+    README,
+    SUMMARY_LOG,
+    USER_CONF,
+)
 from engineroom.steps.submission.validate import (
     accuracy,
     audits,
@@ -25,17 +34,16 @@ from engineroom.steps.submission.validate.case import Case, Subject, case_of
 from engineroom.steps.submission.validate.findings import Finding, few
 from engineroom.steps.submission.validate.loadgen import Log, Summary
 
-DETAIL, SUMMARY = DETAIL_LOG, SUMMARY_LOG
 RUN = PERFORMANCE_RUN.as_posix()
 # Names that mean something in a submission: where the layout does not have them, they are in a wrong place.
 KNOWN = {
-    DETAIL,
-    SUMMARY,
+    DETAIL_LOG,
+    SUMMARY_LOG,
     ACCURACY_LOG,
     ACCURACY,
     "mlperf_log_trace.json",
     "measurements.json",
-    "user.conf",
+    USER_CONF,
     VERIFY_ACCURACY,
     VERIFY_PERFORMANCE,
     "verify_output_len.txt",
@@ -82,15 +90,15 @@ def _check(case: Case) -> Outcome:
         parts[path] = sight.look(case.root, path, most_bytes=limit) if there else sight.Seen(path)
         findings += parts[path].findings
     seen, measurements, tests = parts[case.results], parts[case.measurements], parts[case.audits]
-    if any(name in seen.files for name in ENDPOINTS) and f"{RUN}/{DETAIL}" not in seen.files:
+    if any(name in seen.files for name in ENDPOINTS) and f"{RUN}/{DETAIL_LOG}" not in seen.files:
         findings.append(rulebook.UNCHECKED.at(seen.folder, found="config.yaml of MLPerf Endpoints"))
         return Outcome(case.subject, findings)
     log, scored = _logs(case, seen, findings)
-    score = _scores(case, seen, scored, findings)
+    answers = _scores(case, seen, scored, findings)
     name = _measured(case, measurements, log, findings)
-    _audited(case, tests, log, scored, findings)
+    _audited(case, tests, audits.Audited(log, scored, answers), findings)
     _strangers(case, seen, measurements, tests, name, findings)
-    return Outcome(case.subject, findings, _identity(log), _identity(scored), score)
+    return Outcome(case.subject, findings, _identity(log), _identity(scored), answers.score)
 
 
 def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | None, Log | None]:
@@ -113,15 +121,15 @@ def _logs(case: Case, seen: sight.Seen, findings: list[Finding]) -> tuple[Log | 
 
 def _test(case: Case, seen: sight.Seen, folder: str) -> tuple[Log | None, Summary | None]:
     """Return the logs of a test, None where a file is empty or not there."""
-    logged, summary = f"{folder}/{DETAIL}", f"{folder}/{SUMMARY}"
+    logged, summary = f"{folder}/{DETAIL_LOG}", f"{folder}/{SUMMARY_LOG}"
     return (
         loadgen.read(case.root, f"{seen.folder}/{logged}") if seen.files.get(logged) else None,
         loadgen.read_summary(case.root, f"{seen.folder}/{summary}") if seen.files.get(summary) else None,
     )
 
 
-def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> str:
-    """Judge the scores; tell whether they were computed anew."""
+def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Finding]) -> accuracy.Answers:
+    """Judge the scores; return the answers of the accuracy run."""
     total, told_hash = accuracy.samples(case, scored), None
     file = f"{seen.folder}/accuracy/{ACCURACY}"
     if seen.files.get(f"accuracy/{ACCURACY}") and (text := sight.text(case.root, file, findings)) is not None:
@@ -129,7 +137,7 @@ def _scores(case: Case, seen: sight.Seen, scored: Log | None, findings: list[Fin
         told_hash, wrong = accuracy.hash_in(file, text)
         findings += wrong
     if not (size := seen.files.get(f"accuracy/{ACCURACY_LOG}")):
-        return "there is no log of its answers"
+        return accuracy.Answers()
     return accuracy.answers(case, f"{seen.folder}/accuracy/{ACCURACY_LOG}", size, told_hash, total, findings)
 
 
@@ -145,9 +153,9 @@ def _extra(case: Case, seen: sight.Seen, findings: list[Finding]) -> None:
 
 def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Finding]) -> str:
     """Judge what stands beside the result; return the name of the measurements."""
-    if seen.files.get("README.md"):
+    if seen.files.get(README):
         measured.readme(case, seen.folder, findings)
-    if seen.files.get("user.conf"):
+    if seen.files.get(USER_CONF):
         measured.user_conf(case, seen.folder, log, findings)
     begin, _, end = case.rules.layout.measurements_file.partition("{implementation}")
     name = begin
@@ -162,7 +170,7 @@ def _measured(case: Case, seen: sight.Seen, log: Log | None, findings: list[Find
     return name
 
 
-def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, findings: list[Finding]) -> None:
+def _audited(case: Case, seen: sight.Seen, audited: audits.Audited, findings: list[Finding]) -> None:
     rules = case.rules.audits
     needed = rules.needed(case.subject.model) if case.subject.division in rules.divisions else ()
     there = [name for name in seen.folders if name.startswith("TEST") and "/" not in name]
@@ -175,7 +183,7 @@ def _audited(case: Case, seen: sight.Seen, log: Log | None, scored: Log | None, 
                 rulebook.AUDIT_UNKNOWN.at(f"{seen.folder}/{test}", found=test, expected=" ".join(needed) or "no audit")
             )
         elif test in needed:
-            findings += audits.check(case, test, seen.below(test), log, scored)
+            findings += audits.check(case, test, seen.below(test), audited)
 
 
 def _strangers(
@@ -200,21 +208,20 @@ def _strangers(
     for file in () if one else measurements.files:  # up to v5.1 documents of every kind lie there, too
         if file not in beside and Path(file).name in KNOWN:
             findings.append(_stranger(measurements.folder, file))
-    every = case.rules.audits.tests.values()
-    known = {name for audit in every for name in (*audit.required_files, *audit.fallback_files)}
+    known = {name for audit in case.rules.audits.tests.values() for name in audit.required_files + audit.fallback_files}
     for file in tests.files:
         test, _, inner = file.partition("/")
-        if inner and test in case.rules.audits.tests:
-            if inner not in known | optional:
-                findings.append(_stranger(tests.folder, file))
-        elif tests.folder != seen.folder:
+        of_audit = bool(inner) and test in case.rules.audits.tests
+        if inner not in known | optional if of_audit else tests.folder != seen.folder:
             findings.append(_stranger(tests.folder, file))
     for place in {each.folder: each for each in (seen, tests)}.values():
-        for folder in place.folders:
-            if not any(file.startswith(f"{folder}/") for file in place.files):
-                findings.append(
-                    rulebook.UNEXPECTED.at(f"{place.folder}/{folder}", found="an empty folder", expected="files")
-                )
+        findings += _empty_folders(place)
+
+
+def _empty_folders(place: sight.Seen) -> Iterator[Finding]:
+    for folder in place.folders:
+        if not any(file.startswith(f"{folder}/") for file in place.files):
+            yield rulebook.UNEXPECTED.at(place.at(folder), found="an empty folder", expected="files")
 
 
 def _stranger(folder: str, file: str) -> Finding:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BufferedReader
+from math import inf
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ DEEPEST, MOST = 40, 1_000_000  # folders in each other; entries of one part of a
 # Of a file that is held in memory: everything but logs. In the round v5.1 the longest accuracy.txt has 95 kB, the
 # longest description 60 kB, and no user.conf, summary or verdict more than 4 kB.
 SMALL_BYTES, JSON_BYTES, BRIEF_BYTES = 1 << 20, 256 << 10, 64 << 10
+BLOCK_BYTES = 64 << 10  # of a file that grows while it is read, or whose size the system does not tell
 FILE = "file"
 NAME = attrgetter("name")
 BLANKS = r"[^\S\n]*"  # in a pattern: within a line, as what may pass over lines takes the square of their number
@@ -40,6 +42,10 @@ class Seen:
     files: dict[str, int] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+    def at(self, path: str) -> str:
+        """Return the path of something in the folder, from the tree's root."""
+        return "/".join(part for part in (self.folder, path) if part) or "."
 
     def below(self, name: str) -> dict[str, int]:
         """Return the files in a folder and below it, by their paths from it."""
@@ -64,36 +70,35 @@ def size_of(root: Path, file: str) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def look(root: Path, folder: str, *, most_bytes: int) -> Seen:
+def look(root: Path, folder: str, *, most_bytes: float) -> Seen:
     """Return what lies in `folder` and below. A file of more than `most_bytes` is a fault."""
     seen = Seen(folder)
     waiting = [("", 0)]
     while waiting:
         name, depth = waiting.pop()
-        for entry in _entries(root, folder, name, seen):
+        for entry in _entries(root, name, seen):
             path = f"{name}/{entry.name}" if name else entry.name
             if len(seen.files) + len(seen.folders) >= MOST or depth >= DEEPEST:
-                seen.findings.append(rulebook.TOO_DEEP.at(f"{folder}/{name}", found=f"depth {depth}"))
+                seen.findings.append(rulebook.TOO_DEEP.at(seen.at(name), found=f"depth {depth}"))
                 return seen
             if _take(entry, path, seen, most_bytes):
                 waiting.append((path, depth + 1))
     return seen
 
 
-def _entries(root: Path, folder: str, name: str, seen: Seen) -> list[os.DirEntry[str]]:
+def _entries(root: Path, name: str, seen: Seen) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(f"{root}/{folder}/{name}") as entries:
+        with os.scandir(f"{root}/{seen.at(name)}") as entries:
             return sorted(entries, key=NAME)
     except OSError as error:
-        where = f"{folder}/{name}" if name else folder
-        seen.findings.append(rulebook.UNREADABLE.at(where, found=error.strerror, expected="a folder"))
+        seen.findings.append(rulebook.UNREADABLE.at(seen.at(name), found=error.strerror, expected="a folder"))
         return []
 
 
-def _take(entry: os.DirEntry[str], path: str, seen: Seen, most_bytes: int) -> bool:
+def _take(entry: os.DirEntry[str], path: str, seen: Seen, most_bytes: float) -> bool:
     """Note one entry; tell whether it is a folder to look into."""
     if bad := name_fault(entry.name):
-        seen.findings.append(rulebook.NAME.at(f"{seen.folder}/{path}", found=bad, expected="a plain name"))
+        seen.findings.append(rulebook.NAME.at(seen.at(path), found=bad, expected="a plain name"))
     try:
         if entry.is_dir(follow_symlinks=False):
             seen.folders.append(path)
@@ -109,7 +114,7 @@ def _take(entry: os.DirEntry[str], path: str, seen: Seen, most_bytes: int) -> bo
             rule, found, expected = rulebook.SPECIAL, "a device, pipe or socket", FILE
     except OSError as error:
         rule, found, expected = rulebook.UNREADABLE, error.strerror or "cannot be read", ""
-    seen.findings.append(rule.at(f"{seen.folder}/{path}", found=found, expected=expected))
+    seen.findings.append(rule.at(seen.at(path), found=found, expected=expected))
     return False
 
 
@@ -128,33 +133,41 @@ def name_fault(name: str) -> str:
 
 def open_plain(root: Path, file: str) -> BufferedReader:
     """Open a plain file to read. Raises Unreadable for a link, a pipe or what must not be read."""
-    return os.fdopen(_handle(root, file), "rb")
+    handle, _ = _opened(root, file)
+    return os.fdopen(handle, "rb")
 
 
-def _handle(root: Path, file: str) -> int:
+def _opened(root: Path, file: str) -> tuple[int, int]:
+    """Return a plain file, opened to read, and its size."""
     try:
         # Of text, not of paths: a round has a hundred thousand files.
         handle = os.open(f"{root}/{file}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise Unreadable(getattr(error, "strerror", None) or str(error)) from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
         os.close(handle)
         raise Unreadable("no plain file")
-    return handle
+    return handle, found.st_size
 
 
-def content(root: Path, file: str, most: int = SMALL_BYTES) -> bytes:
-    """Return a file's bytes. Raises Unreadable, also for one that has more than `most`."""
-    handle = _handle(root, file)
+def beginning(root: Path, file: str, most: int) -> bytes:
+    """Return a file's first bytes, `most` or all. Raises Unreadable."""
+    handle, size = _opened(root, file)
     try:
-        size = os.fstat(handle).st_size
-        found = os.read(handle, min(size, most) + 1)
-        while len(found) <= most and (more := os.read(handle, most + 1 - len(found))):
+        found = os.read(handle, min(size + 1, most))  # one more than it has: so its end is seen at once
+        while len(found) < most and (more := os.read(handle, min(BLOCK_BYTES, most - len(found)))):
             found += more
     except OSError as error:
         raise Unreadable(error.strerror or "cannot be read") from None
     finally:
         os.close(handle)
+    return found
+
+
+def content(root: Path, file: str, most: int = SMALL_BYTES) -> bytes:
+    """Return a file's bytes. Raises Unreadable, also for one that has more than `most`."""
+    found = beginning(root, file, most + 1)
     if len(found) > most:
         raise Unreadable(f"more than {most:,} bytes", "shorten it: a file of its kind is never so long")
     return found
@@ -208,10 +221,15 @@ def lacking(folder: str, files: Mapping[str, int], names: Iterable[str]) -> Iter
             yield rulebook.EMPTY.at(f"{folder}/{name}", found="0 bytes", expected="a file that says something")
 
 
-def folders(root: Path, folder: str, findings: list[Finding]) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of the files directly in `folder`, without links and the like."""
+def folders(
+    root: Path, folder: str, findings: list[Finding], *, most_bytes: float = inf
+) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and of the files directly in `folder`, "" for the root, without links and such.
+
+    A file of more than `most_bytes` is a fault.
+    """
     seen = Seen(folder)
-    names = [entry.name for entry in _entries(root, folder, "", seen) if _take(entry, entry.name, seen, 1 << 62)]
+    names = [entry.name for entry in _entries(root, "", seen) if _take(entry, entry.name, seen, most_bytes)]
     findings += seen.findings
     return names, list(seen.files)
 

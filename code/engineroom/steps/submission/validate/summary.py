@@ -40,19 +40,25 @@ COMMON = {
     "Min queries satisfied": "result_min_queries_met",
     "Early stopping satisfied": "early_stopping_met",
 }
+# Only of some tests. What of it is a result, the log has where the summary has it.
 OPTIONAL = {
     "target_latency (ns)": "effective_target_latency_ns",
     "Performance constraints satisfied": "result_perf_constraints_met",
     "Tokens per second": "result_tokens_per_second",
+    "Tokens per second (inferred)": "result_inferred_tokens_per_second",
     "Completed tokens per second": "result_completed_tokens_per_second",
+    "Completed tokens per second (inferred)": "result_inferred_completed_tokens_per_second",
     "ttft_latency (ns)": "requested_server_ttft_latency",
     "tpot_latency (ns)": "requested_server_tpot_latency",
-    "Min First Token latency (ns)": "result_first_token_min_latency_ns",
-    "Max First Token latency (ns)": "result_first_token_max_latency_ns",
-    "Mean First Token latency (ns)": "result_first_token_mean_latency_ns",
-    "Min Time to Output Token (ns)": "result_time_to_output_token_min",
-    "Max Time to Output Token (ns)": "result_time_to_output_token_max",
-    "Mean Time to Output Token (ns)": "result_time_to_output_token_mean",
+    **{
+        f"{name.title()} First Token latency (ns)": f"result_first_token_{name}_latency_ns"
+        for name in ("min", "max", "mean")
+    },
+    **{
+        f"{name.title()} Time {of} Output Token (ns)": f"result_time_to_output_token_{name}"
+        for name in ("min", "max", "mean")
+        for of in ("to", "per")  # as releases differ
+    },
     **{
         f"{p} percentile first token latency (ns)": f"result_first_token_{p}_percentile_latency_ns" for p in PERCENTILES
     },
@@ -68,6 +74,7 @@ BY_SCENARIO = {
     },
     "Server": {
         "Completed samples per second": "result_completed_samples_per_sec",
+        "Performance constraints satisfied": "result_perf_constraints_met",
         "Scheduled samples per second": "result_scheduled_samples_per_sec",
     },
     "Offline": {"Samples per second": "result_samples_per_second"},
@@ -75,9 +82,15 @@ BY_SCENARIO = {
 WORDS = {True: "Yes", False: "NO"}
 
 
-@lru_cache(maxsize=16)  # what a log calls its scenario may be anything
-def _needed(scenario: str) -> dict[str, str]:
-    return {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario)}
+@lru_cache(maxsize=64)  # what a log calls its scenario, and its percentile, may be anything
+def _words(scenario: str, percentile: float | None) -> dict[str, tuple[str, bool]]:
+    """Return the words of a summary, each with the log's key, and whether it is needed.
+
+    `percentile` is the one with estimates, None if there are none.
+    """
+    estimates = {} if percentile is None else _estimates(scenario, percentile)
+    needed = {**COMMON, **BY_SCENARIO.get(scenario, {}), **_latencies(scenario), **estimates}
+    return {name: (key, name in needed) for name, key in {**needed, **OPTIONAL}.items()}
 
 
 def _latencies(scenario: str) -> dict[str, str]:
@@ -90,13 +103,12 @@ def _latencies(scenario: str) -> dict[str, str]:
     }
 
 
-def _estimates(log: Log, scenario: str) -> dict[str, str]:
+def _estimates(scenario: str, percentile: float) -> dict[str, str]:
     """Return the words about the percentile that counts, and its estimates, where latencies are not of tokens."""
-    target = 100 * (log.number("effective_target_latency_percentile") or 0.0)
     of, estimate = ("per_query_", "ms") if scenario == "MultiStream" else ("", "ss")
     found = {
-        f"{target:.1f}th percentile latency (ns)": f"result_{target:.2f}_percentile_{of}latency_ns",
-        f"Early stopping {target:.1f}th percentile estimate": f"early_stopping_latency_{estimate}",
+        f"{percentile:.1f}th percentile latency (ns)": f"result_{percentile:.2f}_percentile_{of}latency_ns",
+        f"Early stopping {percentile:.1f}th percentile estimate": f"early_stopping_latency_{estimate}",
     }
     also = {"Early stopping 99.0th percentile estimate": "early_stopping_latency_ms"} if estimate == "ss" else {}
     return {**also, **found}
@@ -129,25 +141,38 @@ def check(summary: Summary, log: Log) -> Iterator[Finding]:
     if not summary.title:
         yield rulebook.SUMMARY_CUT.at(summary.file, found="no title", expected=TITLE)
     scenario = str(log.get("effective_scenario"))
-    needed = _needed(scenario)
+    percentile: float | None = None
     if scenario in STREAMS and "early_stopping_result" in log.values:
-        needed = needed | _estimates(log, scenario)
-    for name, key in (needed | OPTIONAL).items():
-        value, said = log.values.get(key), summary.values.get(name)
-        if value is not None and (said is None or not _agree(said, value)):
-            yield from _differs(summary, name, key, value, needed=name in needed)
+        percentile = 100 * (log.number("effective_target_latency_percentile") or 0.0)
+    words = _words(scenario, percentile)
+    for name, (key, needed) in words.items():
+        yield from _compared(summary, name, key, log, needed=needed)
+    for name, said, number in summary.others:
+        if name in words and not _agree(said, log.get(words[name][0])):
+            yield _other(summary, name, words[name][0], log, said, number)
 
 
-def _differs(summary: Summary, name: str, key: str, value: object, *, needed: bool) -> Iterator[Finding]:
+def _compared(summary: Summary, name: str, key: str, log: Log, *, needed: bool) -> Iterator[Finding]:
     """Yield that a summary says something else than `key` in the log, or does not say what it needs to."""
-    if key.startswith("early_stopping_latency") and not value:
-        return
-    if name not in summary.values:
-        if needed:
+    told, value = summary.values.get(name), log.values.get(key)
+    if told is None:
+        if needed and value is not None and not _no_estimate(key, value):
             yield rulebook.SUMMARY_CUT.at(summary.file, name, found="not there", expected=f"{name} : {value}")
-        return
-    where, found = f"line {summary.lines[name]}, {name}", summary.values[name]
-    yield rulebook.SUMMARY_OTHER.at(summary.file, where, found=found, expected=f"{value}, as {key} in the log")
+    elif value is None:
+        if name in OPTIONAL and key.startswith("result_") and key not in log.values:
+            yield _other(summary, name, key, log, told, summary.lines[name])
+    elif not _agree(told, value) and not _no_estimate(key, value):
+        yield _other(summary, name, key, log, told, summary.lines[name])
+
+
+def _no_estimate(key: str, value: object) -> bool:
+    """Tell whether the log says that there were too few queries for an estimate."""
+    return not value and key.startswith("early_stopping_latency")
+
+
+def _other(summary: Summary, name: str, key: str, log: Log, told: str, number: int) -> Finding:
+    expected = f"{log.get(key)}, as {key} in the log" if key in log.values else f"no such line: the log has no {key}"
+    return rulebook.SUMMARY_OTHER.at(summary.file, f"line {number}, {name}", found=told, expected=expected)
 
 
 def _agree(told: str, value: object) -> bool:

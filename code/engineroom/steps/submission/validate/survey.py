@@ -12,12 +12,16 @@ from engineroom.steps.submission import rehearsal
 from engineroom.steps.submission.layout import DIVISIONS, SCENARIOS, SPELLED, Place, Tree
 from engineroom.steps.submission.validate import described, rulebook, sight
 from engineroom.steps.submission.validate.case import Subject
-from engineroom.steps.submission.validate.findings import Finding, Near
+from engineroom.steps.submission.validate.findings import Finding, Near, Rule
 from engineroom.steps.submission.validate.result import KNOWN
 
 GUESSES = {"efficientnet": "resnet50"}  # checker, get_mlperf_model: beside the benchmarks' own names
 # Top folders of a submitter in either layout; those of the other one are a sign of another round.
 LAYOUT_FOLDERS = {"code", "src", "measurements", "compliance", "results", "systems", "documentation"}
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") and name != "."
 
 
 class Survey:
@@ -29,12 +33,11 @@ class Survey:
         self.sweeps: list[str] = []
 
     def make(self) -> None:
-        names, _ = self._list("", quiet=True)
-        for name in names:
+        for name in self._at_root():
             if name in self.rules.layout.divisions:
                 if self.only[0] in ("", name):
                     self._division(name)
-            elif not name.startswith(".") and self._holds_results(name):
+            elif not _is_hidden(name) and self._holds_results(name):
                 mend = did_you_mean(name, DIVISIONS, rulebook.FOREIGN.mend)
                 expected = "closed, network or open"
                 self.findings.append(
@@ -43,9 +46,19 @@ class Survey:
         if not self.subjects:
             self.findings.append(rulebook.NO_RESULT.at(".", found="no result", expected="division/submitter/results"))
 
+    def _at_root(self) -> list[str]:
+        """Return the folders at the root. What a repository holds there of other names, or hides, is its own affair."""
+        notes: list[Finding] = []
+        names, files = sight.folders(self.root, "", notes, most_bytes=self.rules.limits.file_bytes)
+        if not self.only[0]:
+            shown = [each for each in notes if not _is_hidden(each.file)]
+            self.findings += [each for each in shown if each.rule != rulebook.NAME.id]
+            self._entries("", [name for name in files if name in KNOWN], "a folder of each division")
+        return names
+
     def _list(self, folder: str, *, quiet: bool = False) -> tuple[list[str], list[str]]:
         notes: list[Finding] = []
-        found = sight.folders(self.root, folder, notes)
+        found = sight.folders(self.root, folder, notes, most_bytes=self.rules.limits.file_bytes)
         self.findings += () if quiet else notes
         return found
 
@@ -53,15 +66,23 @@ class Survey:
         inner = self._list(name, quiet=True)[0]
         return "results" in inner or any("results" in self._list(f"{name}/{each}", quiet=True)[0] for each in inner)
 
-    def _entries(self, folder: str, files: Iterable[str], expected: str) -> None:
+    def _entries(
+        self, folder: str, files: Iterable[str], expected: str, otherwise: Rule = rulebook.UNKNOWN_ENTRY
+    ) -> None:
+        """Tell files that do not belong directly into a folder: `otherwise` of those that belong nowhere else."""
         for file in files:
-            rule = rulebook.MISPLACED if file in KNOWN else rulebook.UNKNOWN_ENTRY
-            self.findings.append(rule.at(f"{folder}/{file}", found="a file", expected=expected))
+            rule = rulebook.MISPLACED if file in KNOWN else otherwise
+            where = f"{folder}/{file}" if folder else file
+            self.findings.append(rule.at(where, found="a file", expected=expected))
+
+    def _level(self, folder: str, expected: str, otherwise: Rule = rulebook.BESIDE) -> list[str]:
+        """Return the folders in a folder that holds nothing else, and tell what else it holds."""
+        names, files = self._list(folder)
+        self._entries(folder, files, expected, otherwise)
+        return names
 
     def _division(self, division: str) -> None:
-        submitters, files = self._list(division)
-        self._entries(division, files, "a folder of each submitter")
-        for submitter in submitters:
+        for submitter in self._level(division, "a folder of each submitter", rulebook.UNKNOWN_ENTRY):
             if self.only[1] in ("", submitter):
                 self._submitter(division, submitter)
 
@@ -88,7 +109,7 @@ class Survey:
         if "results" not in names:
             self.findings.append(rulebook.NO_RESULT.at(folder, found="no results", expected="results"))
         mapped = self._mapping(f"{folder}/{mapping}") if mapping in files and division == "open" else {}
-        self._documents(tree, names)
+        self._documents(tree)
         self._systems(tree, names, mapped)
 
     def _mapping(self, file: str) -> Mapping[str, str]:
@@ -106,10 +127,7 @@ class Survey:
                 self.findings.append(rulebook.MAPPING.at(file, name, found=benchmark, expected=expected, mend=mend))
         return good
 
-    def _model(self, name: str) -> str:
-        return self.rules.name_of(name)
-
-    def _documents(self, tree: Tree, names: Sequence[str]) -> None:
+    def _documents(self, tree: Tree) -> None:
         if not sight.is_folder(self.root, str(tree.code)) or not any(self._list(str(tree.code), quiet=True)):
             self.findings.append(rulebook.CODE.at(str(tree.code), found="no sources", expected="a folder with sources"))
         if tree.division != "open":
@@ -161,13 +179,6 @@ class Survey:
                 self.findings.append(rulebook.BESIDE.at(f"{folder}/{name}", found="a file", expected="<system>.json"))
         return [name for name in files if name.endswith(".json")]
 
-    def _level(self, folder: str, expected: str) -> list[str]:
-        names, files = self._list(folder)
-        for file in files:
-            rule = rulebook.MISPLACED if file in KNOWN else rulebook.BESIDE
-            self.findings.append(rule.at(f"{folder}/{file}", found="a file", expected=expected))
-        return names
-
     def _benchmarks(self, tree: Tree, system: str, told: Mapping[str, Any], mapped: Mapping[str, str]) -> None:
         folder = f"{tree.folder.as_posix()}/results/{system}"
         for benchmark in self._level(folder, "a folder of each benchmark"):
@@ -189,13 +200,13 @@ class Survey:
 
     def _known(self, where: str, benchmark: str, division: str, mapped: Mapping[str, str]) -> str:
         """Return the benchmark of the round that a folder stands for; "" if none."""
-        model = self._model(benchmark) or mapped.get(benchmark, "")
+        model = self.rules.name_of(benchmark) or mapped.get(benchmark, "")
         if model:
             return model
         names = {**{name: name for name in self.rules.benchmarks.models}, **self.rules.benchmarks.also_named, **GUESSES}
-        near = [name for name in names if name in benchmark and self._model(names[name])]
+        near = [name for name in names if name in benchmark and self.rules.name_of(names[name])]
         if division == "open" and near:
-            guess = self._model(names[max(near, key=len)])
+            guess = self.rules.name_of(names[max(near, key=len)])
             self.findings.append(rulebook.GUESSED.at(where, found=benchmark, expected=f"taken for {guess}"))
             return guess
         mend = did_you_mean(benchmark, self.rules.benchmarks.models, rulebook.BENCHMARK.mend)

@@ -6,10 +6,11 @@ import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 
 import msgspec
@@ -63,14 +64,19 @@ def validate(
 
     Raises RequestError if there is no such folder or round, EngineError if a process that judges is killed.
     """
-    root, only = _root_of(path)
-    only = (only[0], submitter or only[1])
+    root, (division, part) = _root_of(path)
+    only = division, submitter or part
     findings: list[Finding] = []
-    name = round_name or _detect(root, findings)
-    rules = rounds.read(name)
-    survey = Survey(root, rules, only, findings)
-    survey.make()
-    outcomes = list(_judge(root, name, survey, workers or len(os.sched_getaffinity(0)), progress))
+    workers = workers or len(os.sched_getaffinity(0))
+    with _pool(root, only, workers) as pool:
+        name = round_name or _detect(root, findings)
+        rules = rounds.read(name)
+        if pool:
+            for _ in range(workers):
+                pool.submit(judge, root, name, ())  # reads the rules, while this process looks what there is
+        survey = Survey(root, rules, only, findings)
+        survey.make()
+        outcomes = list(_judge(root, name, survey, pool, progress))
     findings = few(findings) + [each for outcome in outcomes for each in outcome.findings]
     findings += _duplicates(rules, outcomes)
     submitters = tuple(sorted({each.submitter for each in survey.subjects}))
@@ -118,17 +124,26 @@ def _detect(root: Path, findings: list[Finding]) -> str:
 
 
 def _some_logs(root: Path) -> Iterator[str]:
-    count = 0
-    for division in DIVISIONS:
+    logs = (log for folder in _results(root, ("", "")) if (log := _log_in(root, folder)))
+    return islice(logs, ASKED_FOR_ROUND)
+
+
+def _log_in(root: Path, folder: str) -> str:
+    """Return the detail log of the performance run in the folder of a result, "" if there is none."""
+    for name in PERFORMANCE_RUN.parts:
+        folder = f"{folder}/{name}"
+        if not sight.is_folder(root, folder):
+            return ""
+    log = f"{folder}/{DETAIL_LOG}"
+    return log if sight.size_of(root, log) else ""
+
+
+def _results(root: Path, only: tuple[str, str]) -> Iterator[str]:
+    """Yield folders in which results may lie, of a division and a submitter, "" for all."""
+    for division in (only[0],) if only[0] else DIVISIONS:
         for submitter in sight.folders(root, division, [])[0] if sight.is_folder(root, division) else ():
-            results = f"{division}/{submitter}/results"
-            for place in _places(root, results, 3):
-                log = f"{place}/{(PERFORMANCE_RUN / DETAIL_LOG).as_posix()}"
-                if sight.size_of(root, log):
-                    yield log
-                    count += 1
-                if count >= ASKED_FOR_ROUND:
-                    return
+            if only[1] in ("", submitter):
+                yield from _places(root, f"{division}/{submitter}/results", 3)
 
 
 def _places(root: Path, folder: str, depth: int) -> Iterator[str]:
@@ -139,33 +154,38 @@ def _places(root: Path, folder: str, depth: int) -> Iterator[str]:
             yield from _places(root, f"{folder}/{name}", depth - 1)
 
 
-def _judge(root: Path, round_name: str, survey: Survey, workers: int, progress: Progress) -> Iterator[Outcome]:
+def _judge(root: Path, round_name: str, survey: Survey, pool: Executor | None, progress: Progress) -> Iterator[Outcome]:
     subjects, sweeps = survey.subjects, survey.sweeps
-    total = len(subjects)
+    total, done = len(subjects), 0
     batches = [subjects[at : at + AT_ONCE] for at in range(0, total, AT_ONCE)]
-    done = 0
-    if total < FEW or workers < 2:
+    if pool is None:
         yield _swept(root, round_name, sweeps)
         for batch in batches:
             yield from judge(root, round_name, batch)
             done += len(batch)
             progress(done, total)
         return
-    with _pool(workers) as pool:
-        running = [pool.submit(judge, root, round_name, batch) for batch in batches]
-        running += [pool.submit(_sweep_all, root, round_name, [folder]) for folder in sweeps]
-        for finished in as_completed(running):
-            outcomes = finished.result()
-            yield from outcomes
-            done += sum(bool(each.subject.system) for each in outcomes)
-            progress(done, total)
+    running = [pool.submit(judge, root, round_name, batch) for batch in batches]
+    running += [pool.submit(_sweep_all, root, round_name, [folder]) for folder in sweeps]
+    for finished in as_completed(running):
+        outcomes = finished.result()
+        yield from outcomes
+        done += sum(bool(each.subject.system) for each in outcomes)
+        progress(done, total)
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Yield processes that judge. When the body ends early, only what they have begun is still finished."""
+def _pool(root: Path, only: tuple[str, str], workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Yield processes that judge, None for a tree that is judged faster than they start.
+
+    What they import is imported while the body begins. When it ends early, only what they have begun is still finished.
+    """
+    if workers < 2 or sum(1 for _ in islice(_results(root, only), FEW)) < FEW:
+        yield None
+        return
     context = get_context("forkserver")  # of a process without threads, which has imported everything once
     context.set_forkserver_preload(["__main__", __name__])
+    forkserver.ensure_running()
     pool = ProcessPoolExecutor(workers, context, _begin)
     try:
         yield pool
@@ -181,6 +201,8 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _begin() -> None:
     """Make this process a worker."""
     processes.serve_parent()
+    import numpy  # noqa: F401  (for logs with long lists; not in the process that forks: numpy starts threads)
+
     gc.freeze()  # what was imported is no garbage
 
 

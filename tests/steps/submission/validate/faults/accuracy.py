@@ -59,6 +59,17 @@ add(
     ),
     "performance-answers",
 )
+ANSWERS = "performance/run_1/mlperf_log_accuracy.json"
+for name, data in {
+    "many blanks": b" " * 500 + b'[{"seq_id" : 0}]',
+    "more blanks than are read": b"\n" * 70_000 + b"[]",
+}.items():
+    bytes_of(
+        f"answers in the performance test after {name}",
+        lambda sound: f"{sound.results}/{ANSWERS}",
+        lambda _, d=data: d,
+        "performance-answers",
+    )
 for key, value, rules in (
     ("effective_test_mode", "PerformanceOnly", ("test-mode",)),
     ("effective_scenario", "Offline", ("scenario-log",)),

@@ -135,6 +135,11 @@ add(
     "tree-misplaced",
 )
 add(
+    "extra: a log beside the divisions",
+    lambda sound: sound.files.update({"mlperf_log_detail.txt": b"x"}),
+    "tree-misplaced",
+)
+add(
     "extra: a file beside the submitters",
     lambda sound: sound.files.update({"closed/notes.txt": b"x"}),
     "tree-unknown-entry",
@@ -234,3 +239,29 @@ disk(
 disk("empty folder", lambda root, sound: (root / sound.results / "empty").mkdir(), "tree-unexpected-file")
 disk("deep folders", lambda root, sound: (root / sound.results / "/".join("d" * 60)).mkdir(parents=True), "tree-deep")
 disk("system is a folder", instead(lambda sound: sound.system, Path.mkdir), "system-missing")
+
+
+def linked_division(root: Path, sound: Sound) -> None:
+    (root / "closed").rename(root / "elsewhere")
+    (root / "closed").symlink_to("elsewhere")
+
+
+disk("link instead of a division", linked_division, "tree-link")
+disk("link beside the divisions", lambda root, sound: (root / "open").symlink_to("closed"), "tree-link")
+disk("pipe beside the divisions", lambda root, sound: os.mkfifo(root / "pipe"), "tree-special")
+disk("pipe beside the submitters", lambda root, sound: os.mkfifo(root / "closed/pipe"), "tree-special")
+
+
+def large(path: Path) -> None:
+    """Write a file, without using as much of the disk, that is larger than a repository takes."""
+    path.write_bytes(b"")
+    os.truncate(path, 51 << 20)
+
+
+disk("large file beside the divisions", lambda root, sound: large(root / "x.md"), "tree-large-file")
+disk("large file of a submitter", lambda root, sound: large(root / "closed/Acme/x.md"), "tree-large-file")
+disk(
+    "large file beside the systems",
+    lambda root, sound: large((root / sound.system).with_name("box_power.yaml")),
+    "tree-large-file",
+)

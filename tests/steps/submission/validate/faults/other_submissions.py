@@ -12,6 +12,10 @@ def log_of(place: str) -> str:
     return f"{place}/performance/run_1/mlperf_log_detail.txt"
 
 
+def summary_of(place: str) -> str:
+    return f"{place}/performance/run_1/mlperf_log_summary.txt"
+
+
 RACK, BOTH = "closed/Acme/results/rack/llama2-70b-99.9", "closed/Acme/results/both/stable-diffusion-xl"
 FAR, MAPPED = "network/Acme/results/far/rgat/Offline", "open/Acme/results/mapped/own-net"
 TTFT, TPOT = "result_first_token_99.00_percentile_latency_ns", "result_time_per_output_token_99.00_percentile_ns"
@@ -153,3 +157,23 @@ add(
     lambda sound: sound.replace(f"{RACK}/Offline/accuracy/accuracy.txt", "rouge2", "rouge"),
     "accuracy-missing",
 )
+add(
+    "results of two benchmarks swapped",
+    lambda sound: sound.swap_folders(f"{RACK}/Offline", f"{BOTH}/Offline"),
+    "accuracy-samples",
+)
+# What only some tests say in their summaries
+CONSTRAINTS, TOKENS = "  Performance constraints satisfied : Yes\n", "okens per second"
+SUMMARIES = {
+    "constraints not met": (f"{BOTH}/Server", "constraints satisfied : Yes", "constraints satisfied : NO"),
+    "no word about constraints": (f"{BOTH}/Server", CONSTRAINTS, ""),
+    "constraints where there are none": (f"{BOTH}/Offline", "  Min dur", f"{CONSTRAINTS}  Min dur"),
+    "other tokens": (f"{RACK}/Server", f"{TOKENS}: 2", f"{TOKENS}: 3"),
+    "other tokens the second time": (f"{RACK}/Server", f"{TOKENS}                 : 2", f"{TOKENS}  : 3"),
+    "other tokens in Offline": (f"{RACK}/Offline", f"{TOKENS}: 3", f"{TOKENS}: 4"),
+    "inferred tokens": (f"{RACK}/Offline", f"T{TOKENS}: ", f"T{TOKENS} (inferred): 5\nT{TOKENS}: "),
+    "another time per token": (f"{RACK}/Server", "Token (ns)                : 11000000", "Token (ns) : 12000000"),
+}
+for name, (place, old, new) in SUMMARIES.items():
+    rule = "summary-differs" if new else "summary-cut"
+    add(f"summary: {name}", lambda sound, p=place, o=old, n=new: sound.replace(summary_of(p), o, n), rule)
