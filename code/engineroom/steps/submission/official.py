@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ WAYS = {
 VERDICT = re.compile(r"SUMMARY: .*|Results=\d+, NoResults=\d+.*")
 CHOICES = re.compile(r"argument --version: invalid choice: .*\(choose from (.*)\)")
 TIMEOUT_S = 1800
+# It says so of every check that does not apply, at every place.
+SKIPPED = re.compile(r"(Execution of check \w+ skipped) for .*")
 SAID = re.compile(r"\b(ERROR|WARNING)(?::main:|\] ?)(.*)")
 
 
@@ -59,7 +63,7 @@ class Checker:
             known = [name.strip("' ") for name in found[1].split(",")]
             mend = did_you_mean(round_name, known)
             raise RequestError(f"does not know {round_name}", where=display(self.tools), mend=mend)
-        errors, warnings = (_said(log, level) for level in ("ERROR", "WARNING"))
+        errors, warnings = _said(log, "ERROR"), _without_places(_said(log, "WARNING"))
         if "Traceback (most recent call last)" in log:
             errors = (*errors, f"it stopped with a traceback: {log.strip().splitlines()[-1]}")
         return Verdict(done.returncode == 0, errors, warnings, tuple(VERDICT.findall(log)))
@@ -81,3 +85,10 @@ def find(checkout: Path) -> Checker:
 def _said(log: str, level: str) -> tuple[str, ...]:
     """Return what the checker logged at a level, each once."""
     return tuple(dict.fromkeys(text.strip() for told, text in SAID.findall(log) if told == level))
+
+
+def _without_places(warnings: Sequence[str]) -> tuple[str, ...]:
+    """Return the warnings with one line, and last, for each check that was skipped: else they hide the others."""
+    skipped = Counter(found[1] for each in warnings if (found := SKIPPED.fullmatch(each)))
+    others = [each for each in warnings if not SKIPPED.fullmatch(each)]
+    return (*others, *(f"{what}, {count:,} times" for what, count in skipped.items()))
