@@ -155,7 +155,8 @@ def _read_sound(data: bytes, log: Log) -> bool:
         entries = [DECODE(each) if len(each) <= LONGEST_VALUE else DECODE_RAW(each) for each in records]
     except (ValueError, RecursionError):
         return False
-    if any(entry.metadata.is_error for entry in entries):
+    flagged = [flags for entry in entries if (flags := entry.metadata).is_error or flags.is_warning]
+    if any(flags.is_error for flags in flagged):
         return False
     told, keys = _Told(log), [entry.key for entry in entries]
     last = dict(zip(keys, range(len(keys)), strict=True))
@@ -167,7 +168,7 @@ def _read_sound(data: bytes, log: Log) -> bool:
             log.values[key], log.lengths[key] = None, _length(lists[place])
         if place != last[key] and key.startswith(ONCE):
             _repeated(key, last[key] + 1, log, told)
-    log.num_warnings = sum(entry.metadata.is_warning for entry in entries)
+    log.num_warnings = len(flagged)
     told.close()
     log.last, log.end_ms = keys[-1], entries[-1].time_ms
     return True
