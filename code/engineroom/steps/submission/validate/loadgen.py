@@ -57,7 +57,6 @@ class _RawLine(msgspec.Struct, gc=False):
 DECODE, DECODE_RAW = msgspec.json.Decoder(_Line).decode, msgspec.json.Decoder(_RawLine).decode
 VALUE = msgspec.json.Decoder().decode
 LIST = b'", "value": ['  # how LoadGen begins a list, after its key
-LONGEST_KEY = 100
 
 
 @dataclass
@@ -145,17 +144,18 @@ def _read_sound(data: bytes, log: Log) -> bool:
     """Read a log in which every line is a record and none an error; tell whether it is one. Most time is spent here."""
     if not data.startswith(MARK) or not data.endswith(b"}\n"):
         return False
-    records = data.split(b"\n" + MARK)
-    records[0] = records[0][len(MARK) :]
-    lists = _cut_lists(records) if len(data) > LONG_LOG else {}
-    if lists and not _are_numbers(lists.values()):
+    short, cut = _cut_lists(data) if len(data) > LONG_LOG else (data, [])
+    records = short.split(b"\n" + MARK)
+    if len(records) != short.count(b"\n") or (cut and not _are_numbers(numbers for _, numbers in cut)):
         return False
+    records[0], lists = records[0][len(MARK) :], dict(cut)
     try:
         # The value of a short record is one that is kept; to look at it once is faster.
         entries = [DECODE(each) if len(each) <= LONGEST_VALUE else DECODE_RAW(each) for each in records]
     except (ValueError, RecursionError):
         return False
-    if any(entry.metadata.is_error for entry in entries):
+    flagged = [flags for entry in entries if (flags := entry.metadata).is_error or flags.is_warning]
+    if any(flags.is_error for flags in flagged):
         return False
     told, keys = _Told(log), [entry.key for entry in entries]
     last = dict(zip(keys, range(len(keys)), strict=True))
@@ -163,30 +163,32 @@ def _read_sound(data: bytes, log: Log) -> bool:
     for key in last:
         place = first[key]
         _keep(entries[place], place + 1, log, told)
-        if place in lists and key in log.values:
+        if place in lists and log.values.get(key) == []:
             log.values[key], log.lengths[key] = None, _length(lists[place])
         if place != last[key] and key.startswith(ONCE):
             _repeated(key, last[key] + 1, log, told)
-    log.num_warnings = sum(entry.metadata.is_warning for entry in entries)
+    log.num_warnings = len(flagged)
     told.close()
     log.last, log.end_ms = keys[-1], entries[-1].time_ms
     return True
 
 
-def _cut_lists(records: list[bytes]) -> dict[int, memoryview]:
-    """Take lists that are too long to be kept out of their records; return what stood between the brackets, by record.
+def _cut_lists(data: bytes) -> tuple[bytes, list[tuple[int, memoryview]]]:
+    """Return a log without the lists that are too long to be kept, and what was in them, each with its line's place.
 
     LoadGen lists the samples of each set that it loads. To decode all those numbers would take most of the time.
     """
-    lists = {}
-    for place, record in enumerate(records):
-        if len(record) > LONGEST_VALUE and (at := record.find(LIST, 0, LONGEST_KEY)) >= 0:
-            begin = at + len(LIST)
-            end = record.find(b"]", begin)
-            if end - begin > LONGEST_VALUE:
-                lists[place] = memoryview(record)[begin:end]
-                records[place] = record[:begin] + record[end:]
-    return lists
+    view, texts, lists = memoryview(data), list[memoryview](), list[tuple[int, memoryview]]()
+    place = done = begin = 0
+    while (at := data.find(LIST, begin)) >= 0:
+        begin = at + len(LIST)
+        end = data.find(b"]", begin)
+        if end - begin > LONGEST_VALUE:
+            place += data.count(b"\n", done, begin)
+            texts.append(view[done:begin])
+            lists.append((place, view[begin:end]))
+            done = begin = end
+    return b"".join([*texts, view[done:]]), lists
 
 
 def _are_numbers(lists: Iterable[memoryview]) -> bool:
