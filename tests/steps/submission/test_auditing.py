@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from engineroom.terms import Scenario, TestMode
 
 if TYPE_CHECKING:
     from conftest import Runs
+    from engineroom.actions.work import Work
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Asked:
             resolve=lambda scenario, mode: resolved,
             best_precision=lambda resolved: (resolved, None),
         )
-        list(audits.of_scenario(audits.Task(work, scenario, [TEST04], rehearses=rehearses)))  # type: ignore[arg-type]
+        list(audits.of_scenario(audits.Task(cast("Work", work), scenario, [TEST04], rehearses=rehearses)))
         return self.compared[-1]
 
 
