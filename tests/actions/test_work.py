@@ -42,9 +42,15 @@ def test_the_best_precision_says_why(
 
 @pytest.mark.parametrize(
     ("isa", "gpus", "chosen"),
-    [((), (), Precision.FP32), (("amx_bf16",), (), Precision.BF16), ((), (Gpu("NVIDIA H200"),), Precision.BF16)],
+    [
+        ((), (), Precision.FP32),
+        (("avx512_bf16",), (), Precision.FP32),
+        (("avx512_bf16", "amx_bf16"), (), Precision.BF16),
+        (("bf16",), (), Precision.BF16),
+        ((), (Gpu("NVIDIA H200"),), Precision.BF16),
+    ],
 )
-def test_bf16_is_chosen_where_something_computes_in_it(
+def test_bf16_is_chosen_where_something_is_quick_in_it(
     isa: tuple[str, ...], gpus: tuple[Gpu, ...], chosen: Precision, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torch has it everywhere: on a CPU without the instructions eight times as slow as fp32."""

@@ -20,7 +20,7 @@ from engineroom.config import Resolved, RunConfig, fields, plausibility
 from engineroom.config.fields import OF_BENCHMARK
 from engineroom.datasets import Dataset
 from engineroom.detection import Machine
-from engineroom.engines import Engine, computes_in
+from engineroom.engines import Engine, gains_by_bf16
 from engineroom.errors import RequestError
 from engineroom.paths import display, sha256_file
 from engineroom.run_args import Request
@@ -302,7 +302,7 @@ class Work:
         known = plugin.precisions_on(self.machine, resolved.config)
         candidates = [precision for precision in self.benchmark.precisions if precision in known]
         on_cpu = plugin.accelerator_with(msgspec.structs.asdict(resolved.config)) is None or not self.machine.gpus
-        if on_cpu and Precision.BF16 in candidates and not computes_in(Precision.BF16, self.machine):
+        if on_cpu and Precision.BF16 in candidates and not gains_by_bf16(self.machine):
             candidates.remove(Precision.BF16)
         if (
             calibrates(self.benchmark, plugin)

@@ -54,6 +54,15 @@ def computes_in(precision: Precision, machine: Machine) -> bool:
     return precision not in INSTRUCTIONS or any(name in machine.cpu.isa for name in INSTRUCTIONS[precision])
 
 
+def gains_by_bf16(machine: Machine) -> bool:
+    """Tell whether a CPU is quicker in bf16 than in fp32.
+
+    With AVX-512's instructions and no AMX it is not: 0.63 of the throughput (OpenVINO, ResNet-50: docs/performance.md).
+    """
+    isa = machine.cpu.isa
+    return computes_in(Precision.BF16, machine) and ("avx512_bf16" not in isa or "amx_bf16" in isa)
+
+
 def placed(options: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the options that `Engine.build` gave, with the files in its `folder` named in full."""
     return {

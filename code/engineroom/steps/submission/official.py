@@ -57,7 +57,8 @@ class Checker:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise RequestError(f"took more than {TIMEOUT_S} s", where=display(self.tools)) from None
+            mend = "let it judge one submitter at a time, or leave --official away"
+            raise RequestError(f"took more than {TIMEOUT_S} s", where=display(self.tools), mend=mend) from None
         log = done.stdout + done.stderr
         if found := CHOICES.search(log):
             known = [name.strip("' ") for name in found[1].split(",")]
