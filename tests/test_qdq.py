@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import parser
 
 from engineroom.errors import EngineError
-from engineroom.qdq import FLOAT8, Graph, output_axis, read_model, violations
+from engineroom.qdq import FLOAT8, Graph, output_axis, quantize_ahead, read_model, violations
 
 # A convolution of two output channels, and the add that joins it with its input.
 GOOD = """
@@ -201,3 +204,60 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, damage: object) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"absent\.onnx: cannot be read: No such file"):
         read_model(tmp_path / "absent.onnx")
+
+
+# What pools and reshapes between a layer and the Q/DQ pair of the next.
+POOLED = """
+<ir_version: 9, opset_import: ["": 17]>
+pooled (float[N, 2, 4, 4] x) => (float[N, 3] y)
+<
+  float scale = {0.1}, int8 zero = {0}, float[2] scales = {0.1, 0.2}, int8[2] zeros = {0, 0},
+  float[2, 2, 1, 1] kernel = {1, -2, 3, 4}, float[8, 3] weights = {1, 2, 3, 4, 5, 6, 7, 8, 9, -1, -2, -3}
+>
+{
+  c = Conv (x, kernel)
+  p = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (c)
+  f = Flatten (p)
+  q = QuantizeLinear (f, scale, zero)
+  d = DequantizeLinear (q, scale, zero)
+  y = Gemm (d, weights)
+}
+""".replace("-3}", "-3" + ", 1" * 12 + "}")
+
+
+def test_quantizing_ahead_of_what_pools_and_reshapes_changes_no_answer() -> None:
+    model = parser.parse_model(POOLED)
+    images = np.random.default_rng(0).normal(0, 3, (5, 2, 4, 4)).astype(np.float32)
+    before = answers(model, images)
+    assert quantize_ahead(model) == 2
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Conv", "QuantizeLinear", "DequantizeLinear", "MaxPool", "Flatten", "Gemm"]
+    assert np.array_equal(answers(model, images), before)
+    assert len(np.unique(before)) > 3, "not all of it is clipped"
+    assert quantize_ahead(model) == 0
+
+
+def answers(model: onnx.ModelProto, images: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+    """Return what ONNX Runtime answers if it computes node by node, as written."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    [found] = onnxruntime.InferenceSession(model.SerializeToString(), options).run(None, {"x": images})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("float[N, 3] y)", "float[N, 3] y, float[N, 8] f)"),  # the float values are an answer, too
+        ("Gemm (d, weights)", "Gemm (d, weights)\n  z = Relu (f)"),  # or go on elsewhere
+        ("(f, scale, zero)", "(f, scales, zeros)"),  # a scale for each place of the flat vector
+        ("f = Flatten (p)", "f, i = MaxPool <kernel_shape = [1, 1]> (p)"),  # its second output says where
+        ("f = Flatten (p)", "f = AveragePool <kernel_shape = [1, 1]> (p)"),  # computes
+    ],
+)
+def test_what_others_read_or_what_computes_is_left_where_it_is(old: str, new: str) -> None:
+    model = parser.parse_model(POOLED.replace(old, new))
+    before = model.SerializeToString()
+    assert quantize_ahead(model) == 0
+    assert model.SerializeToString() == before

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engineroom.bench import __main__ as bench
-from engineroom.bench import product
+from engineroom.bench import models, product
 from engineroom.bench.figures import Comparison, Figure, interleaved
 from engineroom.bench.recipe import highest_rate
 from engineroom.errors import EngineError, EngineroomError, ExitCode
+from engineroom.terms import Precision
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS = st.lists(st.tuples(*[st.floats(0.01, 1e6)] * 2), min_size=1, max_size=20)
@@ -92,6 +93,10 @@ def test_table_shows_medians_comparison_limit_and_what_failed(capsys: pytest.Cap
         (["--pears=3"], "did you mean (--)?pairs?"),
         (["--only=latency", "--benchmarks=resnet5"], "did you mean resnet50?"),
         (["--only=harness", "--benchmarks=resnet50"], "--only=throughput,latency,server"),
+        (["--only=server", "--precisions=int9"], "--precisions: there is no precision 'int9'"),
+        (["--only=server", "--precisions=int8,bf16,"], "there is no precision ''"),
+        (["--only=latency", "--precisions=fp8"], "none of digits is measured in fp8 on this machine"),
+        (["--only=startup", "--precisions=int8"], "--only=throughput,latency,server"),
         (["--reference=.."], "--only=reference"),
     ],
 )
@@ -117,6 +122,15 @@ def test_what_takes_minutes_or_packages_is_measured_only_when_asked_for() -> Non
     assert bench._chosen({"only": "fresh"}) == ["fresh"]
     assert bench._chosen({"only": "startup", "fresh": None}) == ["startup", "fresh"]
     assert bench._chosen({"only": "all"}) == list(bench.MEASUREMENTS)
+
+
+def test_the_models_and_their_precisions_may_be_named() -> None:
+    both = [(models.DIGITS, Precision.INT8), (models.DIGITS, Precision.FP32)]
+    assert models.subjects(None) == models.subjects("digits", "fp32,int8") == both
+    assert models.subjects("resnet50,digits", "fp32") == [
+        (models.DIGITS, Precision.FP32),
+        (models.RESNET50, Precision.FP32),
+    ]
 
 
 def test_close_limits_are_measured_by_fifteen_pairs_others_by_five(monkeypatch: pytest.MonkeyPatch) -> None:

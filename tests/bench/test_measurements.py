@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -61,10 +62,11 @@ def test_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in short.items():
         monkeypatch.setattr(bridge, name, value)
-    nothing, idle, onnxruntime = bridge.measure(pairs=1)
-    assert idle.limit == 50 and idle.ours[0] < 500, "a thread that is busy takes 1000 ms of a second"
-    assert nothing.limit == 30 and nothing.ours[0] > nothing.peer[0] > 0
-    assert onnxruntime.ours[0] > 1 and onnxruntime.peer[0] > 1, "no inference of 64 samples takes less than 1 us"
+    nothing, idle, onnxruntime = bridge.measure(pairs=5)
+    assert idle.limit == 50 and median(idle.ours) < 500, "a thread that is busy takes 1000 ms of a second"
+    # Of tests of some ms each, the quickest of five: a stall of the machine decides a single one.
+    assert nothing.limit == 30 and min(nothing.ours) > min(nothing.peer) > 0
+    assert min(onnxruntime.ours + onnxruntime.peer) > 1, "no inference of 64 samples takes less than 1 us"
 
 
 @pytest.mark.heavy

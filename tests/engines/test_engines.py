@@ -21,6 +21,7 @@ from engineroom import registry
 from engineroom.benchmarks import Part
 from engineroom.benchmarks.digits import BENCHMARK, MODEL
 from engineroom.engines import BuildRequest, Engine, placed
+from engineroom.engines import openvino as openvino_engine
 from engineroom.errors import EngineError, RequestError
 from engineroom.networks import mobilenet, resnet50
 from engineroom.networks.mobilenet import Architecture
@@ -249,6 +250,25 @@ def test_openvino_says_what_it_computes_in_where_a_cpu_has_no_bf16(tmp_path: Pat
         assert notes == ()
     else:
         assert notes == ("OpenVINO computes in f32 here: this CPU has no bf16.",)
+
+
+@pytest.mark.parametrize(
+    ("threads", "most_bytes", "streams"),
+    [(1, openvino_engine.OWN_MODEL_BYTES, "1"), (1, 1000, "3"), (2, openvino_engine.OWN_MODEL_BYTES, "3")],
+)
+def test_openvino_gives_each_instance_of_one_thread_its_own_model_if_that_is_small(
+    threads: int, most_bytes: int, streams: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_engine, "OWN_MODEL_BYTES", most_bytes)
+    config: Any = SimpleNamespace(
+        scenario=Scenario.SERVER, precision=Precision.FP32, instances=3, threads_per_instance=threads
+    )
+    settings = openvino_engine.ENGINE.settings_of(config)
+    request = BuildRequest("openvino", str(MODEL), "", Precision.FP32, 1, BENCHMARK.inputs, BENCHMARK.outputs, settings)
+    options = openvino_engine.ENGINE.build(request, tmp_path)
+    assert options["NUM_STREAMS"] == streams
+    assert options["INFERENCE_NUM_THREADS"] == ("1" if streams == "1" else str(3 * threads))
+    assert options.get("ENABLE_CPU_PINNING") == ("NO" if streams == "1" else None)
 
 
 # What does not fit

@@ -204,7 +204,6 @@ def test_a_build_that_has_no_time_left_is_stopped_and_keeps_its_timings(tmp_path
 # The process that builds, with the double in TensorRT's place.
 CHILD = """#!{python}
 import sys
-from functools import partial
 from pathlib import Path
 sys.path[:0] = {path!r}
 import tensorrt_double

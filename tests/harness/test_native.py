@@ -243,9 +243,8 @@ def test_an_offset_is_added_to_every_answer(tmp_path: Path, samples: np.ndarray[
         assert data == (2 * samples[index] - 1).tobytes() + samples[index, -1:].astype(np.int8).tobytes()
 
 
-def test_openvino_answers_partial_batches_and_refuses_another_batch_size(
-    tmp_path: Path, samples: np.ndarray[Any, np.dtype[np.float32]]
-) -> None:
+def doubling_blob(folder: Path) -> str:
+    """Compile a model that doubles batches of 8 samples; return its file."""
     import openvino
     from openvino import opset13
 
@@ -253,9 +252,17 @@ def test_openvino_answers_partial_batches_and_refuses_another_batch_size(
     double = opset13.multiply(x, np.float32(2))
     double.output(0).get_tensor().set_names({"double"})
     blob = openvino.Core().compile_model(openvino.Model([double], [x], "test"), "CPU").export_model()
-    (tmp_path / "model.blob").write_bytes(blob if isinstance(blob, bytes) else blob.getvalue())
+    path = folder / "model.blob"
+    path.write_bytes(blob if isinstance(blob, bytes) else blob.getvalue())
+    return str(path)
+
+
+@pytest.mark.parametrize("streams", ["2", "1", "AUTO"])
+def test_openvino_answers_partial_batches_and_refuses_another_batch_size(
+    streams: str, tmp_path: Path, samples: np.ndarray[Any, np.dtype[np.float32]]
+) -> None:
     run = make_run(tmp_path, "Offline", "openvino", test_mode="AccuracyOnly")
-    run.recipe["engine"]["options"] = {"blob": str(tmp_path / "model.blob"), "NUM_STREAMS": "2"}
+    run.recipe["engine"]["options"] = {"blob": doubling_blob(tmp_path), "NUM_STREAMS": streams}
     run.recipe["outputs"] = run.recipe["outputs"][:1]
     run.finish()
     assert sorted(run.accuracy()) == [(index, (2 * samples[index]).tobytes()) for index in range(SAMPLES)]

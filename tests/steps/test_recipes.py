@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment, meta
 
+from engineroom.bootstrap import glibc
 from engineroom.config import RunConfig
+from engineroom.detection.memory import transparent_huge_pages
 from engineroom.errors import RequestError
 from engineroom.steps import recipes
 from engineroom.terms import Scenario, TestMode
@@ -104,6 +108,38 @@ def test_the_script_runs_what_it_was_rendered_for(tmp_path: Path) -> None:
         done = subprocess.run(["sh", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert done.stdout.split("|")[:-1] == [str(folder), *expected]
     assert {path.name for path in (*folder.iterdir(), *tmp_path.iterdir())} == {"py thon", "run.sh", folder.name}
+
+
+PRINTS_HUGE_PAGES = f"""#!{sys.executable} -ISS
+import ctypes
+malloc = ctypes.CDLL(None).malloc
+malloc.restype = ctypes.c_void_p
+at = malloc(ctypes.c_size_t(64 << 20))
+inside = False
+for line in open("/proc/self/smaps"):
+    begin, dash, end = line.split(" ", 1)[0].partition("-")
+    if dash:
+        inside = int(begin, 16) <= at < int(end, 16)
+    elif inside and line.startswith("VmFlags:"):
+        print("hg" in line.split())
+"""
+
+
+@pytest.mark.skipif(glibc() < (2, 35), reason="malloc asks for huge pages from glibc 2.35 on")
+@pytest.mark.skipif(
+    transparent_huge_pages(Path("/")) != "madvise", reason="malloc asks for huge pages only where the kernel wants that"
+)
+@pytest.mark.parametrize(("own", "huge"), [("", True), ("glibc.malloc.hugetlb=0", False)])
+def test_a_test_has_its_large_blocks_in_huge_pages_unless_the_caller_says_otherwise(
+    tmp_path: Path, own: str, huge: bool
+) -> None:
+    python, script = tmp_path / "python", tmp_path / "run.sh"
+    python.write_text(PRINTS_HUGE_PAGES)
+    python.chmod(0o755)
+    script.write_text(recipes.render("run.sh", "none", {**RUN_SH, "lib": "lib", "python": str(python)}))
+    environment = {**os.environ, "GLIBC_TUNABLES": own}
+    done = subprocess.run(["sh", script, "folder"], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{huge}\n"
 
 
 @given(st.text())

@@ -62,15 +62,16 @@ FLAGS = {
     "pairs=N": "how often each value and its peer are taken, in turn; default 5, of harness and throughput 15",
     "fresh": "measure a fresh clone, too",
     "benchmarks=NAMES": "of throughput, latency and server: digits (default), resnet50 (needs --extra=imagenet)",
+    "precisions=NAMES": "of the same: int8, bf16 or fp32, with commas between (default: all that this machine has)",
     "reference=PATH": "of reference: a checkout of mlcommons/inference, outside this tree (needs --extra=peers)",
     "json": "print JSON with every single value instead of a table",
     "help": "print this",
 }
 # Flags that only some measurements take; they reach `measure` by name.
 OWN_FLAGS = {
-    "throughput": ("benchmarks",),
-    "latency": ("benchmarks",),
-    "server": ("benchmarks",),
+    "throughput": ("benchmarks", "precisions"),
+    "latency": ("benchmarks", "precisions"),
+    "server": ("benchmarks", "precisions"),
     "reference": ("reference",),
 }
 ALL = "all"
@@ -139,7 +140,7 @@ def _own(name: str, given: dict[str, str | None]) -> dict[str, str | None]:
 
 
 def _refuse_unused(given: dict[str, str | None], names: Sequence[str]) -> None:
-    models.chosen(given.get("benchmarks"))
+    models.subjects(given.get("benchmarks"), given.get("precisions"))
     for flag in sorted({flag for flags in OWN_FLAGS.values() for flag in flags} & set(given)):
         takers = [name for name, flags in OWN_FLAGS.items() if flag in flags]
         if not set(takers) & set(names):

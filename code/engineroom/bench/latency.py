@@ -18,10 +18,11 @@ SHARE, ADDED_US = 0.02, 3.0
 PEER = "bare loop"
 
 
-def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
+def measure(pairs: int, benchmarks: str | None = None, precisions: str | None = None) -> list[Figure]:
     """Return the percentiles of each precision."""
     loop.build()
-    return [figure for model, precision in models.subjects(benchmarks) for figure in figures(model, precision, pairs)]
+    subjects = models.subjects(benchmarks, precisions)
+    return [figure for model, precision in subjects for figure in figures(model, precision, pairs)]
 
 
 def figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:

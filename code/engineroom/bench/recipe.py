@@ -19,7 +19,7 @@ from engineroom.config import RunConfig
 from engineroom.errors import EngineError
 from engineroom.steps.harness import read_log
 
-TO = 1.1  # the factor to which a search that doubles finds a rate
+TO = 1.05  # the factor to which a rate is searched
 TRIES = 2  # a rate counts if one of so many tests is VALID: one stall of the machine decides a test of a second
 
 

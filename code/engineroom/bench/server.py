@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engineroom import rounds
 from engineroom.bench import loop, models
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.bench.recipe import TRIES, Recipe, prepared
+from engineroom.bench.recipe import TO, TRIES, Recipe, prepared
 from engineroom.bench.search import highest
 from engineroom.terms import Precision, Scenario
 
@@ -36,14 +36,14 @@ QUERIES = 200_000  # simulated
 SETTINGS = {"min_duration": 2000, "min_query_count": 1000}
 SERVICE_S = 2  # for so long an inference is timed
 SEED = 1
-TO = 1.05  # the factor to which a rate is searched
 FALL = 4  # a machine that does not reach what is asked for is searched down to this part of it
 
 
-def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
+def measure(pairs: int, benchmarks: str | None = None, precisions: str | None = None) -> list[Figure]:
     """Return the rates of each model and precision."""
     loop.build()
-    return [figure for model, precision in models.subjects(benchmarks) for figure in _figures(model, precision, pairs)]
+    subjects = models.subjects(benchmarks, precisions)
+    return [figure for model, precision in subjects for figure in _figures(model, precision, pairs)]
 
 
 def arrivals(rate: float, queries: int) -> npt.NDArray[np.float64]:

@@ -27,10 +27,11 @@ LIMITS = {"bare loop": 0.97, "benchmark_app": 1.0}
 DEVICE = "CPU"
 
 
-def measure(pairs: int, benchmarks: str | None = None) -> list[Figure]:
+def measure(pairs: int, benchmarks: str | None = None, precisions: str | None = None) -> list[Figure]:
     """Return the throughput of each precision, beside each peer."""
     loop.build()
-    return [figure for model, precision in models.subjects(benchmarks) for figure in _figures(model, precision, pairs)]
+    subjects = models.subjects(benchmarks, precisions)
+    return [figure for model, precision in subjects for figure in _figures(model, precision, pairs)]
 
 
 def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:

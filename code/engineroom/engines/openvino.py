@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engineroom import qdq
 from engineroom.engines import BuildRequest, Engine, computes_in
 from engineroom.errors import EngineError
+from engineroom.networks import layout
 from engineroom.paths import display
 from engineroom.terms import Precision, Scenario, TensorSpec
 
@@ -18,12 +20,18 @@ if TYPE_CHECKING:
 DEVICE = "CPU"
 BLOB = "model.blob"
 HINT = "INFERENCE_PRECISION_HINT"
+# A model of this size or less is compiled for each instance of one thread. Its inferences are so short that handing
+# each to another thread shows (docs/performance.md), and its weights so few that every instance can hold them.
+OWN_MODEL_BYTES = 4_000_000
+# The thread that asks then computes itself, so OpenVINO pins that one, anew for each inference, and others wait for its
+# core while the next is free.
+OWN_MODEL = {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": "1", "ENABLE_CPU_PINNING": "NO"}
 # On CPUs with AMX OpenVINO would take bf16 even for a float32 model, so the precision is always said.
 INFERENCE_PRECISION = {Precision.FP32: "f32", Precision.INT8: "f32", Precision.BF16: "bf16"}
 
 
 class OpenVino(Engine):
-    """Static batch, as many streams as instances. Native in the harness."""
+    """Static batch, as many streams as instances, in one model or, if small, in a model each. Native in the harness."""
 
     name = "openvino"
     native = True
@@ -31,6 +39,7 @@ class OpenVino(Engine):
     modules = ("openvino",)
     distributions = ("openvino",)
     formats = (".onnx", ".tflite")
+    sources = (Path(qdq.__file__),)
 
     def precisions_on(self, machine: Machine, config: RunConfig) -> tuple[Precision, ...]:
         """Return those that the CPU computes in: asked for bf16, OpenVINO silently computes in fp32 elsewhere."""
@@ -52,7 +61,7 @@ class OpenVino(Engine):
 
         core, where = openvino.Core(), display(Path(request.model))
         try:
-            model = core.read_model(request.model)
+            model = core.read_model(_quantized_ahead(request) or request.model)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot read this model: {_reason(error)}", where=where) from error
         _check("input", request.inputs, model.inputs, where)
@@ -65,8 +74,10 @@ class OpenVino(Engine):
             fixed = "a model made for batches of 1 runs with --batch_size=1 only" if request.batch_size > 1 else None
             what = f"OpenVINO cannot compile this model: {_reason(error)}"
             raise EngineError(what, where=where, mend=fixed) from error
-        (folder / BLOB).write_bytes(blob.read() if hasattr(blob, "read") else blob)
-        return {"blob": f"./{BLOB}", **request.settings, HINT: compiled.get_property(HINT).get_type_name()}
+        content = blob.read() if hasattr(blob, "read") else blob
+        (folder / BLOB).write_bytes(content)
+        own = OWN_MODEL if len(content) <= OWN_MODEL_BYTES and _one_thread_each(request.settings) else {}
+        return {"blob": f"./{BLOB}", **request.settings, **own, HINT: compiled.get_property(HINT).get_type_name()}
 
     def session(
         self, options: Mapping[str, str], inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
@@ -96,6 +107,19 @@ class OpenVino(Engine):
         """Say if the CPU has no bf16, so that OpenVINO computes in something else."""
         wanted, taken = INFERENCE_PRECISION[config.precision], options.get(HINT)
         return () if taken in (None, wanted) else (f"OpenVINO computes in {taken} here: this CPU has no {wanted}.",)
+
+
+def _quantized_ahead(request: BuildRequest) -> bytes | None:
+    """Return a Q/DQ model as OpenVINO is quickest with it, if that is another: it moves no Q/DQ pair itself."""
+    path = Path(request.model)
+    if request.precision is not Precision.INT8 or path.suffix != ".onnx" or layout.external_files(path):
+        return None
+    model = qdq.read_model(path)
+    return model.SerializeToString() if qdq.quantize_ahead(model) else None
+
+
+def _one_thread_each(settings: Mapping[str, str]) -> bool:
+    return settings["NUM_STREAMS"] == settings["INFERENCE_NUM_THREADS"]
 
 
 def _check(kind: str, specs: Sequence[TensorSpec], ports: Sequence[Any], where: str) -> None:

@@ -1,7 +1,11 @@
 // openvino: runs a blob that OpenVINO has compiled and exported, one inference request per instance.
 //
 // Options: `blob` (path), `device` (CPU where not given); every other option is an OpenVINO property. An exported blob
-// forgets its streams, precision and hint, so they are handed over again at import.
+// forgets its streams, precision and hint, so they are handed over again at import. It is imported as often as it takes
+// for each instance to have a stream: with several streams in a model OpenVINO hands each inference to a thread of its
+// own, with one the calling thread computes.
+#include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <openvino/core/version.hpp>
 #include <openvino/runtime/core.hpp>
@@ -23,8 +27,18 @@ std::string port_dtype(const ov::element::Type& type) {
   return found == names.end() ? type.to_string() : found->second;
 }
 
-void bind_memory(ov::InferRequest& request, const ov::Output<const ov::Node>& port, std::byte* memory) {
-  request.set_tensor(port, ov::Tensor(port.get_element_type(), port.get_shape(), memory));
+// A tensor of a request and the memory it points to now.
+struct Binding {
+  ov::Output<const ov::Node> port;
+  const std::byte* memory = nullptr;
+};
+
+// Binding again costs, so it is done only for new memory.
+void bind_memory(ov::InferRequest& request, Binding& binding, const std::byte* memory) {
+  if (std::exchange(binding.memory, memory) == memory) return;
+  const ov::Output<const ov::Node>& port = binding.port;
+  // OpenVINO has no tensor of constant memory; it does not write to inputs.
+  request.set_tensor(port, ov::Tensor(port.get_element_type(), port.get_shape(), const_cast<std::byte*>(memory)));
 }
 
 // OpenVINO tells the source locations that an error came through, a line each; the last other line is the reason.
@@ -46,38 +60,50 @@ class OpenVinoEngine : public Engine {
   void do_infer(std::size_t instance, const Batch& batch) override;
 
  private:
-  // One request, its tensors and the memory they point to now: binding again costs, so it is done only for new memory.
   struct alignas(64) Instance {
     ov::InferRequest request;
-    std::vector<const std::byte*> inputs;
-    std::vector<std::byte*> outputs;
+    std::vector<Binding> inputs, outputs;  // in the recipe's order
   };
 
-  void import_blob();
+  std::size_t streams_of_a_model() const;
+  ov::CompiledModel import_blob();
+  Instance make_instance(ov::CompiledModel& model) const;
   template <typename Find>
   ov::Output<const ov::Node> checked_port(const TensorSpec& wanted, const Find& find) const;
 
   ov::Core core_;
-  ov::CompiledModel model_;
-  std::vector<ov::Output<const ov::Node>> inputs_, outputs_;  // in the recipe's order
   std::vector<Instance> instances_;
 };
 
 void OpenVinoEngine::do_load() {
-  import_blob();
-  for (const TensorSpec& input : spec().inputs) {
-    inputs_.push_back(checked_port(input, [this](const std::string& name) { return model_.input(name); }));
-  }
-  for (const TensorSpec& output : spec().outputs) {
-    outputs_.push_back(checked_port(output, [this](const std::string& name) { return model_.output(name); }));
-  }
-  for (std::size_t i = 0; i < spec().instances; ++i) {
-    instances_.push_back({model_.create_infer_request(), std::vector<const std::byte*>(spec().inputs.size()),
-                          std::vector<std::byte*>(spec().outputs.size())});
+  const std::size_t streams = streams_of_a_model();
+  for (std::size_t made = 0; made < spec().instances; made += streams) {
+    ov::CompiledModel model = import_blob();
+    const std::size_t instances = std::min(streams, spec().instances - made);
+    for (std::size_t i = 0; i < instances; ++i) instances_.push_back(make_instance(model));
   }
 }
 
-void OpenVinoEngine::import_blob() {
+// OpenVINO's NUM_STREAMS, which may also be a word (AUTO); one model then serves every instance.
+std::size_t OpenVinoEngine::streams_of_a_model() const {
+  const std::string text = text_option("NUM_STREAMS", "");
+  std::size_t streams = 0;
+  std::from_chars(text.data(), text.data() + text.size(), streams);
+  return streams == 0 ? spec().instances : streams;
+}
+
+OpenVinoEngine::Instance OpenVinoEngine::make_instance(ov::CompiledModel& model) const {
+  Instance instance{model.create_infer_request(), {}, {}};
+  for (const TensorSpec& input : spec().inputs) {
+    instance.inputs.push_back({checked_port(input, [&](const std::string& name) { return model.input(name); })});
+  }
+  for (const TensorSpec& output : spec().outputs) {
+    instance.outputs.push_back({checked_port(output, [&](const std::string& name) { return model.output(name); })});
+  }
+  return instance;
+}
+
+ov::CompiledModel OpenVinoEngine::import_blob() {
   ov::AnyMap properties(spec().options.begin(), spec().options.end());
   properties.erase("blob");
   properties.erase("device");
@@ -87,7 +113,7 @@ void OpenVinoEngine::import_blob() {
   if (!stream) throw Error("engine load", "cannot read the engine " + blob->second, "run `make generate_engines`");
   const auto device = spec().options.find("device");
   try {
-    model_ = core_.import_model(stream, device == spec().options.end() ? "CPU" : device->second, properties);
+    return core_.import_model(stream, device == spec().options.end() ? "CPU" : device->second, properties);
   } catch (const std::exception& error) {
     throw Error("engine load", "OpenVINO " + std::string(ov::get_openvino_version().buildNumber) + " cannot import " +
                                    blob->second + ": " + reason(error.what()),
@@ -115,17 +141,10 @@ ov::Output<const ov::Node> OpenVinoEngine::checked_port(const TensorSpec& wanted
 }
 
 void OpenVinoEngine::do_infer(std::size_t index, const Batch& batch) {
-  Instance& instance = instances_[index];
-  for (std::size_t i = 0; i < batch.inputs.size(); ++i) {
-    if (std::exchange(instance.inputs[i], batch.inputs[i]) == batch.inputs[i]) continue;
-    // OpenVINO has no tensor of constant memory; it does not write to inputs.
-    bind_memory(instance.request, inputs_[i], const_cast<std::byte*>(batch.inputs[i]));
-  }
-  for (std::size_t i = 0; i < batch.outputs.size(); ++i) {
-    if (std::exchange(instance.outputs[i], batch.outputs[i]) == batch.outputs[i]) continue;
-    bind_memory(instance.request, outputs_[i], batch.outputs[i]);
-  }
-  instance.request.infer();
+  auto& [request, inputs, outputs] = instances_[index];
+  for (std::size_t i = 0; i < batch.inputs.size(); ++i) bind_memory(request, inputs[i], batch.inputs[i]);
+  for (std::size_t i = 0; i < batch.outputs.size(); ++i) bind_memory(request, outputs[i], batch.outputs[i]);
+  request.infer();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 //   openvino_loop sync|async --blob=FILE --seconds=S [--requests=N] [--property=NAME=VALUE]...
 //                 --input=NAME=OFFSET=FILE... [--answers=FILE]
 //
+// The blob is imported as the engine does it: as often as it takes for each request to have a stream (NUM_STREAMS).
 // async keeps N requests in flight and starts each again from its own callback; sync calls infer() in N threads. Both
 // print samples per second, sync also the median and the 90th percentile of an inference's time.
 // FILE of an input holds samples from byte OFFSET on; each request is filled once, before the clock starts, with the
@@ -98,19 +99,24 @@ void fill(ov::InferRequest& request, const Input& input, std::size_t number) {
   if (!file) refuse("cannot read " + input.path);
 }
 
-std::vector<ov::InferRequest> make_requests(ov::CompiledModel& model, const Options& options) {
+std::vector<ov::InferRequest> make_requests(ov::Core& core, const Options& options) {
+  const auto named = options.properties.find("NUM_STREAMS");
+  const std::size_t streams =
+      named == options.properties.end() ? options.requests : std::stoul(named->second.as<std::string>());
+  ov::CompiledModel model;
   std::vector<ov::InferRequest> requests;
   for (std::size_t i = 0; i < options.requests; ++i) {
+    if (i % streams == 0) model = import_blob(core, options);
     requests.push_back(model.create_infer_request());
     for (const Input& input : options.inputs) fill(requests.back(), input, i);
   }
   return requests;
 }
 
-void write_answers(const ov::CompiledModel& model, std::vector<ov::InferRequest>& requests, const std::string& path) {
+void write_answers(std::vector<ov::InferRequest>& requests, const std::string& path) {
   std::ofstream file(path, std::ios::binary);
   for (ov::InferRequest& request : requests) {
-    for (const auto& output : model.outputs()) {
+    for (const auto& output : request.get_compiled_model().outputs()) {
       const ov::Tensor tensor = request.get_tensor(output);
       file.write(static_cast<const char*>(tensor.data()), static_cast<std::streamsize>(tensor.get_byte_size()));
     }
@@ -188,18 +194,17 @@ double percentile(std::vector<double>& values, double fraction) {
 
 void run(const Options& options) {
   ov::Core core;
-  ov::CompiledModel model = import_blob(core, options);
-  std::vector<ov::InferRequest> requests = make_requests(model, options);
+  std::vector<ov::InferRequest> requests = make_requests(core, options);
   const auto loop = options.mode == "async" ? run_async : run_sync;
   loop(requests, kWarmUpSeconds);
   Done done = loop(requests, options.seconds);
-  const auto samples = static_cast<double>(done.inferences * model.input(0).get_shape()[0]);
+  const auto samples = static_cast<double>(done.inferences * requests[0].get_input_tensor(0).get_shape()[0]);
   std::printf("samples_per_second %.3f\n", samples / done.seconds);
   if (!done.times.empty()) {
     std::printf("p50_us %.3f\n", percentile(done.times, 0.5) * 1e6);
     std::printf("p90_us %.3f\n", percentile(done.times, 0.9) * 1e6);
   }
-  if (!options.answers.empty()) write_answers(model, requests, options.answers);
+  if (!options.answers.empty()) write_answers(requests, options.answers);
 }
 
 }  // namespace
