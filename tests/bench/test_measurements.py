@@ -18,11 +18,11 @@ from engineroom.steps.harness import Counters
 from engineroom.terms import Precision, Scenario
 
 
-def by_name(figures: list[Figure]) -> dict[str, Figure]:
-    """Return the figures by name. Each has one pair of values, and no name occurs twice."""
+def by_name(figures: list[Figure], pairs: int = 1) -> dict[str, Figure]:
+    """Return the figures by name. Each has so many pairs of values, and no name occurs twice."""
     found = {f"{figure.name}, beside {figure.beside}": figure for figure in figures}
     assert len(found) == len(figures)
-    assert all(len(figure.ours) == len(figure.peer) == 1 for figure in figures)
+    assert all(len(figure.ours) == len(figure.peer) == pairs for figure in figures)
     return found
 
 
@@ -84,12 +84,13 @@ def test_scaling(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {"BATCH_SIZES": (8,), "INSTANCES": (2,), "PENDING": (1000, 500_000), "SAMPLES": 10_000}
     for name, value in {**short, "LENGTHS_S": (0.2, 0.4)}.items():
         monkeypatch.setattr(scaling, name, value)
-    figures = by_name(scaling.measure(pairs=1))
+    # How far LoadGen's log thread lags behind, and so what it holds, differs from test to test by a tenth.
+    figures = by_name(scaling.measure(pairs=3), pairs=3)
     growth = [figure for name, figure in figures.items() if "less that of" in name]
     assert [figure.limit for figure in figures.values() if figure not in growth] == [None] * 12
     offline, stream = growth
     assert "Offline, 500,000 pending, less that of 1,000" in offline.name and "SingleStream" in stream.name
-    assert 40 < offline.peer[0] < 200
+    assert 40 < median(offline.peer) < 200
     assert offline.met and stream.met
 
 

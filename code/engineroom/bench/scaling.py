@@ -23,6 +23,8 @@ LENGTHS_S = (2, 8, 32)
 DELAY_US = 100
 FLAT_MB = 20.0  # that a long test may take beyond a short one and what LoadGen itself takes: noise, nothing per sample
 MB = 1e6
+# As a recipe's run.sh asks malloc for them: the blocks that LoadGen takes are then as large on both sides.
+HUGE_PAGES = ("/usr/bin/env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
 RATES = {
     Scenario.OFFLINE: "result_samples_per_second",
     Scenario.SINGLE_STREAM: "result_qps_with_loadgen_overhead",
@@ -99,7 +101,8 @@ def _ours(recipe: Recipe, settings: Mapping[str, float], **changes: int) -> Take
 def _peer(recipe: Recipe, settings: Mapping[str, float], folder: Path, *batches: str) -> Taken:
     """Run the bare SUT; `batches` says how large they are Offline and in how many threads, if not as in the recipe."""
     command = product.bare_null_sut(recipe.config, folder, **settings)
-    return _taken([*command[: len(command) - len(batches)], *batches], folder, recipe.config.scenario)
+    command = [*HUGE_PAGES, *command[: len(command) - len(batches)], *batches]
+    return _taken(command, folder, recipe.config.scenario)
 
 
 def _taken(command: Sequence[str], logs: Path, scenario: Scenario) -> Taken:
