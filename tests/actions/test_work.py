@@ -41,24 +41,31 @@ def test_the_best_precision_says_why(
 
 
 @pytest.mark.parametrize(
-    ("isa", "gpus", "chosen"),
+    ("vendor", "isa", "gpus", "chosen"),
     [
-        ((), (), Precision.FP32),
-        (("avx512_bf16",), (), Precision.FP32),
-        (("avx512_bf16", "amx_bf16"), (), Precision.BF16),
-        (("bf16",), (), Precision.BF16),
-        ((), (Gpu("NVIDIA H200"),), Precision.BF16),
+        ("GenuineIntel", (), (), Precision.FP32),
+        ("GenuineIntel", ("avx512_bf16",), (), Precision.FP32),
+        ("GenuineIntel", ("avx512_bf16", "amx_bf16"), (), Precision.BF16),
+        ("AuthenticAMD", (), (), Precision.FP32),
+        ("AuthenticAMD", ("avx512_bf16",), (), Precision.BF16),
+        ("ARM", ("bf16",), (), Precision.BF16),
+        ("GenuineIntel", (), (Gpu("NVIDIA H200"),), Precision.BF16),
     ],
 )
 def test_bf16_is_chosen_where_something_is_quick_in_it(
-    isa: tuple[str, ...], gpus: tuple[Gpu, ...], chosen: Precision, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    vendor: str,
+    isa: tuple[str, ...],
+    gpus: tuple[Gpu, ...],
+    chosen: Precision,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Torch has it everywhere: on a CPU without the instructions eight times as slow as fp32."""
     monkeypatch.setattr(Work, "engine", lambda self, config: config.precision)
     monkeypatch.setattr(Work, "expected_key", lambda self, config: "")
     monkeypatch.setattr(Work, "samples_key", "")
     monkeypatch.setattr(build, "known_accuracy", lambda engine, samples, expected, target: None)
-    able = replace(machine, gpus=gpus, cpu=replace(machine.cpu, isa=isa))
+    able = replace(machine, gpus=gpus, cpu=replace(machine.cpu, vendor=vendor, isa=isa))
     resnet50: Benchmark = registry.get("benchmarks", "resnet50").load().BENCHMARK
     which = {**{field: defaults()[field] for field in OF_BENCHMARK}, "weights": Weights.SYNTHETIC}
     request = Request(overrides={"engine": "torch", "weights": "synthetic"})

@@ -20,7 +20,8 @@ from engineroom.terms import Precision, Scenario
 class Model:
     """A benchmark and the flags of its runs: of all, and of those Offline.
 
-    A test and its peer run for `seconds`, the test for `least` queries (Offline: samples) in any case.
+    A test and its peer run for `seconds`, the test for `least` queries (Offline: samples) in any case. `quick`: one is
+    answered so quickly that in Server LoadGen's own threads need a good part of a core.
     """
 
     benchmark: str
@@ -28,6 +29,7 @@ class Model:
     offline: tuple[str, ...]
     seconds: int
     least: Mapping[Scenario, int]
+    quick: bool = False
 
     def prepared(
         self, scenario: Scenario, precision: Precision, engine: str = "openvino"
@@ -46,7 +48,7 @@ class Model:
         return float(recipe.run(self.settings(Scenario.OFFLINE))["result_samples_per_second"])
 
 
-DIGITS = Model("digits", (), (), seconds=4, least={})
+DIGITS = Model("digits", (), (), seconds=4, least={}, quick=True)
 RESNET50 = Model(
     "resnet50",
     ("--dataset=imagenet-synthetic", "--weights=synthetic"),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from engineroom.bench import product
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.bench.recipe import Recipe, highest_rate, prepared
+from engineroom.bench.recipe import Recipe, highest_rate, prepared, workers_beside_loadgen
 from engineroom.steps import native
 from engineroom.steps.harness import read_log
 
@@ -32,12 +32,10 @@ PEERS = (Peer("bare null SUT, one by one", ONE_BY_ONE, 1.0), Peer("bare null SUT
 def flags(coalesce_queries: int) -> tuple[str, ...]:
     """Return what our side is run with.
 
-    A worker per core, but where queries come one by one: at such rates LoadGen's issuing thread then takes a core for
-    itself. Batches are as large as an engine's that is worth such a rate; a worker fills one with what waits, and waits
+    A worker per core, but where queries come one by one, which keeps LoadGen's issuing thread busy. Batches are as large as an engine's that is worth such a rate; a worker fills one with what waits, and waits
     for none.
     """
-    cores = len(os.sched_getaffinity(0))
-    workers = cores if coalesce_queries else max(1, cores - 1)
+    workers = len(os.sched_getaffinity(0)) if coalesce_queries else workers_beside_loadgen()
     return (
         *("--engine=null", "--scenarios=Server", "--server_target_qps=1000"),
         *(f"--instances={workers}", "--batch_size=64"),

@@ -65,6 +65,11 @@ def prepared(*flags: str, benchmark: str = "digits") -> Iterator[Recipe]:
         yield Recipe(runs.read_config(run).config, folder)
 
 
+def workers_beside_loadgen() -> int:
+    """Return a worker for each core but one, which LoadGen's issuing thread takes for itself at high rates."""
+    return max(1, len(os.sched_getaffinity(0)) - 1)
+
+
 def highest_rate(valid: Callable[[float], bool], low: float) -> float:
     """Return the highest rate from `low` on at which a test is VALID. Raises EngineError if `low` is not."""
 

@@ -2,9 +2,9 @@
 
 Queries come at random (Poisson), and c servers, one per instance, take the same time for each. That time is measured,
 all instances at once, in a bare loop of OpenVINO over the same model, one sample at a time; so the queue has no
-harness, no LoadGen and no thread to wake. The engine answers one by one, too; what it reaches with the batches of the
-benchmark's settings, in which it answers queries that wait together, is a row without a limit. The latency limit is ten
-times what one inference takes alone. A benchmark's official limit has rows of its own.
+harness, no LoadGen and no thread to wake. LoadGen gets a core of its own where it needs one: c is then a core less. The
+engine answers one by one, too, and in the batches of the benchmark's settings, in which it answers queries that wait
+together. The latency limit is ten times what one inference takes alone. A benchmark's official limit has rows of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from engineroom import rounds
 from engineroom.bench import loop, models
 from engineroom.bench.figures import Comparison, Figure, interleaved
-from engineroom.bench.recipe import TO, TRIES, Recipe, prepared
+from engineroom.bench.recipe import TO, TRIES, Recipe, prepared, workers_beside_loadgen
 from engineroom.bench.search import highest
 from engineroom.terms import Precision, Scenario
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 LIMIT = 0.9
 ONE_BY_ONE = "one by one"
-LIMITS = {ONE_BY_ONE: LIMIT}  # none for batches, in which a sample takes another time than the queue's
 PEER = "M/D/c"
 TIMES_ALONE = 10  # the latency limit, in inferences
 QUANTILE = 0.99  # of the latencies, that has to keep the limit: LoadGen's own
@@ -80,7 +79,8 @@ def highest_rate(service_s: float, servers: int, limit_s: float) -> float:
 
 
 def _figures(model: models.Model, precision: Precision, pairs: int) -> list[Figure]:
-    flags = (*model.flags, f"--scenarios={Scenario.SERVER}", "--engine=openvino", f"--precision={precision}")
+    spare = (f"--instances={workers_beside_loadgen()}", "--threads_per_instance=1") if model.quick else ()
+    flags = (*model.flags, *spare, f"--scenarios={Scenario.SERVER}", "--engine=openvino", f"--precision={precision}")
     with (
         prepared(*flags, "--batch_size=1", benchmark=model.benchmark) as single,
         prepared(*flags, benchmark=model.benchmark) as usual,
@@ -124,7 +124,7 @@ def _at(limit_ms: int, title: str, ways: Mapping[str, Recipe], pairs: int) -> li
     take[PEER] = lambda: highest_rate(_service_s(harness), servers, limit_ms / 1000)
     taken = interleaved(title, pairs, take)
     return [
-        Figure(f"Server {way}, {title}", "queries/s", taken[way], taken[PEER], PEER, Comparison.RATIO, LIMITS.get(way))
+        Figure(f"Server {way}, {title}", "queries/s", taken[way], taken[PEER], PEER, Comparison.RATIO, LIMIT)
         for way in ways
     ]
 
