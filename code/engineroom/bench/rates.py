@@ -32,8 +32,8 @@ PEERS = (Peer("bare null SUT, one by one", ONE_BY_ONE, 1.0), Peer("bare null SUT
 def flags(coalesce_queries: int) -> tuple[str, ...]:
     """Return what our side is run with.
 
-    A worker per core, but where queries come one by one, which keeps LoadGen's issuing thread busy. Batches are as large as an engine's that is worth such a rate; a worker fills one with what waits, and waits
-    for none.
+    A worker per core, but where queries come one by one, which keeps LoadGen's issuing thread busy. Batches are as
+    large as an engine's that is worth such a rate; a worker fills one with what waits, and waits for none.
     """
     workers = len(os.sched_getaffinity(0)) if coalesce_queries else workers_beside_loadgen()
     return (

@@ -2,9 +2,9 @@
 
 Queries come at random (Poisson), and c servers, one per instance, take the same time for each. That time is measured,
 all instances at once, in a bare loop of OpenVINO over the same model, one sample at a time; so the queue has no
-harness, no LoadGen and no thread to wake. LoadGen gets a core of its own where it needs one: c is then a core less. The
+harness, no LoadGen and no thread to wake. LoadGen gets a core of its own where it needs one; c is then one less. The
 engine answers one by one, too, and in the batches of the benchmark's settings, in which it answers queries that wait
-together. The latency limit is ten times what one inference takes alone. A benchmark's official limit has rows of its own.
+together. The latency limit is ten times what one inference takes alone. A benchmark's official limit has its own rows.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def gains_by_bf16(machine: Machine) -> bool:
     """Tell whether a CPU is quicker in bf16 than in fp32.
 
     With AVX-512's instructions and no AMX an AMD EPYC is, twice as quick, and an Intel Xeon is not: 0.58 of the
-    throughput (OpenVINO, ResNet-50: docs/performance.md).
+    throughput (ResNet-50; OpenVINO, on the EPYC PyTorch, too: docs/performance.md).
     """
     isa = machine.cpu.isa
     quick = "amx_bf16" in isa or "avx512_bf16" not in isa or machine.cpu.vendor == "AuthenticAMD"
