@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +20,19 @@ from typing import Any
 from engineroom import packages, toolkits, versions
 from engineroom.bootstrap import COMPILERS
 from engineroom.errors import EngineError, RequestError
-from engineroom.paths import CODE, LIB, LOADGEN, NATIVE, VENV, display, ensure_folder, locked, sha256_file, write_text
+from engineroom.paths import (
+    CODE,
+    LIB,
+    LOADGEN,
+    NATIVE,
+    VENV,
+    display,
+    ensure_folder,
+    locked,
+    sha256_file,
+    unpack_whole,
+    write_text,
+)
 from engineroom.shell import CommandError, capture, run
 from engineroom.terminal import counting, progress, say
 
@@ -148,9 +159,8 @@ def _unpack(archive: Path, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.0 to 3.11.3 have none
-        tar.extractall(partial)
+    with archive.open("rb") as content:
+        unpack_whole(content, partial)
     (partial / folder.name).rename(folder)
     partial.rmdir()
 

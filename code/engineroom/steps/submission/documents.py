@@ -7,7 +7,6 @@ import json
 import shlex
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from engineroom import __version__, rounds, versions
 from engineroom.benchmarks import Benchmark
 from engineroom.config import RunConfig, fields
 from engineroom.errors import RequestError
-from engineroom.paths import CALIBRATION, ROOT, TEMPLATES, display, overlay_files, overlay_version
+from engineroom.paths import CALIBRATION, ROOT, TEMPLATES, display, overlay_files, overlay_version, unpack_whole
 from engineroom.rounds import Inferred
 from engineroom.runs import PerformanceResult
 from engineroom.steps.submission import inference
@@ -278,8 +277,7 @@ def write_sources(revision: str, folder: Path, root: Path = ROOT) -> None:
             where=display(root),
             mend="fetch it, or run the tests again with the code that is here",
         )
-    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as tar:
-        tar.extractall(folder, filter="data")
+    unpack_whole(io.BytesIO(made.stdout), folder)
     _drop_hidden(folder)
 
 
