@@ -93,7 +93,8 @@ def subjects(names: str | None, wanted: str | None = None) -> list[tuple[Model, 
     found = [(model, precision) for model in taken for precision in precisions(model) if precision in asked]
     if not found:
         what = f"none of {', '.join(model.benchmark for model in taken)} is measured in {wanted} on this machine"
-        raise RequestError(what, where="--precisions")
+        known = sorted({precision for model in taken for precision in precisions(model)})
+        raise RequestError(what, where="--precisions", mend=f"name some of {', '.join(known)}")
     return found
 
 
